@@ -1,0 +1,66 @@
+# Every target builds the environment it needs; PYTHON picks the interpreter.
+PYTHON ?= python3
+
+ifeq ($(OS),Windows_NT)
+VENV_BIN := Scripts
+else
+VENV_BIN := bin
+endif
+
+TEST_VENV := .venv-test
+DEMO_VENV := .venv-demo
+TEST_PYTHON := $(TEST_VENV)/$(VENV_BIN)/python
+DEMO_PYTHON := $(DEMO_VENV)/$(VENV_BIN)/python
+TEST_STAMP := $(TEST_VENV)/installed.stamp
+DEMO_STAMP := $(DEMO_VENV)/installed.stamp
+BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+
+# $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
+# the pinned build is in place before anything that depends on torch is resolved.
+define install
+$(PYTHON) -m venv $(1)
+$(2) -m pip install -q -c constraints.txt torch
+$(2) -m pip install -q -c constraints.txt -e ".[$(3)]"
+$(2) -c "import pathlib; pathlib.Path('$(1)', 'installed.stamp').touch()"
+endef
+
+# Two test processes on two cores: more than one thread each would compete.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help demo test lint bench-smoke clean
+
+help:
+	@echo "make test         lint, then run the tests and docstring examples"
+	@echo "make lint         ruff check, ruff format --check, mypy"
+	@echo "make demo         run the digits example and write demo.png"
+	@echo "make bench-smoke  run every benchmark at its smallest size"
+	@echo "make clean        remove environments, caches and builds"
+
+$(TEST_STAMP): setup.py constraints.txt
+	$(call install,$(TEST_VENV),$(TEST_PYTHON),test)
+
+$(DEMO_STAMP): setup.py constraints.txt
+	$(call install,$(DEMO_VENV),$(DEMO_PYTHON),plot)
+
+lint: $(TEST_STAMP)
+	$(TEST_PYTHON) -m ruff check .
+	$(TEST_PYTHON) -m ruff format --check .
+	$(TEST_PYTHON) -m mypy skcausalmeta
+
+test: lint
+	$(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist loadfile
+
+demo: $(DEMO_STAMP)
+	$(DEMO_PYTHON) examples/plot_digits_few_shot.py --output demo.png
+
+bench-smoke: $(TEST_STAMP)
+	@set -e; for file in $(BENCHMARKS); do \
+		echo "$$file --smoke"; \
+		$(ONE_THREAD) $(TEST_PYTHON) $$file --smoke; \
+	done
+
+clean:
+	rm -rf $(TEST_VENV) $(DEMO_VENV) build dist skcausalmeta.egg-info demo.png
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find skcausalmeta tests benchmarks examples -name __pycache__ -prune \
+		-exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,83 @@
+"""Metadata of skcausalmeta; ``pyproject.toml`` holds tool settings only."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Read the version from its file, since importing would need torch."""
+    source = (HERE / "skcausalmeta" / "_version.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, flags=re.MULTILINE)
+    if match is None:
+        raise RuntimeError(
+            "skcausalmeta/_version.py must hold a line of the form "
+            '__version__ = "1.2.3". Got no such line; restore it.'
+        )
+    return match.group(1)
+
+
+def read_long_description() -> str:
+    """Return the README, or nothing where a source tree comes without one."""
+    readme = HERE / "README.rst"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+INSTALL_REQUIRES = [
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "scikit-learn>=1.6",
+    "torch>=2.4",
+    "skorch>=1.1",
+    "cvxpy>=1.5",
+    "tqdm>=4.65",
+]
+
+EXTRAS_REQUIRE = {
+    "plot": ["matplotlib>=3.7"],
+    "data": ["pooch>=1.7", "pillow>=9.4"],
+    "io": ["safetensors>=0.4", "skops>=0.10"],
+    "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
+    "docs": ["sphinx>=7.2", "sphinx-gallery>=0.15", "numpydoc>=1.6"],
+    "bench": ["cvxpylayers>=0.1.6", "qpth>=0.0.16", "matplotlib>=3.7", "pandas>=2.1"],
+    "test": [
+        "pytest>=8.0",
+        "pytest-xdist>=3.5",
+        "hypothesis>=6.90",
+        "ruff>=0.6",
+        "mypy>=1.8",
+        "matplotlib>=3.7",
+        "pandas>=2.1",
+        "numpydoc>=1.6",
+    ],
+}
+
+setup(
+    name="skcausalmeta",
+    version=read_version(),
+    description="Sparse and causal meta-learning with scikit-learn estimators",
+    long_description=read_long_description(),
+    long_description_content_type="text/x-rst",
+    author="skcausalmeta developers",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["skcausalmeta", "skcausalmeta.*"]),
+    package_data={"skcausalmeta": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    zip_safe=False,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
