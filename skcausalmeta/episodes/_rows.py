@@ -1,0 +1,97 @@
+"""Grouping rows by label and drawing support and query rows from the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..exceptions import InvalidInputError
+from ._episode import Episode
+
+# Shuffling so few entries costs less than the call overhead of Generator.choice.
+_SHUFFLE_LIMIT = 1000
+
+
+def check_labels(labels: ArrayLike, name: str) -> np.ndarray:
+    """Return `labels` as a 1-D array that `numpy.unique` can group."""
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        raise InvalidInputError(
+            f"{name} must be one-dimensional, one entry per row. Got shape "
+            f"{array.shape}; pass {name}.ravel() or one column."
+        )
+    if len(array) == 0:
+        raise InvalidInputError(f"{name} must hold at least one row. Got none.")
+    if array.dtype.kind == "f":
+        _check_discrete(array, name)
+    return array
+
+
+def group_rows(labels: np.ndarray, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the sorted distinct labels and the rows of each."""
+    try:
+        values, codes, counts = np.unique(
+            labels, return_inverse=True, return_counts=True
+        )
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{name} must hold labels of one type, none of them missing. Got a mix "
+            "that cannot be sorted; drop the rows without a label and convert the "
+            "rest to one type."
+        ) from error
+    by_label = np.argsort(codes, kind="stable")
+    return values, np.split(by_label, np.cumsum(counts)[:-1])
+
+
+def draw_class_episode(
+    rng: np.random.Generator,
+    classes: np.ndarray,
+    class_rows: Sequence[np.ndarray],
+    *,
+    n_way: int,
+    n_shot: int,
+    n_query: int,
+    task: Any = None,
+) -> Episode:
+    """Draw `n_way` of the classes in random order, then rows of each.
+
+    The random order of the classes is the re-mapping: label 0 goes to the class
+    drawn first, so a label tells nothing about which class it stands for.
+    """
+    drawn = draw_rows(rng, np.arange(len(classes)), n_way)
+    n_rows = n_shot + n_query
+    rows = np.stack([draw_rows(rng, class_rows[c], n_rows) for c in drawn])
+    labels = np.arange(n_way, dtype=np.int64)
+    return Episode(
+        support=rows[:, :n_shot].ravel(),  # (n_way * n_shot,)
+        query=rows[:, n_shot:].ravel(),  # (n_way * n_query,)
+        support_targets=np.repeat(labels, n_shot),
+        query_targets=np.repeat(labels, n_query),
+        classes=classes[drawn],
+        task=task,
+    )
+
+
+def draw_rows(rng: np.random.Generator, rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Draw `n_rows` different entries of `rows`, in random order."""
+    if len(rows) <= _SHUFFLE_LIMIT:
+        return rng.permutation(rows)[:n_rows]
+    return rows[rng.choice(len(rows), n_rows, replace=False)]
+
+
+def _check_discrete(array: np.ndarray, name: str) -> None:
+    if not np.isfinite(array).all():
+        raise InvalidInputError(
+            f"{name} must be finite, one label per row. Got "
+            f"{np.count_nonzero(~np.isfinite(array))} rows with NaN or infinity; "
+            "drop them."
+        )
+    if (array != np.floor(array)).any():
+        raise InvalidInputError(
+            f"{name} must hold labels. Got continuous values such as "
+            f"{array[array != np.floor(array)][0]}; for regression use TaskSampler "
+            "with target_type='value'."
+        )

@@ -1,0 +1,227 @@
+"""Evaluation on few-shot episodes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_consistent_length, gen_even_slices
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_params,
+)
+from sklearn.utils.parallel import Parallel, delayed
+
+from ..episodes import Episode, EpisodeSampler
+from ..exceptions import InvalidInputError
+from ..metrics import mean_confidence_interval
+from ._result import FewShotResult
+
+Scorer = Callable[[Any, Any, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What one episode showed."""
+
+    score: float
+    adapt_time: float
+    sparsity: float
+    dual_gap: float
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods("fit")],
+        "X": "no_validation",  # images and data frames as well as matrices
+        "y": ["array-like"],
+        "n_way": [Interval(Integral, 2, None, closed="left")],
+        "n_shot": [Interval(Integral, 1, None, closed="left")],
+        "n_query": [Interval(Integral, 1, None, closed="left")],
+        "n_episodes": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "n_jobs": [Integral, None],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def evaluate_few_shot(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    *,
+    n_way: int = 5,
+    n_shot: int = 5,
+    n_query: int = 15,
+    n_episodes: int = 600,
+    random_state: int | np.random.RandomState | None = None,
+    scoring: str | Scorer | None = None,
+    n_jobs: int | None = None,
+    confidence: float = 0.95,
+) -> FewShotResult:
+    """Score an estimator on N-way K-shot episodes of the classes of `y`.
+
+    In every episode a shallow copy of a fitted meta-learner adapts to the support
+    rows and predicts the query rows, so the estimator itself stays as it was. An
+    estimator without ``adapt`` is cloned and fitted on the support rows instead,
+    which gives the baseline without meta-learning.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Fitted meta-learner with ``adapt``, or any scikit-learn classifier.
+    X : {array-like, memory map, data frame} of shape (n_samples, ...)
+        Data. Rows with more than one axis (images) are flattened for an
+        estimator without ``adapt``.
+    y : array-like of shape (n_samples,)
+        Classes, usually others than the estimator was fitted on.
+    n_way : int, default=5
+        Number of classes in an episode.
+    n_shot : int, default=5
+        Number of support rows of each class.
+    n_query : int, default=15
+        Number of query rows of each class.
+    n_episodes : int, default=600
+        Number of episodes.
+    random_state : int, RandomState instance or None, default=None
+        Decides the episodes. The same int gives the same episodes to every
+        estimator, so that their scores are paired.
+    scoring : str or callable, default=None
+        Name of a scikit-learn scorer, or a callable ``(estimator, X, y) -> float``.
+        None is the accuracy.
+    n_jobs : int, default=None
+        Number of processes that share the episodes, as in scikit-learn.
+    confidence : float, default=0.95
+        Confidence of the interval of the mean score.
+
+    Returns
+    -------
+    result : FewShotResult
+        Scores of the episodes, their mean with its interval, the time to adapt,
+        and the mean sparsity and largest duality gap where the learner has them.
+
+    Raises
+    ------
+    EpisodeError
+        If the classes are too few or too small for the episodes.
+    InvalidInputError
+        If the estimator is a plain Pipeline around a meta-learner.
+
+    See Also
+    --------
+    few_shot_scorer : The same as a scorer for GridSearchCV and cross_val_score.
+    skcausalmeta.metrics.paired_difference : Compares two results.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skcausalmeta.model_selection import evaluate_few_shot
+    >>> X, y = load_digits(return_X_y=True)
+    >>> nearest = KNeighborsClassifier(n_neighbors=1)
+    >>> result = evaluate_few_shot(nearest, X, y, n_episodes=50, random_state=0)
+    >>> print(result.n_episodes, bool(result.mean > 0.8))
+    50 True
+    """
+    _refuse_plain_pipeline(estimator)
+    check_consistent_length(X, y)
+    labels = np.asarray(y)
+    sampler = EpisodeSampler(
+        labels, n_way=n_way, n_shot=n_shot, n_query=n_query, random_state=random_state
+    )
+    episodes = sampler.draw(n_episodes)
+    if not hasattr(estimator, "adapt"):
+        X = _flatten(X)
+    scorer = _accuracy if scoring is None else get_scorer(scoring)
+    # One batch of episodes per process: the estimator travels once, not per episode.
+    n_batches = min(effective_n_jobs(n_jobs), n_episodes)
+    batches = Parallel(n_jobs=n_jobs)(
+        delayed(_score_episodes)(estimator, X, labels, episodes[batch], scorer)
+        for batch in gen_even_slices(n_episodes, n_batches)
+    )
+    records = [record for batch in batches for record in batch]
+    scores = np.array([record.score for record in records])
+    mean, half_width = mean_confidence_interval(scores, confidence=confidence)
+    return FewShotResult(
+        scores=scores,
+        mean=mean,
+        half_width=half_width,
+        n_episodes=n_episodes,
+        confidence=confidence,
+        adapt_time=float(np.median([record.adapt_time for record in records])),
+        sparsity=float(np.mean([record.sparsity for record in records])),
+        max_dual_gap=float(np.max([record.dual_gap for record in records])),
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=n_query,
+    )
+
+
+def _score_episodes(
+    estimator: Any, X: Any, y: np.ndarray, episodes: list[Episode], scorer: Scorer
+) -> list[_Record]:
+    return [_score_episode(estimator, X, y, episode, scorer) for episode in episodes]
+
+
+def _score_episode(
+    estimator: Any, X: Any, y: np.ndarray, episode: Episode, scorer: Scorer
+) -> _Record:
+    X_support = _safe_indexing(X, episode.support)
+    X_query = _safe_indexing(X, episode.query)
+    if hasattr(estimator, "adapt"):
+        learner = copy.copy(estimator)
+        solve = learner.adapt
+    else:
+        learner = clone(estimator)
+        solve = learner.fit
+    start = time.perf_counter()
+    adapted = solve(X_support, y[episode.support])
+    adapt_time = time.perf_counter() - start
+    return _Record(
+        score=float(scorer(adapted, X_query, y[episode.query])),
+        adapt_time=adapt_time,
+        sparsity=float(_fitted_fact(adapted, "sparsity_")),
+        dual_gap=float(np.max(_fitted_fact(adapted, "dual_gap_"))),
+    )
+
+
+def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
+    return float(np.mean(estimator.predict(X) == y))
+
+
+def _fitted_fact(estimator: Any, name: str) -> Any:
+    """Return an attribute of the estimator or of its last step, else NaN."""
+    if isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return getattr(estimator, name, np.nan)
+
+
+def _flatten(X: Any) -> Any:
+    """Return images as rows of pixels, everything else as it is."""
+    if getattr(X, "ndim", 2) > 2:
+        return X.reshape(len(X), -1)
+    return X
+
+
+def _refuse_plain_pipeline(estimator: Any) -> None:
+    if hasattr(estimator, "adapt") or not isinstance(estimator, Pipeline):
+        return
+    if hasattr(estimator.steps[-1][1], "adapt"):
+        raise InvalidInputError(
+            "A Pipeline around a meta-learner must be able to adapt. Got "
+            f"{type(estimator).__name__}, which would be fitted anew on every support "
+            "set; build it with skcausalmeta.compose.make_meta_pipeline."
+        )

@@ -1,0 +1,111 @@
+"""What an evaluation on few-shot episodes found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotResult:
+    """Scores of a learner on few-shot episodes, with the interval of their mean.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_episodes,)
+        Score of each episode, in the order of the draw. Two results from the same
+        data, sizes and `random_state` are paired.
+    mean : float
+        Mean score.
+    half_width : float
+        Half the width of the interval of the mean.
+    n_episodes : int
+        Number of episodes.
+    confidence : float
+        Confidence of the interval.
+    adapt_time : float
+        Median time in seconds to adapt to (or fit) one support set.
+    sparsity : float
+        Mean share of unused features, NaN if the learner does not report it.
+    max_dual_gap : float
+        Largest duality gap of all episodes, NaN if the learner does not report it.
+    n_way : int
+        Number of classes in an episode.
+    n_shot : int
+        Number of support rows of each class.
+    n_query : int
+        Number of query rows of each class.
+
+    See Also
+    --------
+    evaluate_few_shot : Makes such results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.model_selection import FewShotResult
+    >>> result = FewShotResult(
+    ...     scores=np.array([0.6, 0.8, 0.7, 0.9]),
+    ...     mean=0.75,
+    ...     half_width=0.205,
+    ...     n_episodes=4,
+    ...     confidence=0.95,
+    ...     adapt_time=0.01,
+    ...     sparsity=0.5,
+    ...     max_dual_gap=1e-7,
+    ...     n_way=5,
+    ...     n_shot=1,
+    ...     n_query=15,
+    ... )
+    >>> print(result)
+    75.0 +- 20.5% (4 episodes of 5-way 1-shot, 95% interval)
+    """
+
+    scores: np.ndarray
+    mean: float
+    half_width: float
+    n_episodes: int
+    confidence: float
+    adapt_time: float
+    sparsity: float
+    max_dual_gap: float
+    n_way: int
+    n_shot: int
+    n_query: int
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.mean:.1f} +- {100 * self.half_width:.1f}% "
+            f"({self.n_episodes} episodes of {self.n_way}-way {self.n_shot}-shot, "
+            f"{100 * self.confidence:g}% interval)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values, ready for one line of JSON.
+
+        Returns
+        -------
+        record : dict
+            One entry per parameter. Numbers that are NaN become None, since JSON
+            has no NaN.
+        """
+        return {
+            "scores": [float(score) for score in self.scores],
+            "mean": _plain(self.mean),
+            "half_width": _plain(self.half_width),
+            "n_episodes": int(self.n_episodes),
+            "confidence": float(self.confidence),
+            "adapt_time": _plain(self.adapt_time),
+            "sparsity": _plain(self.sparsity),
+            "max_dual_gap": _plain(self.max_dual_gap),
+            "n_way": int(self.n_way),
+            "n_shot": int(self.n_shot),
+            "n_query": int(self.n_query),
+        }
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
