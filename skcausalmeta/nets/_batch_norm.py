@@ -1,0 +1,118 @@
+"""Which statistics batch norm uses, as an explicit choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..exceptions import InvalidInputError
+
+BATCH_NORM_MODES = ("running", "episode")
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Tell whether a module holds a batch-norm layer anywhere.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    found : bool
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.nets._batch_norm import has_batch_norm
+    >>> has_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    True
+    """
+    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
+
+
+@contextmanager
+def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
+    """Fix the statistics of all batch-norm layers inside a `with` block.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Searched for batch-norm layers at any depth. Its parameters, buffers, training
+        flags and other layers stay as they are.
+
+    mode : {"running", "episode"}
+        "episode": every layer normalises with the mean and variance of the rows that
+        it is given, in training and in evaluation alike, and leaves its running
+        averages untouched. Predictions then depend on which rows come together.
+        "running": the behaviour of torch, batch statistics in training and running
+        averages in evaluation.
+
+    Yields
+    ------
+    None
+        The layers are as before once the block is left, by an exception too.
+
+    Raises
+    ------
+    InvalidInputError
+        If `mode` is unknown, or in mode "episode" if a layer gets a single value per
+        channel, which has no variance.
+
+    Notes
+    -----
+    The layers are computed by `torch.nn.functional.batch_norm` with its weights. In
+    torch 2.13 its second-order gradient is wrong inside `torch.vmap` when the weights
+    differ between tasks; a loop over tasks is right.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skcausalmeta.nets._batch_norm import batch_norm_mode
+    >>> layer = nn.BatchNorm1d(1, affine=False).eval()
+    >>> with batch_norm_mode(layer, "episode"):
+    ...     rows = layer(torch.tensor([[10.0], [30.0]]))
+    >>> rows.round(decimals=3).tolist()
+    [[-1.0], [1.0]]
+    """
+    if mode not in BATCH_NORM_MODES:
+        raise InvalidInputError(
+            "The batch-norm mode must be one of 'running' and 'episode'. "
+            f"Got {mode!r} instead."
+        )
+    replaced: list[tuple[nn.Module, object]] = []
+    try:
+        if mode == "episode":
+            for layer in module.modules():
+                if isinstance(layer, _BatchNorm):
+                    replaced.append((layer, layer.__dict__.get("forward")))
+                    # A bound method, so that a deep copy is bound to the copied layer.
+                    layer.__dict__["forward"] = MethodType(_forward_by_rows, layer)
+        yield
+    finally:
+        for layer, previous in reversed(replaced):
+            if previous is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = previous
+
+
+def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:
+    """Normalise with the statistics of `rows`, whatever flags the layer has."""
+    layer._check_input_dim(rows)
+    if rows.numel() == rows.shape[1]:
+        raise InvalidInputError(
+            "batch_norm='episode' needs at least two values per channel to take their "
+            f"variance. Got rows of shape {tuple(rows.shape)}; pass more rows at once "
+            "or use batch_norm='running'."
+        )
+    return F.batch_norm(
+        rows, None, None, layer.weight, layer.bias, training=True, eps=layer.eps
+    )

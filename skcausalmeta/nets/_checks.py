@@ -1,0 +1,58 @@
+"""Checks of the numbers that backbones and augmentations are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from ..exceptions import InvalidInputError
+
+
+def positive_int(owner: str, name: str, value: Any) -> int:
+    """Return `value` as an int, or say which parameter of whom must be one."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidInputError(
+            f"The {name!r} parameter of {owner} must be a positive integer. "
+            f"Got {value!r} instead."
+        )
+    return int(value)
+
+
+def positive_ints(owner: str, name: str, values: Any) -> tuple[int, ...]:
+    """Return `values` as a tuple of positive ints, possibly empty."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise InvalidInputError(
+            f"The {name!r} parameter of {owner} must be a sequence of positive "
+            f"integers, such as (64,). Got {values!r} instead."
+        )
+    return tuple(positive_int(owner, f"{name}[{i}]", v) for i, v in enumerate(values))
+
+
+def real_between(
+    owner: str, name: str, value: Any, low: float, high: float, *, closed: bool
+) -> float:
+    """Return `value` as a float of [low, high] (closed) or [low, high)."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if is_number else float("nan")
+    if not (low <= number < high or (closed and number == high)):
+        bracket = "]" if closed else ")"
+        raise InvalidInputError(
+            f"The {name!r} parameter of {owner} must be a number in the range "
+            f"[{low}, {high}{bracket}. Got {value!r} instead."
+        )
+    return number
+
+
+def image_sides(owner: str, image_size: Any) -> tuple[int, int]:
+    """Return (height, width) from one side of a square or from a pair."""
+    if isinstance(image_size, Integral):
+        side = positive_int(owner, "image_size", image_size)
+        return side, side
+    sides = positive_ints(owner, "image_size", image_size)
+    if len(sides) != 2:
+        raise InvalidInputError(
+            f"The 'image_size' parameter of {owner} must be one side or a pair "
+            f"(height, width). Got {image_size!r} instead."
+        )
+    return sides[0], sides[1]

