@@ -1,0 +1,87 @@
+"""The multiclass hinge of Crammer and Singer, in primal and dual form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class CrammerSinger:
+    """Multiclass hinge loss of Crammer and Singer.
+
+    For scores z and a one-hot target y the loss is ::
+
+        loss(z, y) = max_l [1 - y_l + z_l - y'z]
+                   = max_{b in simplex} <1 - y, b> + <b - y, z>
+
+    so a row b of the dual variable lives in the probability simplex, its
+    residual is y - b and its share of the dual objective is <1 - y, b>.
+
+    References
+    ----------
+    .. [1] K. Crammer, Y. Singer (2001). On the algorithmic implementation of
+       multiclass kernel-based vector machines. JMLR 2, 265-292.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.losses import CrammerSinger
+    >>> scores = torch.tensor([[2.0, 0.5, -1.0]])
+    >>> float(CrammerSinger().value(scores, torch.tensor([[0.0, 1.0, 0.0]])))
+    2.5
+    """
+
+    def value(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every row.
+
+        Parameters
+        ----------
+        scores : Tensor of shape (..., n_classes)
+            Scores z.
+        targets : Tensor of shape (..., n_classes)
+            One-hot targets y.
+
+        Returns
+        -------
+        Tensor of shape (...)
+            ``max_l [1 - y_l + z_l - y'z]``, at least 0.
+        """
+        own = (scores * targets).sum(-1)
+        return (scores + (1.0 - targets)).amax(-1) - own
+
+    def dual_value(self, dual: Tensor, targets: Tensor) -> Tensor:
+        """Share of every row in the dual objective, ``<1 - y, b>``."""
+        return 1.0 - (dual * targets).sum(-1)
+
+    def dual_gradient(self, targets: Tensor) -> Tensor:
+        """Gradient of `dual_value` in b: it is constant, ``1 - y``."""
+        return 1.0 - targets
+
+    def start(self, targets: Tensor) -> Tensor:
+        """A feasible dual point: uniform over the wrong classes.
+
+        It attains the largest possible `dual_value`, hence it is optimal
+        whenever it leaves every feature switched off.
+        """
+        return (1.0 - targets) / (targets.shape[-1] - 1)
+
+    def project(self, dual: Tensor) -> Tensor:
+        """Project every row onto the probability simplex.
+
+        Parameters
+        ----------
+        dual : Tensor of shape (..., n_classes)
+            Any point.
+
+        Returns
+        -------
+        Tensor of shape (..., n_classes)
+            The nearest point with entries >= 0 that sum to 1.
+        """
+        ordered = dual.sort(dim=-1, descending=True).values
+        ranks = torch.arange(
+            1, dual.shape[-1] + 1, dtype=dual.dtype, device=dual.device
+        )
+        # The threshold is the largest candidate (Held, Wolfe, Crowder 1974).
+        threshold = ((ordered.cumsum(-1) - 1.0) / ranks).amax(-1, keepdim=True)
+        return (dual - threshold).clamp_min_(0.0)
