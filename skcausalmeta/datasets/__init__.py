@@ -1,0 +1,12 @@
+"""Generators with known ground truth and loaders of public data."""
+
+from ._few_shot_npz import fetch_omniglot, fetch_tiny_imagenet
+from ._rotations import add_rotated_classes
+from ._sparse_classes import make_sparse_classes
+
+__all__ = [
+    "add_rotated_classes",
+    "fetch_omniglot",
+    "fetch_tiny_imagenet",
+    "make_sparse_classes",
+]
