@@ -35,6 +35,7 @@ from ..solvers import (
 from ._base import HeadSolution, check_episodes
 from ._svm_layer import Solver, SVMSettings, build_problem, solve_layer
 
+_TIE = 1e-9
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 3
 
@@ -272,7 +273,7 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores = X @ self.coef_.T + self.intercept_
+        scores = _without_ties(X @ self.coef_.T + self.intercept_)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -465,6 +466,16 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,  # the caller of fit, behind _fit_context
             )
+
+
+def _without_ties(scores: NDArray[Any]) -> NDArray[Any]:
+    """Scores in which differences at the level of rounding are ties.
+
+    The optimum often gives wrong classes exactly equal scores; the order of
+    summation must not choose between them.
+    """
+    top = scores.max(axis=1, keepdims=True)
+    return np.where(top - scores <= _TIE * (1.0 + np.abs(top)), top, scores)
 
 
 def _polished(problem: Problem, solution: Solution) -> Solution:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ._cvxpy import solve_cvxpy
-from ._fista import solve_fista
+from ._newton import solve_newton
 from ._problem import Problem, Solution
 
-_SCOUT_TOL = 1e-3
-_SCOUT_ITER = 300
+_SCOUT_TOL = 1e-5
+_SCOUT_STEPS = 10
 _MARGIN = 0.02
 _MAX_ROUNDS = 10
 
@@ -26,7 +26,7 @@ def solve_working_set(
 ) -> Solution:
     """Maximise D(B) with cvxpy on a working set of features.
 
-    1. A few cheap dual steps (`solve_fista`) find the groups g with
+    1. A few cheap dual steps (`solve_newton`) find the groups g with
        ``||(F'R)_g||`` near or above their threshold: the working set.
     2. cvxpy solves the program restricted to them.
     3. The certificate P(W(B)) - D(B) of the *whole* problem is computed at
@@ -79,17 +79,20 @@ def solve_working_set(
 def _solve_one(
     problem: Problem, tol: float, solver_options: dict[str, Any] | None
 ) -> Solution:
-    best = solve_fista(problem, tol=max(tol, _SCOUT_TOL), max_iter=_SCOUT_ITER)
+    start = problem.loss.start(problem.targets)
+    best = _whole(problem, start, torch.zeros(1, dtype=torch.int64))
     rounds = 0
     if float(best.relative_gap) > tol:
+        best = solve_newton(problem, tol=_SCOUT_TOL, max_iter=_SCOUT_STEPS)
         chosen = _groups_above(problem, best.dual, 1.0 - _MARGIN)
         while rounds < _MAX_ROUNDS:
             rounds += 1
             found = _solve_restricted(problem, chosen, tol, solver_options)
-            if found.relative_gap < best.relative_gap:
+            certified = float(found.relative_gap) <= tol
+            if certified or bool(found.relative_gap < best.relative_gap):
                 best = found
             missed = _groups_above(problem, found.dual, 1.0) & ~chosen
-            if float(best.relative_gap) <= tol or not bool(missed.any()):
+            if certified or not bool(missed.any()):
                 break
             chosen = chosen | missed
     return replace(best, n_iter=torch.tensor([max(1, rounds)]))

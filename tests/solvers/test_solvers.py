@@ -315,7 +315,7 @@ def wrong_scout(problem, **_):
 @pytest.mark.parametrize("scout", [empty_scout, wrong_scout])
 @pytest.mark.parametrize("extra", [{}, {"n_groups": 20}, {"free_last": True}])
 def test_working_set_grows_after_a_bad_scout(monkeypatch, widths, scout, extra):
-    monkeypatch.setattr(_working_set, "solve_fista", scout)
+    monkeypatch.setattr(_working_set, "solve_newton", scout)
     problem = make_problem(**(WIDE | {"level": 0.3}), **extra)
     solution = solve_working_set(problem)
     assert float(solution.relative_gap) <= 1e-6

@@ -1,0 +1,194 @@
+"""Which episodes a classifier trains and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..episodes import Episode, EpisodeSampler, TaskSampler
+from ..exceptions import EpisodeError, InvalidInputError
+
+_MOST_WAYS, _MOST_SHOTS, _MOST_QUERIES = 5, 5, 10
+
+
+class EpisodeSizes(NamedTuple):
+    """Way, shot and query of the episodes, "auto" where the data decide."""
+
+    n_way: int | str
+    n_shot: int | str
+    n_query: int | str
+
+
+class EpisodePlan(NamedTuple):
+    """Sources of episodes; `valid` is None without validation."""
+
+    train: Callable[[int], list[Episode]]
+    valid: Callable[[int], list[Episode]] | None
+
+
+def plan_episodes(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    sizes: EpisodeSizes,
+    held_out: NDArray[Any] | None,
+    seeds: dict[str, int],
+) -> EpisodePlan:
+    """Samplers of training and validation episodes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Class labels.
+    tasks : ndarray of shape (n_samples,) or None
+        Task ids; None: tasks are drawn from the classes of y.
+    sizes : EpisodeSizes
+        Way, shot and query.
+    held_out : ndarray or None
+        Classes (or task ids) for validation.
+    seeds : dict
+        Seeds named "episodes" and "validation".
+
+    Raises
+    ------
+    EpisodeError
+        If the classes or tasks have too few rows for the sizes.
+    """
+    units = y if tasks is None else tasks
+    valid_rows = np.zeros(len(y), dtype=bool)
+    if held_out is not None:
+        valid_rows = np.isin(units, held_out)
+    train = _draw(y, tasks, sizes, ~valid_rows, seeds["episodes"])
+    if held_out is None:
+        return EpisodePlan(train, None)
+    return EpisodePlan(train, _draw(y, tasks, sizes, valid_rows, seeds["validation"]))
+
+
+def _draw(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    sizes: EpisodeSizes,
+    rows: NDArray[Any],
+    seed: int,
+) -> Callable[[int], list[Episode]]:
+    """Draw episodes from the marked rows; indices refer to all rows."""
+    index = np.flatnonzero(rows)
+    if tasks is None:
+        index = index[_usable(y[index], sizes)]
+        way, shot, query = _resolve(sizes, y[index])
+        sampler: Any = EpisodeSampler(
+            y[index], n_way=way, n_shot=shot, n_query=query, random_state=seed
+        )
+    else:
+        pairs = np.unique(
+            np.stack([_codes(tasks[index]), _codes(y[index])]),
+            axis=1,
+            return_counts=True,
+        )
+        shot, query = _shot_and_query(sizes, int(pairs[1].min()))
+        sampler = TaskSampler(
+            tasks[index], y[index], n_shot=shot, n_query=query, random_state=seed
+        )
+
+    def draw(n_episodes: int) -> list[Episode]:
+        return [_at(episode, index) for episode in sampler.draw(n_episodes)]
+
+    return draw
+
+
+def _at(episode: Episode, index: NDArray[Any]) -> Episode:
+    return Episode(
+        index[episode.support],
+        index[episode.query],
+        episode.support_targets,
+        episode.query_targets,
+        episode.classes,
+        episode.task,
+    )
+
+
+def _codes(labels: NDArray[Any]) -> NDArray[Any]:
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _usable(y: NDArray[Any], sizes: EpisodeSizes) -> NDArray[Any]:
+    """With sizes chosen by the data, classes of one row serve no episode."""
+    if "auto" not in (sizes.n_shot, sizes.n_query):
+        return np.ones(len(y), dtype=bool)
+    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if (counts >= 2).sum() < 2:
+        raise EpisodeError(
+            "Episodes need at least 2 classes with 2 rows each. Got "
+            f"{int((counts >= 2).sum())} such classes among {len(classes)}; "
+            "collect more rows per class."
+        )
+    return counts[codes] >= 2
+
+
+def _resolve(sizes: EpisodeSizes, y: NDArray[Any]) -> tuple[int, int, int]:
+    counts = np.unique(y, return_counts=True)[1]
+    way = min(_MOST_WAYS, len(counts)) if sizes.n_way == "auto" else int(sizes.n_way)
+    return way, *_shot_and_query(sizes, int(counts.min()))
+
+
+def _shot_and_query(sizes: EpisodeSizes, smallest: int) -> tuple[int, int]:
+    """Half of the smallest class for support, the rest for queries, both capped."""
+    shot, query = sizes.n_shot, sizes.n_query
+    if shot == "auto":
+        rest = smallest // 2 if query == "auto" else smallest - int(query)
+        shot = max(1, min(_MOST_SHOTS, rest))
+    if query == "auto":
+        query = max(1, min(_MOST_QUERIES, smallest - int(shot)))
+    return int(shot), int(query)
+
+
+def choose_held_out(
+    units: NDArray[Any],
+    *,
+    given: ArrayLike | None,
+    fraction: float,
+    at_least: int,
+    seed: int,
+) -> NDArray[Any]:
+    """Classes (or task ids) to hold out for validation.
+
+    Parameters
+    ----------
+    units : ndarray of shape (n_samples,)
+        Class labels or task ids.
+    given : array-like or None
+        The user's choice.
+    fraction : float
+        Share to draw otherwise.
+    at_least : int
+        Fewest to hold out and to keep: 2 classes, or 1 task.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    InvalidInputError
+        If a given one is not there or too few remain on either side.
+    """
+    present = np.unique(units)
+    if given is not None:
+        chosen = np.unique(np.asarray(given))
+        unknown = np.setdiff1d(chosen, present)
+        if len(unknown):
+            raise InvalidInputError(
+                "validation_classes must be classes of y (or task ids, with tasks). "
+                f"Got {unknown[:5].tolist()}, which are not there."
+            )
+    else:
+        count = max(at_least, round(fraction * len(present)))
+        chosen = np.random.RandomState(seed).permutation(present)[:count]
+    kept = len(present) - len(chosen)
+    if len(chosen) < at_least or kept < at_least:
+        raise InvalidInputError(
+            f"Validation needs at least {at_least} held-out classes (or tasks) and as "
+            f"many to train on. Got {len(chosen)} held out and {kept} to train on; set "
+            "early_stopping=False or collect more."
+        )
+    return chosen

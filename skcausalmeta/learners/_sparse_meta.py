@@ -1,0 +1,600 @@
+"""Meta-learning with sparse, certified base-predictors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin, _fit_context, clone
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from ..exceptions import InvalidInputError, NotFittedError
+from ..heads import GroupLassoSVC
+from ._base import BaseMetaLearner, check_sortable, history_of, in_blocks
+from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
+
+_TASKS_PER_SOLVE = 64
+_SCORES_PER_BLOCK = 8
+
+
+class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
+    """Few-shot classifier: a learned backbone under a sparse convex head.
+
+    The backbone f is trained so that heads solved on the support rows of a task
+    classify its query rows (outer problem); every head is the solution of a
+    convex problem on the features (inner problem) ::
+
+        min_f  1/T sum_t  cross_entropy( a * W_t(f)'f(X_t^query), y_t^query )
+        W_t(f) = argmin_W  hinge(W'f(X_t^support), y_t^support)
+                 + lambda2 / 2 ||W||_F^2 + lambda1 sum_j ||W_j||_2
+
+    W_t is solved to a stated duality gap and differentiated implicitly. `fit`
+    learns f and the scale a from episodes, then solves the head on the training
+    data; `adapt` solves the head of a new task and leaves f alone.
+
+    Parameters
+    ----------
+    head : estimator, default=None
+        Base-predictor with the contract of `GroupLassoSVC`. None:
+        ``GroupLassoSVC(solver="newton")``. Its parameters are reached as
+        ``head__group_reg`` and so on; setting one fills in the default head.
+    backbone : str, module or callable, default="auto"
+        "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
+        "resnet12", "identity" (rows are features already), a `torch.nn.Module`
+        (copied, its weights kept), or a class or function that returns one.
+    backbone_params : dict, default=None
+        Keywords of the backbone, such as ``{"n_blocks": 2}``.
+    freeze_backbone : bool, default=False
+        Train nothing below the head; only the scale a is learned.
+    input_shape : tuple, default=None
+        Shape that rows are reshaped to, for flat images: (height, width) or
+        (channels, height, width).
+    n_way : int or "auto", default="auto"
+        Classes of an episode. "auto": 5, or all if there are fewer.
+    n_shot : int or "auto", default="auto"
+        Support rows per class. "auto": half of the smallest class, at most 5.
+    n_query : int or "auto", default="auto"
+        Query rows per class. "auto": what the smallest class leaves, at most
+        10. If `n_shot` or `n_query` is "auto", classes of a single row are
+        left out of the episodes.
+    tasks_per_batch : int, default=4
+        Episodes of one training step.
+    batches_per_epoch : int, default=20
+        Training steps of one epoch.
+    max_epochs : int, default=10
+        Number of epochs.
+    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
+        Optimiser of the outer problem, or a class of `torch.optim`.
+    lr : float, default=1e-3
+        Its learning rate.
+    head_tol : float, default=1e-3
+        Relative duality gap of the heads in training.
+    logit_scale : float, default=10.0
+        First value of the scale a, > 0.
+    augment : str, callable or list, default=None
+        Augmentation of training images: "shift", "flip", "flip-shift",
+        "affine", or ``augment(images, generator) -> images``.
+    batch_norm : {"running", "episode"}, default="running"
+        "running": statistics of the task in training, running averages after.
+        "episode": always those of the rows given together (support and query
+        apart), so predictions depend on which rows come together.
+    micro_batch : int or "auto", default="auto"
+        Tasks in one pass of the backbone; changes speed, not results.
+    center : bool, default=True
+        Subtract the mean feature of the support rows from the features of a
+        task before its head is solved. Heads without intercept then do not
+        depend on where the features lie, and need fewer of them.
+    early_stopping : bool, default=False
+        Hold out classes and stop when accuracy on their episodes has not
+        improved for `n_iter_no_change` epochs.
+    validation_fraction : float, default=0.2
+        Share of the classes (or tasks) to hold out.
+    validation_classes : array-like, default=None
+        Classes of y (or task ids, with `tasks`) to hold out instead. They are
+        validated on after every epoch, and the best weights are restored, with
+        or without early stopping.
+    validation_episodes : int, default=100
+        Number of validation episodes, the same after every epoch.
+    n_iter_no_change : int, default=5
+        Patience of early stopping, in epochs.
+    fit_head : bool, default=True
+        Solve the head on the training data at the end of `fit`. False saves
+        that time when only `adapt` will be used.
+    callbacks : list, default=None
+        Callbacks of skorch.
+    net_params : dict, default=None
+        More keywords of `skorch.NeuralNet`, such as
+        ``{"optimizer__weight_decay": 5e-4}``.
+    device : str or torch.device, default="cpu"
+        Where the net lives.
+    verbose : int, default=1
+        0: silent. Else: a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        Decides weights, episodes and augmentation. Torch's and numpy's global
+        random states are left alone.
+
+    Attributes
+    ----------
+    net_ : EpisodicNet
+        The trained skorch net.
+    head_ : estimator
+        The head in use: of the training data, or of the task last adapted to.
+    classes_ : ndarray of shape (n_classes,)
+        Classes it predicts.
+    center_ : ndarray of shape (n_features_out,)
+        What `center` subtracts from the features before the head.
+    dual_gap_, sparsity_, support_features_
+        Certificate, share of unused features and used features of `head_`.
+    n_iter_ : int
+        Epochs trained.
+    history_ : list of dict
+        Losses, validation accuracy and seconds of every epoch.
+    n_features_in_ : int
+        Length of the second axis of X.
+    n_features_out_ : int
+        Number of features of the backbone.
+
+    See Also
+    --------
+    skcausalmeta.heads.GroupLassoSVC : The default head.
+
+    Notes
+    -----
+    Interrupting training with Ctrl-C keeps what was learned so far.
+
+    References
+    ----------
+    .. [1] S. Lachapelle et al. (2023). Synergies between disentanglement and
+       sparsity: generalization and identifiability in multi-task learning.
+       ICML, sections 3 and 4.
+    .. [2] K. Lee et al. (2019). Meta-learning with differentiable convex
+       optimization. CVPR.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcausalmeta.learners import SparseMetaClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> old, new = y < 6, y >= 6
+    >>> learner = SparseMetaClassifier(
+    ...     input_shape=(8, 8),
+    ...     backbone_params={"n_blocks": 2},
+    ...     batches_per_epoch=20,
+    ...     max_epochs=1,
+    ...     verbose=0,
+    ...     random_state=0,
+    ... ).fit(X[old], y[old])
+    >>> learner.adapt(X[new][:40], y[new][:40]).classes_
+    array([6, 7, 8, 9])
+    >>> bool(learner.score(X[new][40:], y[new][40:]) > 0.8)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMetaLearner._parameter_constraints,
+        "head": [HasMethods(["fit", "episode_logits"]), None],
+        "n_way": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+        "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "head_tol": [Interval(Real, 0, None, closed="neither")],
+        "logit_scale": [Interval(Real, 0, None, closed="neither")],
+        "fit_head": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        head: Any = None,
+        *,
+        backbone: str | nn.Module | Callable[..., nn.Module] = "auto",
+        backbone_params: dict[str, Any] | None = None,
+        freeze_backbone: bool = False,
+        input_shape: tuple[int, ...] | None = None,
+        n_way: int | str = "auto",
+        n_shot: int | str = "auto",
+        n_query: int | str = "auto",
+        tasks_per_batch: int = 4,
+        batches_per_epoch: int = 20,
+        max_epochs: int = 10,
+        optimizer: str | type = "adam",
+        lr: float = 1e-3,
+        head_tol: float = 1e-3,
+        logit_scale: float = 10.0,
+        augment: Any = None,
+        batch_norm: str = "running",
+        micro_batch: int | str = "auto",
+        center: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.2,
+        validation_classes: ArrayLike | None = None,
+        validation_episodes: int = 100,
+        n_iter_no_change: int = 5,
+        fit_head: bool = True,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        verbose: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.head = head
+        self.backbone = backbone
+        self.backbone_params = backbone_params
+        self.freeze_backbone = freeze_backbone
+        self.input_shape = input_shape
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.tasks_per_batch = tasks_per_batch
+        self.batches_per_epoch = batches_per_epoch
+        self.max_epochs = max_epochs
+        self.optimizer = optimizer
+        self.lr = lr
+        self.head_tol = head_tol
+        self.logit_scale = logit_scale
+        self.augment = augment
+        self.batch_norm = batch_norm
+        self.micro_batch = micro_batch
+        self.center = center
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.validation_classes = validation_classes
+        self.validation_episodes = validation_episodes
+        self.n_iter_no_change = n_iter_no_change
+        self.fit_head = fit_head
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def set_params(self, **params: Any) -> SparseMetaClassifier:
+        """Set parameters; ``head__name=value`` fills in the default head if needed.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        SparseMetaClassifier
+            Itself.
+        """
+        nested = any(name.startswith("head__") for name in params)
+        if nested and params.get("head", self.head) is None:
+            params = {**params, "head": _default_head()}
+        return super().set_params(**params)
+
+    # -- learning ----------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        tasks: ArrayLike | None = None,
+        envs: ArrayLike | None = None,
+    ) -> SparseMetaClassifier:
+        """Learn the backbone from episodes, then solve the head on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows: vectors, images (height, width) or with channels first or last;
+            images of bytes are scaled to the range 0 to 1.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of every row: each task is a problem of its own. None: tasks
+            are N-way problems drawn from the classes of y.
+        envs : array-like of shape (n_samples,), default=None
+            Environment ids, which this learner does not use; checked for length,
+            so that all learners are called alike.
+
+        Returns
+        -------
+        SparseMetaClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid rows, labels or parameters, before any training. A learner
+            that was fitted before stays as it was.
+        EpisodeError
+            If classes are too few or too small for way, shot and query.
+        """
+        rows = self._check_rows(X)
+        labels = self._check_labels(y, rows)
+        tasks = self._check_ids(tasks, rows, "tasks")
+        self._check_ids(envs, rows, "envs")
+        fitted = copy.copy(self)  # a failure leaves self as it was
+        for name in ("head_", "center_"):
+            fitted.__dict__.pop(name, None)
+        validate_data(fitted, X, skip_check_array=True)
+        fitted._learn(rows, labels, tasks)
+        if self.fit_head:
+            fitted._solve(fitted._features(rows), labels)
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _learn(
+        self, rows: NDArray[Any], labels: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        """Everything of `fit` but the head."""
+        head = self._new_head()
+        if hasattr(head, "_validate_params"):
+            head._validate_params()
+        seeds = self._seeds()
+        self.net_, self.reader_ = self._train_net(
+            rows,
+            self._plan(labels, tasks, seeds),
+            head,
+            seeds,
+            logit_scale=self.logit_scale,
+            head_tol=self.head_tol,
+        )
+        self.n_features_out_ = self._features(rows[:2]).shape[1]
+        self.history_ = history_of(self.net_)
+        self.n_iter_ = len(self.history_)
+        self.classes_ = np.unique(labels)
+
+    def adapt(self, X: ArrayLike, y: ArrayLike) -> SparseMetaClassifier:
+        """Solve the head of a new task; the backbone stays as it is.
+
+        Attributes are rebound, never changed in place, so
+        ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares
+        the backbone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            Their labels, at least two classes.
+
+        Returns
+        -------
+        SparseMetaClassifier
+            Itself, now speaking of the new task.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For invalid rows or labels; the learner stays as it was.
+        """
+        rows = self._check_known_rows(X)
+        labels = self._check_labels(y, rows)
+        self._solve(self._features(rows), labels)
+        return self
+
+    def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
+        center = features.mean(axis=0) * self.center
+        head = self._new_head().fit(features - center, labels)
+        self.head_, self.center_, self.classes_ = head, center, head.classes_
+
+    def _new_head(self) -> Any:
+        return _default_head() if self.head is None else clone(self.head)
+
+    def _check_labels(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None. Pass one label per row."
+            )
+        labels: NDArray[Any] = column_or_1d(y, warn=True)
+        check_consistent_length(rows, labels)
+        check_sortable(labels, "y")
+        check_classification_targets(labels)
+        classes = np.unique(labels)
+        if len(classes) < 2:
+            raise InvalidInputError(
+                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
+                f"{classes[0]!r}; add rows of another class."
+            )
+        return labels
+
+    def _plan(
+        self, labels: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
+    ) -> EpisodePlan:
+        held_out = None
+        if self.early_stopping or self.validation_classes is not None:
+            held_out = choose_held_out(
+                labels if tasks is None else tasks,
+                given=self.validation_classes,
+                fraction=self.validation_fraction,
+                at_least=2 if tasks is None else 1,
+                seed=seeds["held-out"],
+            )
+        sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
+        return plan_episodes(labels, tasks, sizes, held_out, seeds)
+
+    # -- prediction --------------------------------------------------------------------
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            For two classes, the score of ``classes_[1]`` minus the other.
+        """
+        return self._apply_head("decision_function", X)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Class of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels of `classes_`.
+        """
+        return self._apply_head("predict", X)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Softmax of the scaled scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            ``softmax(a * decision_function(X))`` with the learned scale a.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        return softmax(self.net_.module_.scale * scores, axis=1)
+
+    def predict_episodes(
+        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+    ) -> NDArray[Any]:
+        """Solve and predict many tasks in one batched call.
+
+        The learner itself stays as it is.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_tasks, n_support, ...)
+            Support rows.
+        y_support : array-like of shape (n_tasks, n_support)
+            Their labels, at least two classes in every task.
+        X_query : array-like of shape (n_tasks, n_query, ...)
+            Query rows.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_query)
+            Labels of the query rows.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not agree or a task has one class.
+        """
+        check_is_fitted(self)
+        support, labels, query = _check_tasks(X_support, y_support, X_query)
+        codes, classes = _encode_tasks(labels)
+        support = self._task_features(support)
+        query = self._task_features(query)
+        if self.center:
+            middle = support.mean(axis=1, keepdims=True)
+            support, query = support - middle, query - middle
+        out = np.empty(query.shape[:2], dtype=labels.dtype)
+        head = self._new_head()
+        ways = np.array([len(names) for names in classes])
+        for way in np.unique(ways):
+            positions = np.flatnonzero(ways == way)
+            for part in np.array_split(
+                positions, -(-len(positions) // _TASKS_PER_SOLVE)
+            ):
+                with torch.no_grad():
+                    logits = head.episode_logits(
+                        torch.from_numpy(support[part]),
+                        torch.from_numpy(codes[part]),
+                        torch.from_numpy(query[part]),
+                        int(way),
+                    )
+                winners = logits.argmax(-1).numpy()
+                out[part] = [classes[k][w] for k, w in zip(part, winners, strict=True)]
+        return out
+
+    def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
+        # Without validate_data: an array of tasks cannot carry feature names.
+        rows = self._check_rows(X.reshape(-1, *X.shape[2:]))
+        self.reader_.check(rows)
+        if self.batch_norm == "episode":
+            return np.stack([self._features(task) for task in rows.reshape(X.shape)])
+        return self._features(rows).reshape(*X.shape[:2], -1)
+
+    def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
+        rows = self._check_known_rows(X)
+        if not hasattr(self, "head_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} has no head: it was fitted with "
+                "fit_head=False. Call 'adapt' with the support rows of a task first."
+            )
+        features = self._features(rows) - self.center_
+        return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)
+
+    @property
+    def dual_gap_(self) -> float:
+        """Certificate of the head in use."""
+        return self.head_.dual_gap_
+
+    @property
+    def sparsity_(self) -> float:
+        """Share of features that the head in use leaves unused."""
+        return self.head_.sparsity_
+
+    @property
+    def support_features_(self) -> NDArray[Any]:
+        """Features that the head in use uses."""
+        return self.head_.support_features_
+
+
+def _default_head() -> GroupLassoSVC:
+    return GroupLassoSVC(solver="newton")
+
+
+def _check_tasks(
+    X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    support, query = np.asarray(X_support), np.asarray(X_query)
+    labels = np.asarray(y_support)
+    shapes = f"Got {support.shape}, {labels.shape} and {query.shape}."
+    if support.ndim < 3 or query.ndim != support.ndim:
+        raise InvalidInputError(
+            "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
+            f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
+        )
+    if labels.shape != support.shape[:2] or len(query) != len(support):
+        raise InvalidInputError(
+            "X_support, y_support and X_query must agree in the number of tasks, and "
+            f"X_support and y_support in the number of rows. {shapes}"
+        )
+    check_sortable(labels.ravel(), "y_support")
+    check_classification_targets(labels.ravel())
+    return support, labels, query
+
+
+def _encode_tasks(
+    labels: NDArray[Any],
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Class numbers (n_tasks, n_support) and the classes of every task."""
+    codes = np.empty(labels.shape, dtype=np.int64)
+    classes = []
+    for k, row in enumerate(labels):
+        names, codes[k] = np.unique(row, return_inverse=True)
+        if len(names) < 2:
+            raise InvalidInputError(
+                f"Every task needs at least 2 classes. Got 1 class in task {k}: "
+                f"{names[0]!r}."
+            )
+        classes.append(names)
+    return codes, classes

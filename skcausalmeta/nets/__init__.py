@@ -1,0 +1,29 @@
+"""Backbones, the modules that turn samples into features, and augmentations."""
+
+from ._augment import RandomAffine, RandomFlip, RandomShift, build_augmentation
+from ._conv4 import Conv4
+from ._drop_block import DropBlock
+from ._episodic_net import EpisodicModule, EpisodicNet
+from ._factory import build_backbone
+from ._mlp import MLP
+from ._progress import TaskProgress
+from ._resnet12 import ResNet12
+from ._rows import RowReader
+from ._stream import EpisodeStream
+
+__all__ = [
+    "MLP",
+    "Conv4",
+    "DropBlock",
+    "EpisodeStream",
+    "EpisodicModule",
+    "EpisodicNet",
+    "RandomAffine",
+    "RandomFlip",
+    "RandomShift",
+    "ResNet12",
+    "RowReader",
+    "TaskProgress",
+    "build_augmentation",
+    "build_backbone",
+]

@@ -1,0 +1,117 @@
+"""Meta-batches of episodes for the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..episodes import Episode
+from ._augment import Augmentation
+from ._rows import RowReader
+
+
+class Task(NamedTuple):
+    """One episode as tensors."""
+
+    support: Tensor  # (n_support, *sample_shape)
+    query: Tensor  # (n_query, *sample_shape)
+    support_targets: Tensor  # (n_support,)
+    query_targets: Tensor  # (n_query,)
+    n_way: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Tasks of one shape are solved together."""
+        return len(self.support_targets), len(self.query_targets), self.n_way
+
+
+class MetaBatch:
+    """The tasks of one training step; its length is their number."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = list(tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def groups(self) -> Iterator[list[int]]:
+        """Positions of the tasks that have one shape."""
+        positions: dict[tuple[int, int, int], list[int]] = {}
+        for position, task in enumerate(self.tasks):
+            positions.setdefault(task.shape, []).append(position)
+        yield from positions.values()
+
+
+class EpisodeStream:
+    """Endless source of meta-batches, one pass of which is an epoch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+        Rows; read by episode, so a memory map stays on disk.
+    reader : RowReader
+        From rows to tensors.
+    draw : callable
+        ``draw(n) -> list of Episode``.
+    n_batches : int
+        Meta-batches of one pass.
+    tasks_per_batch : int
+        Episodes of one meta-batch.
+    augment : callable, default=None
+        ``augment(images, generator) -> images``.
+    seed : int, default=0
+        Seed of the augmentation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.episodes import EpisodeSampler
+    >>> from skcausalmeta.nets import EpisodeStream, RowReader
+    >>> X, y = np.zeros((40, 3)), np.repeat(np.arange(4), 10)
+    >>> draw = EpisodeSampler(y, n_way=2, n_shot=1, n_query=3, random_state=0).draw
+    >>> stream = EpisodeStream(X, RowReader((3,)), draw, 5, 2)
+    >>> [len(batch) for batch in stream]
+    [2, 2, 2, 2, 2]
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        reader: RowReader,
+        draw: Callable[[int], list[Episode]],
+        n_batches: int,
+        tasks_per_batch: int,
+        *,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._X, self._reader, self._draw = X, reader, draw
+        self._n_batches, self._tasks_per_batch = n_batches, tasks_per_batch
+        self._augment = augment
+        self._generator = torch.Generator(device=reader.device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[MetaBatch]:
+        for _ in range(self._n_batches):
+            episodes = self._draw(self._tasks_per_batch)
+            yield MetaBatch([self._task(episode) for episode in episodes])
+
+    def _task(self, episode: Episode) -> Task:
+        device = self._reader.device
+        return Task(
+            self._rows(episode.support),
+            self._rows(episode.query),
+            torch.as_tensor(episode.support_targets, device=device),
+            torch.as_tensor(episode.query_targets, device=device),
+            episode.n_way or 0,
+        )
+
+    def _rows(self, index: NDArray[Any]) -> Tensor:
+        rows = self._reader(self._X[index])
+        return rows if self._augment is None else self._augment(rows, self._generator)

@@ -1,0 +1,58 @@
+"""scikit-learn's common tests, every estimator of the package under all of them."""
+
+from collections import Counter
+
+import pytest
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from skcausalmeta.compose import MetaPipeline
+from skcausalmeta.heads import GroupLassoSVC
+from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.utils import all_estimators
+
+# The failures of scikit-learn's own Pipeline: fitting replaces the given steps.
+PIPELINE_FAILURES = {
+    "check_dont_overwrite_parameters",
+    "check_estimators_overwrite_params",
+}
+
+
+def small_learner(**params):
+    return SparseMetaClassifier(
+        max_epochs=1, batches_per_epoch=5, tasks_per_batch=2, verbose=0, **params
+    )
+
+
+# Estimator, number of checks that scikit-learn 1.9 has for it, failures with a reason.
+CASES = {
+    "svc": (GroupLassoSVC(), 63, set()),
+    "svc-intercept": (GroupLassoSVC(fit_intercept=True), 63, set()),
+    "svc-newton": (GroupLassoSVC(solver="newton"), 63, set()),
+    "learner": (small_learner(), 61, set()),
+    "pipeline": (
+        MetaPipeline(
+            [("scale", StandardScaler()), ("learner", small_learner(random_state=2))]
+        ),
+        60,
+        PIPELINE_FAILURES,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "n_checks", "failures"), CASES.values(), ids=CASES.keys()
+)
+def test_estimator_passes_the_common_tests(estimator, n_checks, failures):
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["exception"]}
+    assert failed.keys() == failures, failed
+    assert Counter(r["status"] for r in results) == Counter(
+        {"passed": n_checks - len(failures), "failed": len(failures)}
+    )
+
+
+def test_every_estimator_has_a_case():
+    covered = {type(estimator) for estimator, *_ in CASES.values()}
+    assert {cls for _, cls in all_estimators()} == covered
