@@ -123,7 +123,9 @@ def print_table(results, n_way):
     """Accuracy with intervals, features used and time to adapt."""
     names = list(dict.fromkeys(name for name, _ in results))
     heading = "".join(f"{f'{shots} shot':>16}" for shots in TABLE_SHOTS)
-    print(f"{f'{n_way}-way accuracy, %':<30}{heading}{'features used':>16}{'adapt':>10}")
+    print(
+        f"{f'{n_way}-way accuracy, %':<30}{heading}{'features used':>16}{'adapt':>10}"
+    )
     for name in names:
         row = [results[name, shots] for shots in TABLE_SHOTS]
         cells = "".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import cycle, islice
@@ -156,7 +157,8 @@ class BaseMetaLearner(
         return net, reader
 
     def _net_arguments(self, validated: bool) -> dict[str, Any]:
-        callbacks = list(self.callbacks or [])
+        # Copies: skorch changes callbacks, parameters must stay as given.
+        callbacks = copy.deepcopy(list(self.callbacks or []))
         if validated:
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs

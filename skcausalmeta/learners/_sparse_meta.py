@@ -22,8 +22,8 @@ from ..exceptions import InvalidInputError, NotFittedError
 from ..heads import GroupLassoSVC
 from ._base import BaseMetaLearner, check_sortable, history_of, in_blocks
 from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
+from ._tasks import check_tasks, encode_tasks, solve_tasks
 
-_TASKS_PER_SOLVE = 64
 _SCORES_PER_BLOCK = 8
 
 
@@ -498,31 +498,15 @@ class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             If the shapes do not agree or a task has one class.
         """
         check_is_fitted(self)
-        support, labels, query = _check_tasks(X_support, y_support, X_query)
-        codes, classes = _encode_tasks(labels)
+        support, labels, query = check_tasks(X_support, y_support, X_query)
+        codes, classes = encode_tasks(labels)
         support = self._task_features(support)
         query = self._task_features(query)
         if self.center:
             middle = support.mean(axis=1, keepdims=True)
             support, query = support - middle, query - middle
-        out = np.empty(query.shape[:2], dtype=labels.dtype)
-        head = self._new_head()
-        ways = np.array([len(names) for names in classes])
-        for way in np.unique(ways):
-            positions = np.flatnonzero(ways == way)
-            for part in np.array_split(
-                positions, -(-len(positions) // _TASKS_PER_SOLVE)
-            ):
-                with torch.no_grad():
-                    logits = head.episode_logits(
-                        torch.from_numpy(support[part]),
-                        torch.from_numpy(codes[part]),
-                        torch.from_numpy(query[part]),
-                        int(way),
-                    )
-                winners = logits.argmax(-1).numpy()
-                out[part] = [classes[k][w] for k, w in zip(part, winners, strict=True)]
-        return out
+        winners = solve_tasks(self._new_head(), support, codes, query, classes)
+        return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
         # Without validate_data: an array of tasks cannot carry feature names.
@@ -560,41 +544,3 @@ class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
 
 def _default_head() -> GroupLassoSVC:
     return GroupLassoSVC(solver="newton")
-
-
-def _check_tasks(
-    X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    support, query = np.asarray(X_support), np.asarray(X_query)
-    labels = np.asarray(y_support)
-    shapes = f"Got {support.shape}, {labels.shape} and {query.shape}."
-    if support.ndim < 3 or query.ndim != support.ndim:
-        raise InvalidInputError(
-            "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
-            f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
-        )
-    if labels.shape != support.shape[:2] or len(query) != len(support):
-        raise InvalidInputError(
-            "X_support, y_support and X_query must agree in the number of tasks, and "
-            f"X_support and y_support in the number of rows. {shapes}"
-        )
-    check_sortable(labels.ravel(), "y_support")
-    check_classification_targets(labels.ravel())
-    return support, labels, query
-
-
-def _encode_tasks(
-    labels: NDArray[Any],
-) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """Class numbers (n_tasks, n_support) and the classes of every task."""
-    codes = np.empty(labels.shape, dtype=np.int64)
-    classes = []
-    for k, row in enumerate(labels):
-        names, codes[k] = np.unique(row, return_inverse=True)
-        if len(names) < 2:
-            raise InvalidInputError(
-                f"Every task needs at least 2 classes. Got 1 class in task {k}: "
-                f"{names[0]!r}."
-            )
-        classes.append(names)
-    return codes, classes
