@@ -56,6 +56,7 @@ def digits(smoke):
         augment="shift",
         max_epochs=1,
         batches_per_epoch=3 if smoke else 40,
+        fit_head=False,
         random_state=0,
     )
     return add_rotated_classes(X[old], y[old]), (X[~old], y[~old]), 4, learner
