@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_X_y, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -232,12 +232,12 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the gap stays above `tol`.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=self)
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
         codes, classes = encoder.transform(y), encoder.classes_
         weights = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
         factors = compute_class_weight(self.class_weight, classes=classes, y=y)
         if self.class_weight == "balanced":
@@ -247,13 +247,15 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
         # Regularisation may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             problem, unit = self._problem(
-                torch.from_numpy(np.array(X))[None],
+                torch.from_numpy(np.array(rows))[None],
                 one_hot(torch.from_numpy(codes), len(classes))[None].double(),
                 torch.from_numpy(weights)[None],
             )
             solution = self._solver()(problem)
             if self.solver != "fista":
                 solution = _polished(problem, solution)
+            # Only now: a failure above leaves the estimator as it was.
+            validate_data(self, X, skip_check_array=True)
             self._store(problem, solution, float(unit), classes)
         return self
 

@@ -549,3 +549,18 @@ def test_reaching_the_tolerance_does_not_warn(solver):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         GroupLassoSVC(0.2, solver=solver).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "groups"),
+    [(3, [0] * 20, None), (3, [0, 1] * 10, [0, 0]), (3, [0, 1] * 9, None)],
+    ids=["one class", "wrong groups", "mismatched lengths"],
+)
+def test_failed_fit_leaves_the_estimator_as_it_was(columns, labels, groups):
+    rng = np.random.RandomState(0)
+    svc = GroupLassoSVC(solver="newton").fit(rng.randn(20, 5), [0, 1] * 10)
+    svc.set_params(groups=groups)
+    before = dict(vars(svc))
+    with pytest.raises(ValueError, match=r"1 class|one group label|inconsistent"):
+        svc.fit(rng.randn(20, columns), labels)
+    assert vars(svc) == before
