@@ -18,8 +18,8 @@ from ._problem import Problem, Solution
 
 # Interior point first: it reaches 1e-9 where first-order solvers stop at 1e-5.
 _PREFERENCE = ("CLARABEL", "ECOS", "MOSEK", "SCS")
-# The defaults of these solvers stop close to a relative gap of 1e-6; at 1e-10
-# CLARABEL often gives up, which costs a second solver.
+# The defaults of these solvers stop close to a relative gap of 1e-6, and one that
+# misses it costs a second solver.
 _TIGHT: dict[str, dict[str, Any]] = {
     "CLARABEL": {"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9},
     "SCS": {"eps": 1e-8, "max_iters": 50_000},
