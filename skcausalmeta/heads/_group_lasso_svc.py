@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
+from ..losses import CrammerSinger
 from ..solvers import (
     Problem,
     Solution,
@@ -33,7 +34,8 @@ from ..solvers import (
     solve_working_set,
 )
 from ._base import HeadSolution, check_episodes
-from ._svm_layer import Solver, SVMSettings, build_problem, solve_layer
+from ._group_lasso_problem import GroupLassoSettings, build_problem
+from ._svm_layer import Solver, solve_layer
 
 _TIE = 1e-9
 _POLISH_TOL = 1e-15
@@ -416,14 +418,14 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
     def _problem(
         self, features: Tensor, targets: Tensor, weights: Tensor
     ) -> tuple[Problem, Tensor]:
-        settings = SVMSettings(
+        settings = GroupLassoSettings(
             group_reg=self.group_reg,
             ridge_reg=self.ridge_reg,
             relative=self.reg_scale == "relative",
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
         )
-        return build_problem(features, targets, weights, settings)
+        return build_problem(features, targets, weights, CrammerSinger(), settings)
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         tol = self.tol if tol is None else tol

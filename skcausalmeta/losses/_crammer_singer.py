@@ -53,8 +53,8 @@ class CrammerSinger:
         """Share of every row in the dual objective, ``<1 - y, b>``."""
         return 1.0 - (dual * targets).sum(-1)
 
-    def dual_gradient(self, targets: Tensor) -> Tensor:
-        """Gradient of `dual_value` in b: it is constant, ``1 - y``."""
+    def dual_gradient(self, dual: Tensor, targets: Tensor) -> Tensor:
+        """Gradient of `dual_value` in b: ``1 - y``, whatever b is."""
         return 1.0 - targets
 
     def start(self, targets: Tensor) -> Tensor:

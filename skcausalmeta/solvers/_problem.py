@@ -134,7 +134,7 @@ class Problem:
         """Gradient of D in B, (n_tasks, n_samples, n_classes)."""
         scores = self.features @ self.coef(dual)
         return self.weights[..., None] * (
-            self.loss.dual_gradient(self.targets) + scores
+            self.loss.dual_gradient(dual, self.targets) + scores
         )
 
     def dual_step(self) -> Tensor:

@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 
 from skcausalmeta.exceptions import ConvergenceWarning, InvalidInputError, SolverError
 from skcausalmeta.heads import GroupLassoSVC, HeadSolution
-from skcausalmeta.heads._svm_layer import lambda1_max
+from skcausalmeta.heads._group_lasso_problem import lambda1_max
 from skcausalmeta.losses import CrammerSinger
 from skcausalmeta.penalties import GroupLasso
 from skcausalmeta.solvers import Problem

@@ -60,7 +60,7 @@ def test_dual_gradient_is_that_of_the_dual_value():
     dual.requires_grad_()
     # <1 - y, b> on the simplex, where the entries of b sum to 1
     (gradient,) = torch.autograd.grad(LOSS.dual_value(dual, targets).sum(), dual)
-    difference = LOSS.dual_gradient(targets) - gradient
+    difference = LOSS.dual_gradient(dual, targets) - gradient
     np.testing.assert_array_equal(difference, np.ones_like(difference))
 
 
