@@ -7,7 +7,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from skcausalmeta.compose import MetaPipeline
-from skcausalmeta.heads import GroupLassoSVC
+from skcausalmeta.heads import (
+    GroupLassoLogistic,
+    GroupLassoSVC,
+    LassoHead,
+    PrototypeHead,
+    RidgeHead,
+)
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.utils import all_estimators
 
@@ -29,6 +35,17 @@ CASES = {
     "svc": (GroupLassoSVC(), 63, set()),
     "svc-intercept": (GroupLassoSVC(fit_intercept=True), 63, set()),
     "svc-newton": (GroupLassoSVC(solver="newton"), 63, set()),
+    "svc-auto": (GroupLassoSVC(solver="auto"), 63, set()),
+    "svc-fista": (GroupLassoSVC(solver="fista", tol=1e-10), 63, set()),
+    "logistic": (GroupLassoLogistic(), 63, set()),
+    "logistic-fista": (GroupLassoLogistic(solver="fista"), 63, set()),
+    "ridge": (RidgeHead(), 63, set()),
+    "ridge-origin": (RidgeHead(fit_intercept=False), 63, set()),
+    "prototypes": (PrototypeHead(), 62, set()),
+    "prototypes-cosine": (PrototypeHead(metric="cosine"), 62, set()),
+    "lasso": (LassoHead(), 60, set()),
+    "lasso-ridge": (LassoHead(0.1, 0.1), 60, set()),
+    "lasso-fista": (LassoHead(solver="fista", fit_intercept=False), 60, set()),
     "learner": (small_learner(), 61, set()),
     "pipeline": (
         MetaPipeline(

@@ -1,4 +1,4 @@
-"""The group-Lasso classification problem in standard units."""
+"""The group-Lasso classification problem with its regularisation."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build_problem(
     loss: Any,
     settings: GroupLassoSettings,
 ) -> tuple[Problem, Tensor]:
-    """The problem in standard units and the unit of the features.
+    """The problem with lambda1 and lambda2 in the units of the features.
 
-    With the relative scale, features are divided by their root mean squared
-    row norm, so that both regularisations are free of units. Differentiable.
+    With the relative scale both are free of units: lambda2 is in units of the
+    mean squared row norm, lambda1 a share of `lambda1_max`. Differentiable.
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ def build_problem(
     Returns
     -------
     problem : Problem
-        The problem on ``features / unit`` with a constant column appended if
-        there is an intercept.
-    unit : Tensor of shape (n_tasks,)
-        Root mean squared row norm, 1 with the absolute scale.
+        The problem, a constant column appended if there is an intercept.
+    constant : Tensor of shape (n_tasks,)
+        Value of the constant column, 0 without one.
     """
-    unit = features.new_ones(features.shape[0])
+    ones = features.new_ones(features.shape[0])
+    square = ones
     if settings.relative:
-        squares = (weights * features.square().sum(-1)).sum(-1) / weights.sum(-1)
-        # sqrt has no gradient at 0: a task without any signal keeps its unit.
-        unit = torch.where(squares > 0, squares, unit).sqrt()
-        features = features / unit[:, None, None]
-    group_weights = None
-    groups = settings.groups
+        norms = torch.linalg.vector_norm(features, dim=-1)
+        mean = (weights * norms.square()).sum(-1) / weights.sum(-1)
+        # A task without any signal has no unit; sqrt has no gradient at 0.
+        square = torch.where(mean > 0, mean, ones)
+    constant = settings.intercept * square.sqrt()
+    group_weights, groups = None, settings.groups
     if settings.intercept:
-        column = features.new_full((*features.shape[:2], 1), settings.intercept)
+        column = constant[:, None, None].expand(-1, features.shape[1], 1)
         features = torch.cat([features, column], dim=-1)
         n_groups = features.shape[-1] - 1
         if groups is not None:
@@ -73,13 +73,32 @@ def build_problem(
             groups = torch.cat([groups, groups.new_tensor([n_groups])])
         group_weights = features.new_ones(n_groups + 1)
         group_weights[-1] = 0.0
-    ones = torch.ones_like(unit)
-    penalty = GroupLasso(ones, settings.ridge_reg * ones, groups, group_weights)
+    penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
     problem = Problem(features, targets, weights, loss, penalty)
     lambda1 = settings.group_reg * ones
     if settings.relative:
         lambda1 = lambda1 * lambda1_max(problem)
-    return replace(problem, penalty=replace(penalty, lambda1=lambda1)), unit
+    return replace(problem, penalty=replace(penalty, lambda1=lambda1)), constant
+
+
+def standardised(problem: Problem) -> tuple[Problem, Tensor]:
+    """The problem on rows of a norm near 1, and the unit they had.
+
+    It has the same dual points and objective; its weights are those of the
+    problem times the unit. Conic solvers ask for data of moderate size. The unit
+    is a power of 2, so that nothing is rounded.
+    """
+    weights = problem.weights
+    squares = (weights * problem.features.square().sum(-1)).sum(-1) / weights.sum(-1)
+    squares = torch.where(squares > 0, squares, 1.0)
+    unit = torch.ldexp(torch.ones_like(squares), squares.log2().div(2).round())
+    penalty = replace(
+        problem.penalty,
+        lambda1=problem.penalty.lambda1 / unit,
+        lambda2=problem.penalty.lambda2 / unit.square(),
+    )
+    features = problem.features / unit[:, None, None]
+    return replace(problem, features=features, penalty=penalty), unit
 
 
 def lambda1_max(problem: Problem) -> Tensor:

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_X_y, compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger
 from ..solvers import (
     Problem,
     Solution,
+    solve_auto,
     solve_fista,
     solve_newton,
     solve_working_set,
 )
-from ._base import HeadSolution, check_episodes
-from ._group_lasso_problem import GroupLassoSettings, build_problem
-from ._svm_layer import Solver, solve_layer
+from ._group_lasso_base import GroupLassoClassifier, Solver
+from ._implicit_layer import differentiable_coef
+from ._svm_layer import svm_adjoint
 
 _TIE = 1e-9
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 3
 
 
-class GroupLassoSVC(ClassifierMixin, BaseEstimator):
+class GroupLassoSVC(GroupLassoClassifier):
     """Multiclass SVM that uses few features, with a certificate.
 
     For rows x_i, one-hot labels Y, row weights s and weights W (n_features,
@@ -87,11 +74,12 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
         ridge applies to its weight, as in scikit-learn's `LinearSVC`.
     intercept_scaling : float, default=1.0
         Value of the constant feature; the larger, the freer the intercept.
-    solver : {"cvxpy", "newton", "fista"}, default="cvxpy"
+    solver : {"cvxpy", "auto", "newton", "fista"}, default="cvxpy"
         "cvxpy": conic solvers on a working set of features, verified on all.
         "newton": projected Newton on the dual, batched. "fista": accelerated
-        projected gradient on the dual, batched. The layer (`episode_logits`,
-        `solve_episodes`) takes "newton" in the place of "cvxpy".
+        projected gradient on the dual, batched. "auto": one of these two, by
+        the shapes and `tol`. The layer (`episode_logits`, `solve_episodes`)
+        takes "auto" in the place of "cvxpy".
     tol : float, default=1e-6
         Relative duality gap ``dual_gap_ / P(W)`` to reach.
     max_iter : int, default=10_000
@@ -153,17 +141,11 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
     0.96
     """
 
+    _loss = CrammerSinger()
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "group_reg": [Interval(Real, 0, None, closed="left"), Tensor],
-        "ridge_reg": [Interval(Real, 0, None, closed="neither"), Tensor],
-        "reg_scale": [StrOptions({"relative", "absolute"})],
-        "groups": ["array-like", None],
-        "fit_intercept": ["boolean"],
-        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"cvxpy", "newton", "fista"})],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        **GroupLassoClassifier._parameter_constraints,
+        "solver": [StrOptions({"cvxpy", "auto", "newton", "fista"})],
         "solver_options": [dict, None],
     }
 
@@ -182,294 +164,48 @@ class GroupLassoSVC(ClassifierMixin, BaseEstimator):
         class_weight: dict[Any, float] | str | None = None,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
-        self.group_reg = group_reg
-        self.ridge_reg = ridge_reg
-        self.reg_scale = reg_scale
-        self.groups = groups
-        self.fit_intercept = fit_intercept
-        self.intercept_scaling = intercept_scaling
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.class_weight = class_weight
+        super().__init__(
+            group_reg,
+            ridge_reg,
+            reg_scale=reg_scale,
+            groups=groups,
+            fit_intercept=fit_intercept,
+            intercept_scaling=intercept_scaling,
+            solver=solver,
+            tol=tol,
+            max_iter=max_iter,
+            class_weight=class_weight,
+        )
         self.solver_options = solver_options
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # Hyperplanes through the origin cannot follow data that are not centred.
-        tags.classifier_tags.poor_score = not self.fit_intercept
-        return tags
-
-    # -- scikit-learn estimator ------------------------------------------------
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> GroupLassoSVC:
-        """Solve the SVM on the rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features; dense.
-        y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights >= 0. None: 1.
-
-        Returns
-        -------
-        GroupLassoSVC
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters.
-        SolverError
-            If no conic solver returns a point.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap stays above `tol`.
-        """
-        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=self)
-        check_classification_targets(y)
-        encoder = LabelEncoder().fit(y)
-        codes, classes = encoder.transform(y), encoder.classes_
-        weights = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
-        factors = compute_class_weight(self.class_weight, classes=classes, y=y)
-        if self.class_weight == "balanced":
-            factors = _balanced(codes, weights)
-        weights = weights * factors[codes]
-        _check_classes(classes, weights)
-        # Regularisation may be a tensor that asks for gradients; fit needs none.
-        with torch.no_grad():
-            problem, unit = self._problem(
-                torch.from_numpy(np.array(rows))[None],
-                one_hot(torch.from_numpy(codes), len(classes))[None].double(),
-                torch.from_numpy(weights)[None],
-            )
-            solution = self._solver()(problem)
-            if self.solver != "fista":
-                solution = _polished(problem, solution)
-            # Only now: a failure above leaves the estimator as it was.
-            validate_data(self, X, skip_check_array=True)
-            self._store(problem, solution, float(unit), classes)
-        return self
-
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes) or (n_samples,)
-            ``X @ coef_.T + intercept_``; for two classes the score of
-            ``classes_[1]`` minus the one of ``classes_[0]``.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores = _without_ties(X @ self.coef_.T + self.intercept_)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of the largest score.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Class labels.
-        """
-        scores = self.decision_function(X)
-        winners = scores > 0 if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[np.asarray(winners, dtype=np.intp)]
-
-    # -- layer -------------------------------------------------------------------
-
-    def solve_episodes(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> HeadSolution:
-        """Solve many tasks at once, without gradients.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        HeadSolution
-            In the units of the features.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        """
-        with torch.no_grad():
-            problem, unit = self._episode_problem(
-                features, targets, n_classes, sample_weight
-            )
-            solution = self._solver(tol, layer=True)(problem)
-            coef, intercept = self._split(solution.coef, unit)
-        return HeadSolution(
-            coef,
-            solution.dual,
-            solution.gap,
-            solution.n_iter,
-            intercept,
-            solution.relative_gap,
-        )
-
-    def episode_logits(
-        self,
-        support_features: Tensor,
-        support_targets: Tensor,
-        query_features: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> Tensor:
-        """Scores of query rows by heads solved on support rows.
-
-        Differentiable in both sets of features, in the row weights, and in
-        `group_reg` and `ridge_reg` where they are tensors: the optimality
-        conditions of the solved problem are differentiated, not the iterations.
-
-        Parameters
-        ----------
-        support_features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        support_targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        query_features : Tensor of shape (n_tasks, n_query, n_features)
-            Query features.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_query, n_classes)
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        RuntimeError
-            On double backward.
-        """
-        problem, unit = self._episode_problem(
-            support_features, support_targets, n_classes, sample_weight
-        )
-        weights = solve_layer(problem, self._solver(tol, layer=True))
-        coef, intercept = self._split(weights, unit)
-        return query_features @ coef + intercept[:, None, :]
-
-    # -- shared --------------------------------------------------------------------
-
-    def _episode_problem(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        sample_weight: Tensor | None,
-    ) -> tuple[Problem, Tensor]:
-        self._validate_params()
-        check_episodes(features, targets, n_classes, sample_weight)
-        if sample_weight is None:
-            sample_weight = features.new_ones(features.shape[:2])
-        encoded = one_hot(targets.long(), n_classes).to(features.dtype)
-        return self._problem(features, encoded, sample_weight.to(features.dtype))
-
-    def _problem(
-        self, features: Tensor, targets: Tensor, weights: Tensor
-    ) -> tuple[Problem, Tensor]:
-        settings = GroupLassoSettings(
-            group_reg=self.group_reg,
-            ridge_reg=self.ridge_reg,
-            relative=self.reg_scale == "relative",
-            intercept=self.intercept_scaling if self.fit_intercept else 0.0,
-            groups=_group_numbers(self.groups, features.shape[-1], features.device),
-        )
-        return build_problem(features, targets, weights, CrammerSinger(), settings)
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         tol = self.tol if tol is None else tol
+        if self.solver == "cvxpy" and not layer:
+            options = self.solver_options
+            return partial(solve_working_set, tol=tol, solver_options=options)
+        solve = {"newton": solve_newton, "fista": solve_fista}
+        return partial(
+            solve.get(self.solver, solve_auto), tol=tol, max_iter=self.max_iter
+        )
+
+    def _layer(self, problem: Problem, solver: Solver) -> Tensor:
+        return differentiable_coef(problem, solver, svm_adjoint)
+
+    def _refined(self, problem: Problem, solution: Solution) -> Solution:
+        """A few Newton steps to the level of rounding.
+
+        Makes equal problems (row weights or repeated rows, permuted columns) give
+        equal weights, far below the tolerance of any conic solver.
+        """
         if self.solver == "fista":
-            return partial(solve_fista, tol=tol, max_iter=self.max_iter)
-        if self.solver == "newton" or layer:
-            return partial(solve_newton, tol=tol, max_iter=self.max_iter)
-        return partial(solve_working_set, tol=tol, solver_options=self.solver_options)
+            return solution
+        refined = solve_newton(
+            problem, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=solution.dual
+        )
+        return replace(refined, n_iter=solution.n_iter)
 
-    def _split(self, weights: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights in standard units -> coef and intercept in those of the data."""
-        if not self.fit_intercept:
-            return weights / unit[:, None, None], torch.zeros_like(weights[:, 0])
-        coef = weights[:, :-1] / unit[:, None, None]
-        return coef, weights[:, -1] * self.intercept_scaling
-
-    def _store(
-        self,
-        problem: Problem,
-        solution: Solution,
-        unit: float,
-        classes: NDArray[Any],
-    ) -> None:
-        coef, intercept = self._split(solution.coef, solution.coef.new_tensor([unit]))
-        self.classes_ = classes
-        self.coef_ = coef[0].T.numpy()
-        self.intercept_ = intercept[0].numpy()
-        self.dual_coef_ = solution.dual[0].numpy()
-        self.dual_gap_ = float(solution.gap)
-        self.objective_ = float(problem.primal(solution.coef))
-        self.lambda1_ = float(problem.penalty.lambda1) * unit
-        self.lambda2_ = float(problem.penalty.lambda2) * unit**2
-        self.support_features_ = np.flatnonzero((self.coef_ != 0).any(axis=0))
-        self.sparsity_ = 1.0 - len(self.support_features_) / self.coef_.shape[1]
-        self.n_iter_ = max(1, int(solution.n_iter))
-        if not float(solution.relative_gap) <= self.tol:
-            warnings.warn(
-                f"GroupLassoSVC stopped before its tolerance. Duality gap: "
-                f"{self.dual_gap_:.1e}, objective: {self.objective_:.3e}, relative "
-                f"gap: {float(solution.relative_gap):.1e}, tolerance: {self.tol:.1e}. "
-                "Raise max_iter or tol, or scale the features.",
-                ConvergenceWarning,
-                stacklevel=4,  # the caller of fit, behind _fit_context
-            )
+    def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        return _without_ties(super()._scores(X))
 
 
 def _without_ties(scores: NDArray[Any]) -> NDArray[Any]:
@@ -480,49 +216,3 @@ def _without_ties(scores: NDArray[Any]) -> NDArray[Any]:
     """
     top = scores.max(axis=1, keepdims=True)
     return np.where(top - scores <= _TIE * (1.0 + np.abs(top)), top, scores)
-
-
-def _polished(problem: Problem, solution: Solution) -> Solution:
-    """A few Newton steps to the level of rounding.
-
-    Makes equal problems (row weights or repeated rows, permuted columns) give
-    equal weights, far below the tolerance of any conic solver.
-    """
-    refined = solve_newton(
-        problem, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=solution.dual
-    )
-    return replace(refined, n_iter=solution.n_iter)
-
-
-def _check_classes(classes: NDArray[Any], weights: NDArray[Any]) -> None:
-    if len(classes) < 2:
-        raise ValueError(
-            "GroupLassoSVC needs at least 2 classes in y. Got 1 class: "
-            f"{classes.tolist()[0]!r}; add rows of another class."
-        )
-    if not weights.any() or (weights < 0).any():
-        raise ValueError(
-            "sample_weight times class_weight must be >= 0 for every row and > 0 "
-            f"for one. Got values from {weights.min():g} to {weights.max():g}."
-        )
-
-
-def _balanced(codes: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """n / (n_classes * rows of the class), rows counted with their weights."""
-    counts = np.bincount(codes, weights=weights)
-    return weights.sum() / (len(counts) * np.maximum(counts, np.finfo(float).tiny))
-
-
-def _group_numbers(
-    groups: ArrayLike | None, n_features: int, device: torch.device
-) -> Tensor | None:
-    if groups is None:
-        return None
-    labels = np.asarray(groups)
-    if labels.shape != (n_features,):
-        raise InvalidInputError(
-            "The 'groups' parameter must hold one group label for every feature. "
-            f"Got shape {labels.shape}, expected ({n_features},)."
-        )
-    numbers = np.unique(labels, return_inverse=True)[1]
-    return torch.as_tensor(numbers, dtype=torch.int64, device=device)

@@ -1,54 +1,13 @@
-"""The group-Lasso SVM as a batched, differentiable layer.
-
-Joins the solvers, which know no autograd, with the implicit function theorem,
-which knows no SVM.
-"""
+"""Derivative of the group-Lasso SVM."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..implicit import implicit_root, solve_psd
-from ..penalties import GroupLasso
-from ..solvers import Problem, ReducedSystem, Solution
-
-Solver = Callable[[Problem], Solution]
-
-
-def solve_layer(problem: Problem, solver: Solver) -> Tensor:
-    """W of every task, differentiable in features, lambda1, lambda2 and weights.
-
-    Returns
-    -------
-    Tensor of shape (n_tasks, n_features, n_classes)
-    """
-
-    def rebuild(*inputs: Tensor) -> Problem:
-        features, lambda1, lambda2, weights = inputs
-        penalty = replace(problem.penalty, lambda1=lambda1, lambda2=lambda2)
-        targets = problem.targets
-        return Problem(features, targets, weights, problem.loss, penalty)
-
-    def solve(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-        solution = solver(rebuild(*inputs))
-        return solution.coef, solution.dual
-
-    def adjoint(gradient: Tensor, dual: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return svm_adjoint(gradient, dual, rebuild(*inputs))
-
-    penalty = problem.penalty
-    return implicit_root(
-        solve,
-        adjoint,
-        problem.features,
-        penalty.lambda1,
-        penalty.lambda2,
-        problem.weights,
-    )
+from ..implicit import solve_psd
+from ..solvers import Problem, ReducedSystem, narrow
+from ._implicit_layer import apply_jacobian, gradients_of_inputs
 
 
 def svm_adjoint(
@@ -61,10 +20,9 @@ def svm_adjoint(
     `ReducedSystem`, the change of B solves a linear system, whose adjoint is ::
 
         H u = E' S F M G,           U = S E u
-        Q   = M (G - F'U),          N = G - F'U
-        dF  = R Q' - U W',          ds_i = <y_i - b_i, (F Q)_i>
-        dlambda1 = - sum_{g on} w_g <N_g, V_g> / (lambda2 ||V_g||)
-        dlambda2 = - <N, W> / lambda2
+
+    and `gradients_of_inputs` has what follows from U. Features that are off have
+    no curvature and no gradient: they are left out.
 
     Where strict complementarity fails, H may be singular and W is not
     differentiable; the least-norm solution picks one of the limits.
@@ -83,37 +41,25 @@ def svm_adjoint(
     tuple of Tensor
         Gradients in features, lambda1, lambda2 and weights.
     """
-    penalty, weights = problem.penalty, problem.weights[..., None]
-    features, residual = problem.features, problem.residual(dual)
-    correlation = features.mT @ residual
-    coef = penalty.conjugate_gradient(correlation)
-    # 1. adjoint of the change of B
+    penalty = problem.penalty
+    if penalty.groups is not None or not bool((penalty.lambda1 > 0).any()):
+        return _adjoint(gradient, dual, problem)
+    part, positions, valid = narrow(problem, penalty.support(problem.correlation(dual)))
+    rows = positions[..., None].expand(-1, -1, gradient.shape[-1])
+    kept = gradient.gather(1, rows) * valid[..., None]
+    d_part, *d_others = _adjoint(kept, dual, part)
+    columns = positions[:, None, :].expand_as(d_part)
+    d_features = torch.zeros_like(problem.features).scatter_add_(2, columns, d_part)
+    return d_features, d_others[0], d_others[1], d_others[2]
+
+
+def _adjoint(
+    gradient: Tensor, dual: Tensor, problem: Problem
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    weights = problem.weights[..., None]
+    correlation = problem.correlation(dual)
     system = ReducedSystem(problem, dual, correlation)
-    right = weights * (features @ _apply_jacobian(penalty, correlation, gradient))
-    coordinates = solve_psd(system.matrix(), system.restrict(right))
-    moved = weights * system.extend(coordinates)
-    # 2. what reaches V, and from there everything else
-    net = gradient - features.mT @ moved
-    through = _apply_jacobian(penalty, correlation, net)
-    d_features = residual @ through.mT - moved @ coef.mT
-    d_weights = ((problem.targets - dual) * (features @ through)).sum(-1)
-    d_lambda2 = -(net * coef).sum((-2, -1)) / penalty.lambda2
-    return d_features, _d_lambda1(penalty, correlation, net), d_lambda2, d_weights
-
-
-def _apply_jacobian(penalty: GroupLasso, correlation: Tensor, matrix: Tensor) -> Tensor:
-    """M X for X (n_tasks, n_features, n_classes)."""
-    scale, rank_one = penalty.jacobian(correlation)
-    inner = penalty.sum_groups((correlation * matrix).sum(-1))
-    along = penalty.per_feature(rank_one * inner)[..., None] * correlation
-    return scale[..., None] * matrix + along
-
-
-def _d_lambda1(penalty: GroupLasso, correlation: Tensor, net: Tensor) -> Tensor:
-    norms, thresholds = penalty.group_norms(correlation), penalty.thresholds()
-    inner = penalty.sum_groups((correlation * net).sum(-1))
-    on = norms > thresholds
-    slope = torch.where(on, inner / torch.where(on, norms, 1.0), 0.0)
-    if penalty.group_weights is not None:
-        slope = slope * penalty.group_weights
-    return -slope.sum(-1) / penalty.lambda2
+    through = apply_jacobian(problem.penalty, correlation, gradient)
+    right = system.restrict(weights * (problem.features @ through))
+    moved = weights * system.extend(solve_psd(system.matrix(), right))
+    return gradients_of_inputs(gradient, dual, problem, moved)

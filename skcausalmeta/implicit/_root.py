@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def implicit_root(
@@ -66,7 +65,32 @@ class _ImplicitRoot(torch.autograd.Function):
         return root
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        gradients = ctx.adjoint(gradient, ctx.state, *ctx.saved_tensors)
+        recorded = torch.is_grad_enabled()
+        with torch.no_grad():
+            gradients = ctx.adjoint(gradient, ctx.state, *ctx.saved_tensors)
+        if recorded:
+            gradients = [g if g is None else _refusing(g) for g in gradients]
         return (None, None, *gradients)
+
+
+def _refusing(gradient: Tensor) -> Tensor:
+    """The same values, with a graph that raises when it is differentiated.
+
+    `once_differentiable` raises only if the incoming gradient is part of a graph;
+    a sum of outputs would get a silent, wrong second derivative.
+    """
+    return _FirstOrderOnly.apply(gradient.new_zeros((), requires_grad=True), gradient)
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, marker: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        raise RuntimeError(
+            "A solved head offers first derivatives only. Got a second backward "
+            "pass through its gradient; drop create_graph=True or detach the gradient."
+        )

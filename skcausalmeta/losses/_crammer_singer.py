@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor
+
+from ._simplex import project_simplex
 
 
 class CrammerSinger:
@@ -30,6 +33,11 @@ class CrammerSinger:
     >>> float(CrammerSinger().value(scores, torch.tensor([[0.0, 1.0, 0.0]])))
     2.5
     """
+
+    #: The dual is linear on a polytope: second-order solvers may fix its faces.
+    polyhedral: ClassVar[bool] = True
+    #: Lipschitz constant of `dual_gradient`.
+    dual_curvature: ClassVar[float] = 0.0
 
     def value(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Loss of every row.
@@ -78,10 +86,4 @@ class CrammerSinger:
         Tensor of shape (..., n_classes)
             The nearest point with entries >= 0 that sum to 1.
         """
-        ordered = dual.sort(dim=-1, descending=True).values
-        ranks = torch.arange(
-            1, dual.shape[-1] + 1, dtype=dual.dtype, device=dual.device
-        )
-        # The threshold is the largest candidate (Held, Wolfe, Crowder 1974).
-        threshold = ((ordered.cumsum(-1) - 1.0) / ranks).amax(-1, keepdim=True)
-        return (dual - threshold).clamp_min_(0.0)
+        return project_simplex(dual)

@@ -28,7 +28,7 @@ class GroupLasso:
     groups : Tensor of shape (n_features,), default=None
         Group number of every feature, 0..n_groups-1. None: every feature is a
         group of its own.
-    group_weights : Tensor of shape (n_groups,), default=None
+    group_weights : Tensor of shape (n_groups,) or (n_tasks, n_groups), default=None
         Factor w_g of lambda1 for every group, 0 for a group that is not
         penalised. None: 1 for all.
 
@@ -49,7 +49,32 @@ class GroupLasso:
 
     def select(self, tasks: Tensor) -> GroupLasso:
         """Keep the given tasks only."""
-        return replace(self, lambda1=self.lambda1[tasks], lambda2=self.lambda2[tasks])
+        weights = self.group_weights
+        return replace(
+            self,
+            lambda1=self.lambda1[tasks],
+            lambda2=self.lambda2[tasks],
+            group_weights=_select(weights, tasks),
+        )
+
+    def narrow(self, positions: Tensor) -> GroupLasso:
+        """Keep, task by task, the features at `positions` (n_tasks, width).
+
+        Raises
+        ------
+        ValueError
+            If features share groups.
+        """
+        if self.groups is not None:
+            raise ValueError(
+                "Only a penalty whose features are groups of their own can be "
+                "narrowed. Got shared groups; keep all features."
+            )
+        weights = self.group_weights
+        if weights is not None:
+            per_task = weights.expand(len(positions), -1)
+            weights = per_task.gather(1, positions)
+        return replace(self, group_weights=weights)
 
     def thresholds(self) -> Tensor:
         """lambda1 of every group: (n_tasks, 1) or (n_tasks, n_groups)."""
@@ -61,6 +86,29 @@ class GroupLasso:
         """Penalty of W (n_tasks, n_features, n_classes), shape (n_tasks,)."""
         lasso = (self.thresholds() * self.group_norms(coef)).sum(-1)
         return lasso + self.lambda2 / 2 * coef.square().sum((-2, -1))
+
+    def prox(self, point: Tensor, step: Tensor) -> Tensor:
+        """``argmin_U step * penalty(U) + 1/2 ||U - point||_F^2``.
+
+        Parameters
+        ----------
+        point : Tensor of shape (n_tasks, n_features, n_classes)
+            Where to start from.
+        step : Tensor of shape (n_tasks,)
+            Step, > 0.
+
+        Returns
+        -------
+        Tensor of shape (n_tasks, n_features, n_classes)
+            ``BST(point, step lambda1 w) / (1 + step lambda2)``.
+        """
+        kept = _kept(self.group_norms(point), step[:, None] * self.thresholds())
+        shrunk = point * self.per_feature(kept)[..., None]
+        return shrunk / (1.0 + step * self.lambda2)[:, None, None]
+
+    def dual_scale(self, correlation: Tensor) -> Tensor:
+        """1 for every task: the ridge makes the conjugate finite everywhere."""
+        return correlation.new_ones(len(correlation))
 
     def conjugate(self, correlation: Tensor) -> Tensor:
         """Convex conjugate at V (n_tasks, n_features, n_classes)."""
@@ -109,9 +157,9 @@ class GroupLasso:
 
     def group_norms(self, matrix: Tensor) -> Tensor:
         """Frobenius norm of every group of rows, (n_tasks, n_groups)."""
-        if self.groups is None:
-            return torch.linalg.vector_norm(matrix, dim=-1)
         squares = self.sum_groups(matrix.square().sum(-1))
+        if not squares.requires_grad:
+            return squares.sqrt()
         # sqrt has an infinite slope at 0, which would turn gradients into NaN.
         there = squares > 0
         return torch.where(there, torch.where(there, squares, 1.0).sqrt(), 0.0)
@@ -129,8 +177,12 @@ class GroupLasso:
         return values if self.groups is None else values[..., self.groups]
 
 
+def _select(weights: Tensor | None, tasks: Tensor) -> Tensor | None:
+    """Weights of the tasks, where every task has its own."""
+    return weights if weights is None or weights.ndim == 1 else weights[tasks]
+
+
 def _kept(norms: Tensor, thresholds: Tensor) -> Tensor:
     """``max(0, 1 - t / norm)``, with 1 where norm = t = 0 and no division by 0."""
-    ratio = thresholds / torch.where(norms > 0, norms, torch.ones_like(norms))
-    kept = torch.where(norms > thresholds, 1.0 - ratio, 0.0)
-    return torch.where(thresholds > 0, kept, 1.0)
+    tiny = torch.finfo(norms.dtype).tiny
+    return (1.0 - thresholds / norms.clamp_min(tiny)).clamp_min_(0.0)

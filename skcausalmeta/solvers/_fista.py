@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._contract import require
 from ._problem import Problem, Solution
 
 _CHECK_EVERY = 10
@@ -39,6 +40,11 @@ def solve_fista(
     Solution
         Best point found, with its certificate.
 
+    Raises
+    ------
+    TypeError
+        If the loss or the penalty does not offer what this solver needs.
+
     References
     ----------
     .. [1] B. O'Donoghue, E. Candes (2015). Adaptive restart for accelerated
@@ -56,6 +62,12 @@ def solve_fista(
     >>> bool(solve_fista(problem, tol=1e-4).relative_gap <= 1e-4)
     True
     """
+    require(
+        problem,
+        "solve_fista",
+        loss=("start", "project", "dual_value", "dual_gradient", "dual_curvature"),
+        penalty=("conjugate", "conjugate_gradient"),
+    )
     dual = problem.loss.start(problem.targets) if start is None else start.clone()
     best = BestPoint(problem, dual)
     alive = best.unfinished(tol)
@@ -91,16 +103,19 @@ def solve_fista(
     return best.solution()
 
 
-def fista_steps(problem: Problem, dual: Tensor, n_steps: int) -> Tensor:
+def fista_steps(
+    problem: Problem, dual: Tensor, n_steps: int, step: Tensor | None = None
+) -> Tensor:
     """A few accelerated projected steps, without certificates."""
-    step = problem.dual_step()
+    step = problem.dual_step() if step is None else step
     current = momentum = dual
     theta = 1.0
     for _ in range(n_steps):
         ascent = problem.dual_gradient(momentum)
-        following = problem.loss.project(momentum + step * ascent)
+        following = problem.loss.project(torch.addcmul(momentum, step, ascent))
         theta_next = (1 + (1 + 4 * theta**2) ** 0.5) / 2
-        momentum = following + (theta - 1) / theta_next * (following - current)
+        inertia = (theta - 1) / theta_next
+        momentum = torch.lerp(current, following, 1 + inertia) if inertia else following
         current, theta = following, theta_next
     return current
 
@@ -119,7 +134,7 @@ class BestPoint:
         return (self.relative_gap > tol).nonzero().squeeze(-1)
 
     def update(
-        self, live: Problem, dual: Tensor, alive: Tensor, iteration: int
+        self, live: Problem, dual: Tensor, alive: Tensor, iteration: int | Tensor
     ) -> None:
         gap, relative, coef = live.certificate(dual)
         self.n_iter[alive] = iteration

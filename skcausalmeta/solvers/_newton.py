@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ._contract import require
 from ._fista import BestPoint, fista_steps, solve_fista
+from ._narrow import narrow, triangular
 from ._problem import Problem, Solution
 from ._reduced_system import ReducedSystem
 
-_WARM_STEPS = 12
-_STEPS_BETWEEN = 3
+# Gradient steps before the first Newton step, by the number of dual entries up to
+# which they are enough (measured): they identify the free entries, for which a
+# large system pays cubically.
+_WARM_STEPS = ((200, 12), (1000, 24), (math.inf, 36))
+_STEPS_BETWEEN = 1
 _LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)
 # Damping relative to the largest curvature: first value, then by step length.
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-12, 1e3
 _WARM_START_DAMPING = 1e-8
-# A dense system beyond this size costs more than many gradient steps.
-_LARGEST_SYSTEM = 3000
-_STEPS_INSTEAD = 50
+# Features at this share of their threshold take part: at the start, later.
+_FIRST_MARGIN, _MARGIN = 0.7, 0.9
+_NARROW_FROM = 256
+_MOST_ROUNDS = 20
+# A dense system of the first size costs more than a block of gradient steps, which
+# goes first as long as it halves the gap; one of the second size is never formed.
+_LARGE_SYSTEM, _LARGEST_SYSTEM = 1000, 3000
+_STEPS_INSTEAD = 40
 # Newton steps needed are 2 to 60; whoever needs more gets gradient steps.
 _MOST_NEWTON_STEPS = 100
 
@@ -33,22 +45,26 @@ def solve_newton(
     """Maximise D(B) by Newton steps on the face of the simplices that holds B.
 
     1. A short FISTA phase finds a first guess of the free entries.
-    2. Newton direction ``dB = E u, (H + delta S^2) u = E' grad D`` on the free
+    2. The features near or above their threshold are gathered: the cost of all
+       that follows is that of the features in use, not of all. With a pure
+       ridge the triangular factor of F', n_samples wide, takes their place.
+    3. Newton direction ``dB = E u, (H + delta S^2) u = E' grad D`` on the free
        entries (`ReducedSystem`). The damping delta falls after full steps and
        grows after short ones: with more rows than features H is singular, and
        along its null space D is linear.
-    3. Projected line search: the best of a few step lengths by D, evaluated in
-       one product.
-    4. A few projected gradient steps free entries that should grow.
-       While more than 3000 entries are free, gradient steps take the place
-       of the dense Newton system.
-    5. Certificate; a task with ``gap <= tol * P`` leaves the batch. Tasks
-       that 100 Newton steps did not solve are left to `solve_fista`.
+    4. Projected line search: the best of a few step lengths by D, evaluated in
+       one product; then a few projected gradient steps free entries that should
+       grow. While more than 1000 entries are free and gradient steps halve the
+       gap, or more than 3000 are free, they take the place of the dense system.
+    5. A task whose gap on its features is at most ``tol * P`` leaves the batch.
+    6. Certificate on all features. Features outside that are switched on join,
+       and steps 3 to 5 go on from there. Tasks that 100 Newton steps did not
+       solve are left to `solve_fista`.
 
     Parameters
     ----------
     problem : Problem
-        The batch of problems.
+        The batch of problems, with loss `CrammerSinger`, penalty `GroupLasso`.
     tol : float, default=1e-6
         Relative duality gap to reach.
     max_iter : int, default=200
@@ -60,7 +76,13 @@ def solve_newton(
     Returns
     -------
     Solution
-        Best point found, with its certificate; ``n_iter`` counts Newton steps.
+        Best point found, with its certificate on all features; ``n_iter``
+        counts Newton steps.
+
+    Raises
+    ------
+    TypeError
+        If the loss or the penalty does not offer what this solver needs.
 
     References
     ----------
@@ -79,42 +101,104 @@ def solve_newton(
     >>> bool(solve_newton(problem, tol=1e-4).relative_gap <= 1e-4)
     True
     """
+    require(
+        problem,
+        "solve_newton",
+        loss=("start", "project", "dual_value", "dual_gradient", "polyhedral"),
+        penalty=("conjugate_gradient", "conjugate", "jacobian"),
+    )
     dual = problem.loss.start(problem.targets) if start is None else start
     best = BestPoint(problem, dual)
     alive = best.unfinished(tol)
-    live, current = problem.select(alive), dual[alive]
     if len(alive) and start is None:
-        current = fista_steps(live, current, _WARM_STEPS)
+        live = problem.select(alive)
+        part, _ = _part(live, dual[alive], None, _FIRST_MARGIN)
+        warm = fista_steps(part, dual[alive], _warm_steps(problem))
+        dual = dual.index_copy(0, alive, warm)
     first = _FIRST_DAMPING if start is None else _WARM_START_DAMPING
-    damping = torch.full_like(live.penalty.lambda2, first)
-    iteration = 0
-    while len(alive) and iteration < min(max_iter, _MOST_NEWTON_STEPS):
-        iteration += 1
-        system = ReducedSystem(live, current)
-        if int(system.n_free.max()) <= _LARGEST_SYSTEM:
-            direction = _direction(live, current, system, damping)
-            current, lengths = _line_search(live, current, direction)
-            current = fista_steps(live, current, _STEPS_BETWEEN)
-            damping = _next_damping(damping, lengths)
-        else:
-            current = fista_steps(live, current, _STEPS_INSTEAD)
-        best.update(live, current, alive, iteration)
+    steps, mask, budget = 0, None, min(max_iter, _MOST_NEWTON_STEPS)
+    for _ in range(_MOST_ROUNDS):
+        if not len(alive) or steps >= budget:
+            break
+        live = problem.select(alive)
+        part, mask = _part(live, dual[alive], mask, _MARGIN)
+        found, taken = _newton_steps(part, dual[alive], tol, budget - steps, first)
+        best.update(live, found, alive, best.n_iter[alive] + taken)
+        steps, first = steps + int(taken.max()), _WARM_START_DAMPING
+        dual = dual.index_copy(0, alive, found)
         kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
-        if len(kept) < len(alive):
-            alive, live = alive[kept], live.select(kept)
-            current, damping = current[kept], damping[kept]
-    if len(alive) and iteration < max_iter:
-        rest = solve_fista(live, tol=tol, max_iter=max_iter, start=best.dual[alive])
-        best.update(live, rest.dual, alive, iteration)
+        alive, mask = alive[kept], None if mask is None else mask[kept]
+    if len(alive) and steps < max_iter:
+        rest = solve_fista(
+            problem.select(alive), tol=tol, max_iter=max_iter, start=best.dual[alive]
+        )
+        best.update(problem.select(alive), rest.dual, alive, best.n_iter[alive])
     return best.solution()
 
 
-def _direction(
-    problem: Problem, dual: Tensor, system: ReducedSystem, damping: Tensor
-) -> Tensor:
+def _warm_steps(problem: Problem) -> int:
+    entries = problem.targets[0].numel()
+    return next(steps for most, steps in _WARM_STEPS if entries <= most)
+
+
+def _part(
+    problem: Problem, dual: Tensor, mask: Tensor | None, margin: float
+) -> tuple[Problem, Tensor | None]:
+    """The problem on the columns that matter at B, and their mask if there is one."""
+    penalty = problem.penalty
+    n_samples, n_features = problem.features.shape[1:]
+    if not bool((penalty.lambda1 > 0).any()):
+        return (triangular(problem) if n_samples < n_features else problem), None
+    if penalty.groups is not None or n_features < _NARROW_FROM:
+        return problem, None
+    norms = penalty.group_norms(problem.correlation(dual))
+    near = norms >= margin * penalty.thresholds()
+    mask = near if mask is None else mask | near
+    return narrow(problem, mask)[0], mask
+
+
+def _newton_steps(
+    problem: Problem, dual: Tensor, tol: float, max_steps: int, first_damping: float
+) -> tuple[Tensor, Tensor]:
+    """Newton steps until every task has its gap: the best points, steps taken."""
+    step = problem.dual_step()
+    point = problem.evaluate(dual)
+    best, best_gap = dual.clone(), point.relative_gap.clone()
+    taken = torch.zeros(problem.n_tasks, dtype=torch.int64, device=dual.device)
+    alive = torch.arange(problem.n_tasks, device=dual.device)
+    current, damping = dual, torch.full_like(step[:, 0, 0], first_damping)
+    halved = True
+    for _ in range(max_steps):
+        kept = (best_gap[alive] > tol).nonzero().squeeze(-1)
+        if len(kept) < len(alive):
+            alive, problem = alive[kept], problem.select(kept)
+            current, point = current[kept], point.select(kept)
+            damping, step = damping[kept], step[kept]
+        if not len(alive):
+            break
+        system = ReducedSystem(problem, current, point.correlation)
+        size = int(system.n_free.max())
+        if size > (_LARGE_SYSTEM if halved else _LARGEST_SYSTEM):
+            current = fista_steps(problem, current, _STEPS_INSTEAD, step)
+        else:
+            ascent = problem.gradient_at(current, point)
+            direction = _direction(system, ascent, damping)
+            current, lengths = _line_search(problem, current, direction)
+            current = fista_steps(problem, current, _STEPS_BETWEEN, step)
+            damping = _next_damping(damping, lengths)
+        point = problem.evaluate(current)
+        taken[alive] += 1
+        halved = bool((point.relative_gap < 0.5 * best_gap[alive]).any())
+        better = point.relative_gap < best_gap[alive]
+        best[alive] = torch.where(better[:, None, None], current, best[alive])
+        best_gap[alive] = torch.minimum(point.relative_gap, best_gap[alive])
+    return best, taken
+
+
+def _direction(system: ReducedSystem, ascent: Tensor, damping: Tensor) -> Tensor:
     """Damped Newton direction on the free entries."""
     matrix = system.matrix()
-    right = system.restrict(problem.dual_gradient(dual))
+    right = system.restrict(ascent)
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     squares = system.row_weights().square()
     level = (diagonal / squares).amax(-1, keepdim=True)

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Point(NamedTuple):
+    """A feasible B: V, W(B), F W(B) and its certificate, tasks first."""
+
+    correlation: Tensor
+    coef: Tensor
+    scores: Tensor
+    gap: Tensor
+    relative_gap: Tensor
+
+    def select(self, tasks: Tensor) -> Point:
+        """Keep the given tasks only."""
+        return Point(*(part[tasks] for part in self))
 
 
 @dataclass(frozen=True)
@@ -75,8 +89,12 @@ class Problem:
         return self.weights[..., None] * (self.targets - dual)
 
     def correlation(self, dual: Tensor) -> Tensor:
-        """V = F'R, (n_tasks, n_features, n_classes)."""
-        return self.features.mT @ self.residual(dual)
+        """V = F'R, (n_tasks, n_features, n_classes).
+
+        The memory lies classes first: sums over few classes and products with
+        the features are several times faster then.
+        """
+        return (self.residual(dual).mT @ self.features).mT
 
     def coef(self, dual: Tensor) -> Tensor:
         """W(B), (n_tasks, n_features, n_classes)."""
@@ -106,12 +124,13 @@ class Problem:
         n_tasks, n_points, n_samples, n_classes = duals.shape
         targets = self.targets[:, None]
         residual = self.weights[:, None, :, None] * (targets - duals)
-        columns = residual.permute(0, 2, 1, 3).reshape(n_tasks, n_samples, -1)
-        stacked = self.features.mT @ columns  # (n_tasks, n_features, points * classes)
-        stacked = stacked.view(n_tasks, -1, n_points, n_classes)
+        stacked = residual.mT.reshape(n_tasks, -1, n_samples) @ self.features
+        correlations = stacked.view(n_tasks * n_points, n_classes, -1).mT
+        tasks = torch.arange(n_tasks, device=duals.device)
+        penalty = self.penalty.select(tasks.repeat_interleave(n_points))
         rows = self.weights[:, None] * self.loss.dual_value(duals, targets)
-        conjugates = [self.penalty.conjugate(stacked[:, :, k]) for k in range(n_points)]
-        return rows.sum(-1) - torch.stack(conjugates, dim=-1)
+        conjugates = penalty.conjugate(correlations).view(n_tasks, n_points)
+        return rows.sum(-1) - conjugates
 
     def gap(self, dual: Tensor) -> Tensor:
         """P(W(B)) - D(B), (n_tasks,)."""
@@ -123,12 +142,33 @@ class Problem:
         Rounding can leave a gap of a few units in the last place below 0; it
         is reported as 0.
         """
+        point = self.evaluate(dual)
+        return point.gap, point.relative_gap, point.coef
+
+    def evaluate(self, dual: Tensor) -> Point:
+        """Everything at a feasible B that two products with F give.
+
+        ``penalty(W(B)) + conjugate(V) = <V, W(B)> = <R, F W(B)>``, so the gap is a
+        sum over rows, without the cancellation of P - D ::
+
+            gap = sum_i s_i [loss(z_i, y_i) - dual_value(b_i, y_i) + <y_i - b_i, z_i>]
+        """
         correlation = self.correlation(dual)
         coef = self.penalty.conjugate_gradient(correlation)
-        primal = self.primal(coef)
-        gap = (primal - self._dual(dual, correlation)).clamp_min(0.0)
+        scores = self.features @ coef
+        losses = self.loss.value(scores, self.targets)
+        excess = losses - self.loss.dual_value(dual, self.targets)
+        excess = excess + ((self.targets - dual) * scores).sum(-1)
+        gap = (self.weights * excess).sum(-1).clamp_min(0.0)
+        primal = (self.weights * losses).sum(-1) + self.penalty.value(coef)
         tiny = torch.finfo(primal.dtype).tiny
-        return gap, gap / primal.abs().clamp_min(tiny), coef
+        relative_gap = gap / primal.abs().clamp_min(tiny)
+        return Point(correlation, coef, scores, gap, relative_gap)
+
+    def gradient_at(self, dual: Tensor, point: Point) -> Tensor:
+        """Gradient of D in B at a point that has been evaluated."""
+        slope = self.loss.dual_gradient(dual, self.targets) + point.scores
+        return self.weights[..., None] * slope
 
     def dual_gradient(self, dual: Tensor) -> Tensor:
         """Gradient of D in B, (n_tasks, n_samples, n_classes)."""
@@ -140,9 +180,10 @@ class Problem:
     def dual_step(self) -> Tensor:
         """Step of projected gradient ascent in B, (n_tasks, n_samples, 1).
 
-        In the variable S B the gradient of D has the Lipschitz constant
-        ``sigma_max(F)^2 / lambda2`` (from the smaller Gram matrix, rows of
-        weight 0 left out); back in B this divides the step by s_i^2.
+        In the variable S B the gradient of the conjugate has the Lipschitz
+        constant ``sigma_max(F)^2 / lambda2`` (from the smaller Gram matrix, rows
+        of weight 0 left out); back in B this is multiplied by s_i^2, and s_i
+        times the curvature of the loss is added.
         """
         there = self.weights[..., None] > 0
         rows = torch.where(there, self.features, 0.0)
@@ -151,8 +192,9 @@ class Problem:
         curvature = torch.linalg.eigvalsh(gram)[..., -1] / self.penalty.lambda2
         # Without any signal the gradient is constant and every step will do.
         safe = torch.where(curvature > 0, curvature, torch.ones_like(curvature))
-        squares = torch.where(there, self.weights[..., None].square(), 1.0)
-        return 1.0 / (safe[:, None, None] * squares)
+        scale = torch.where(there, self.weights[..., None], 1.0)
+        own = scale * self.loss.dual_curvature
+        return 1.0 / (safe[:, None, None] * scale.square() + own)
 
     def _dual(self, dual: Tensor, correlation: Tensor) -> Tensor:
         rows = self.weights * self.loss.dual_value(dual, self.targets)

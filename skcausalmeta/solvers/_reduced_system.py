@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._narrow import pack
 from ._problem import Problem
 
 
@@ -63,35 +64,34 @@ class ReducedSystem:
         self._index(dual)
 
     def _index(self, dual: Tensor) -> None:
-        """Rows, classes and pivots of the coordinates, padded: (n_tasks, m)."""
+        """Rows and classes of the coordinates and e_l - e_p, padded."""
+        n_classes = dual.shape[-1]
         pivots = dual.argmax(-1, keepdim=True)
         free = (dual > 0) & (self._problem.weights[..., None] > 0)
         free = free.scatter(-1, pivots, False).flatten(1)
         self.n_free = free.sum(-1)
-        width = max(1, int(self.n_free.max()))
-        # Stable descending sort lists the free entries of every task first.
-        entries = free.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-        entries = entries[:, :width]
-        self._valid = free.gather(1, entries)
-        self._rows = entries // dual.shape[-1]
-        self._classes = entries % dual.shape[-1]
-        self._pivots = pivots[..., 0].gather(1, self._rows)
+        self._entries, self._valid = pack(free)  # (n_tasks, m)
+        self._rows = self._entries.div(n_classes, rounding_mode="floor")
+        pivot_classes = pivots[..., 0].gather(1, self._rows)
+        self._pivots = self._rows * n_classes + pivot_classes
+        valid = self._valid.to(dual.dtype)[..., None]
+        moves = dual.new_zeros((*self._rows.shape, n_classes))
+        moves.scatter_(-1, (self._entries % n_classes)[..., None], valid)
+        # (n_tasks, m, n_classes), zero where padded
+        self._moves = moves.scatter_(-1, pivot_classes[..., None], -valid)
 
     def restrict(self, matrix: Tensor) -> Tensor:
         """E'X: (n_tasks, n_samples, n_classes) -> (n_tasks, m)."""
-        n_classes = self._shape[-1]
         flat = matrix.flatten(1)
-        own = flat.gather(1, self._rows * n_classes + self._classes)
-        pivot = flat.gather(1, self._rows * n_classes + self._pivots)
-        return torch.where(self._valid, own - pivot, 0.0)
+        difference = flat.gather(1, self._entries) - flat.gather(1, self._pivots)
+        return torch.where(self._valid, difference, 0.0)
 
     def extend(self, coordinates: Tensor) -> Tensor:
         """E u: (n_tasks, m) -> (n_tasks, n_samples, n_classes), row sums 0."""
-        n_classes = self._shape[-1]
         values = torch.where(self._valid, coordinates, 0.0)
-        out = values.new_zeros((self._shape[0], self._shape[1] * n_classes))
-        out.scatter_add_(1, self._rows * n_classes + self._classes, values)
-        out.scatter_add_(1, self._rows * n_classes + self._pivots, -values)
+        out = values.new_zeros((self._shape[0], self._shape[1] * self._shape[2]))
+        out.scatter_add_(1, self._entries, values)
+        out.scatter_add_(1, self._pivots, -values)
         return out.view(self._shape)
 
     def row_weights(self) -> Tensor:
@@ -103,58 +103,38 @@ class ReducedSystem:
         """H, (n_tasks, m, m)."""
         problem = self._problem
         scale, rank_one = problem.penalty.jacobian(self._correlation)
-        features, correlation, scale = self._switched_on(scale)
-        # (n_tasks, m, n_on)
-        rows = self._gather_rows(problem.weights[..., None] * features)
-        gram = (rows * scale[:, None, :]) @ rows.mT * self._overlap()
-        slopes = rows * self._class_difference(correlation)
-        if problem.penalty.groups is None:
-            rank_one = rank_one.gather(1, self._on)
+        rows = problem.weights[..., None] * problem.features
+        gram = (rows * scale[:, None, :]) @ rows.mT  # (n_tasks, n_samples, n_samples)
+        hessian = self._moves @ self._moves.mT
+        hessian *= self._spread(gram)
+        if bool((rank_one > 0).any()):
+            slopes = self._slopes(rows, rank_one)
+            hessian.baddbmm_(slopes, slopes.mT)
+        hessian.diagonal(dim1=-2, dim2=-1).add_((~self._valid).to(hessian.dtype))
+        return hessian
+
+    def _spread(self, gram: Tensor) -> Tensor:
+        """Entries of a matrix of rows for every pair of coordinates."""
+        n_samples = gram.shape[-1]
+        pairs = self._rows[:, :, None] * n_samples + self._rows[:, None, :]
+        return gram.flatten(1).gather(1, pairs.flatten(1)).view(pairs.shape)
+
+    def _slopes(self, rows: Tensor, rank_one: Tensor) -> Tensor:
+        """U, (n_tasks, m, n_on) or (n_tasks, m, n_groups)."""
+        penalty, correlation = self._problem.penalty, self._correlation
+        roots = rank_one.sqrt()
+        if penalty.groups is None:
+            on, valid = pack(rank_one > 0)
+            rows = rows.gather(2, on[:, None, :].expand(-1, rows.shape[1], -1))
+            classes = on[:, None, :].expand(-1, correlation.shape[-1], -1)
+            directions = correlation.mT.gather(2, classes)
+            roots = roots.gather(1, on) * valid
         else:
-            slopes = problem.penalty.sum_groups(self._scatter_on(slopes))
-        slopes = slopes * rank_one.sqrt()[:, None, :]
-        hessian = gram + slopes @ slopes.mT
-        both = self._valid[:, :, None] & self._valid[:, None, :]
-        hessian = torch.where(both, hessian, 0.0)
-        return hessian + torch.diag_embed((~self._valid).to(hessian.dtype))
-
-    def _switched_on(self, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features with curvature only, padded to the largest number of a task."""
-        n_on = max(1, int((scale > 0).sum(-1).max()))
-        on = (scale > 0).to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-        self._on = on[:, :n_on]
-        samples, classes = self._shape[1:]
-        features = self._problem.features.gather(
-            2, self._on[:, None, :].expand(-1, samples, -1)
-        )
-        correlation = self._correlation.gather(
-            1, self._on[..., None].expand(-1, -1, classes)
-        )
-        return features, correlation, scale.gather(1, self._on)
-
-    def _gather_rows(self, matrix: Tensor) -> Tensor:
-        index = self._rows[..., None].expand(-1, -1, matrix.shape[-1])
-        return matrix.gather(1, index)
-
-    def _class_difference(self, correlation: Tensor) -> Tensor:
-        """V_jl - V_jp of every coordinate: (n_tasks, m, n_on)."""
-        classes = correlation.mT  # (n_tasks, n_classes, n_on)
-        width = classes.shape[-1]
-        own = classes.gather(1, self._classes[..., None].expand(-1, -1, width))
-        pivot = classes.gather(1, self._pivots[..., None].expand(-1, -1, width))
-        return own - pivot
-
-    def _scatter_on(self, values: Tensor) -> Tensor:
-        """Back from the features that are on to all features."""
-        n_features = self._problem.features.shape[-1]
-        out = values.new_zeros((*values.shape[:-1], n_features))
-        return out.scatter_add_(2, self._on[:, None, :].expand_as(values), values)
-
-    def _overlap(self) -> Tensor:
-        """(e_l - e_p)'(e_j - e_q) of every pair of coordinates."""
-        one, two = self._classes, self._pivots
-
-        def same(a: Tensor, b: Tensor) -> Tensor:
-            return (a[:, :, None] == b[:, None, :]).to(self._problem.features.dtype)
-
-        return same(one, one) - same(one, two) - same(two, one) + same(two, two)
+            directions = correlation.mT
+        # (n_tasks, m, n_features): F_ij (V_jl - V_jp)
+        index = self._rows[..., None].expand(-1, -1, rows.shape[-1])
+        slopes = self._moves @ directions
+        slopes *= rows.gather(1, index)
+        if penalty.groups is not None:
+            slopes = penalty.sum_groups(slopes)
+        return slopes.mul_(roots[:, None, :])

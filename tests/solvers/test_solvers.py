@@ -14,17 +14,19 @@ from skcausalmeta.solvers import (
     Problem,
     ReducedSystem,
     Solution,
+    _auto,
     _cvxpy,
     _newton,
     _working_set,
+    solve_auto,
     solve_cvxpy,
     solve_fista,
     solve_newton,
     solve_working_set,
 )
 
-SOLVERS = [solve_cvxpy, solve_working_set, solve_fista, solve_newton]
-BATCHED = [solve_fista, solve_newton]
+SOLVERS = [solve_cvxpy, solve_working_set, solve_fista, solve_newton, solve_auto]
+BATCHED = [solve_fista, solve_newton, solve_auto]
 
 
 def make_problem(
@@ -519,3 +521,39 @@ def test_a_corner_has_no_free_entries():
     assert system.n_free.tolist() == [0]
     assert system.matrix().tolist() == [[[1.0]]]
     assert not bool(system.restrict(problem.targets).any())
+
+
+def test_auto_takes_gradient_steps_for_many_rows_and_little_accuracy(monkeypatch):
+    problem = make_problem(n_samples=6, n_features=5)
+    small = _auto._choose(problem, 1e-3)
+    monkeypatch.setattr(_auto, "_MANY_ENTRIES", 18)
+    assert small is solve_newton
+    assert _auto._choose(problem, 1e-3) is solve_fista
+    assert _auto._choose(problem, 1e-6) is solve_newton
+    monkeypatch.setattr(_auto, "_ROWS_PER_FEATURE", 1)
+    assert _auto._choose(problem, 1e-6) is solve_fista
+
+
+@pytest.mark.parametrize("solve", BATCHED[:2], ids=lambda solve: solve.__name__)
+def test_a_solver_names_what_a_loss_lacks(solve):
+    problem = replace(make_problem(), loss=object())
+    with pytest.raises(TypeError, match=r"needs a loss with .* Got object"):
+        solve(problem)
+
+
+def test_features_join_a_working_set_that_missed_them(monkeypatch):
+    problem = make_problem(n_samples=12, n_features=60, n_tasks=2)
+    expected = solve_newton(problem, tol=1e-12)
+    monkeypatch.setattr(_newton, "_NARROW_FROM", 1)
+    # Only what is far above its threshold takes part at first.
+    monkeypatch.setattr(_newton, "_FIRST_MARGIN", 2.0)
+    monkeypatch.setattr(_newton, "_MARGIN", 1.2)
+    found = solve_newton(problem, tol=1e-9)
+    assert float(found.relative_gap.max()) <= 1e-9
+    torch.testing.assert_close(found.coef, expected.coef, atol=1e-6, rtol=1e-6)
+
+
+def test_gradient_blocks_stand_in_for_a_large_system(monkeypatch):
+    problem = make_problem(n_samples=20, n_features=20, n_classes=4, n_tasks=2)
+    monkeypatch.setattr(_newton, "_LARGE_SYSTEM", 0)
+    assert float(solve_newton(problem, tol=1e-9).relative_gap.max()) <= 1e-9

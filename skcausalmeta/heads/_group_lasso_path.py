@@ -1,0 +1,316 @@
+"""Group-Lasso classifiers along a sequence of strengths, each from the one before."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ..exceptions import ConvergenceWarning, InvalidInputError
+from ..losses import CrammerSinger, Logistic
+from ..solvers import Problem, Solution, solve_newton, solve_softmax_newton
+from ._classifier import training_task
+from ._group_lasso_base import GroupLassoClassifier
+from ._group_lasso_logistic import GroupLassoLogistic
+from ._group_lasso_svc import GroupLassoSVC
+
+_HEADS: dict[str, type[GroupLassoClassifier]] = {
+    "hinge": GroupLassoSVC,
+    "logistic": GroupLassoLogistic,
+}
+_SOLVERS = {CrammerSinger: solve_newton, Logistic: solve_softmax_newton}
+_POLISH_TOL = 1e-15
+_POLISH_STEPS = 3
+
+
+class GroupLassoPath(NamedTuple):
+    """Solutions along a sequence of strengths of the group Lasso.
+
+    Parameters
+    ----------
+    group_regs : ndarray of shape (n_regs,)
+        Strengths, descending.
+    coefs : ndarray of shape (n_regs, n_classes, n_features)
+        Weights, as `coef_` of the classifier.
+    intercepts : ndarray of shape (n_regs, n_classes)
+        Intercepts, 0 without `fit_intercept`.
+    dual_gaps : ndarray of shape (n_regs,)
+        Certificate P(W) - D(B) of every solution.
+    n_iter : ndarray of shape (n_regs,)
+        Newton steps for every solution, from the one before.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skcausalmeta.heads import GroupLassoPath, group_lasso_path
+    >>> path = group_lasso_path(*load_iris(return_X_y=True), group_regs=[1.0, 0.5])
+    >>> isinstance(path, GroupLassoPath)
+    True
+    >>> path.coefs.shape
+    (2, 3, 4)
+    """
+
+    group_regs: NDArray[Any]
+    coefs: NDArray[Any]
+    intercepts: NDArray[Any]
+    dual_gaps: NDArray[Any]
+    n_iter: NDArray[Any]
+
+
+@validate_params(
+    {
+        "group_regs": ["array-like", None],
+        "n_regs": [Interval(Integral, 1, None, closed="left")],
+        "eps": [Interval(Real, 0, 1, closed="neither")],
+        "ridge_reg": [Interval(Real, 0, None, closed="neither")],
+        "reg_scale": [StrOptions({"relative", "absolute"})],
+        "groups": ["array-like", None],
+        "fit_intercept": ["boolean"],
+        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+        "loss": [StrOptions(set(_HEADS))],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def group_lasso_path(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    group_regs: ArrayLike | None = None,
+    n_regs: int = 30,
+    eps: float = 1e-2,
+    ridge_reg: float = 1.0,
+    reg_scale: str = "relative",
+    groups: ArrayLike | None = None,
+    fit_intercept: bool = False,
+    intercept_scaling: float = 1.0,
+    loss: str = "hinge",
+    sample_weight: ArrayLike | None = None,
+    class_weight: dict[Any, float] | str | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 10_000,
+) -> GroupLassoPath:
+    """Solve a group-Lasso classifier for a descending sequence of strengths.
+
+    The dual point of one strength is feasible for the next one, which starts from
+    it. The result is that of independent fits of `GroupLassoSVC`
+    (`GroupLassoLogistic`) with the same parameters.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Features; dense.
+    y : array-like of shape (n_samples,)
+        Class labels, at least two classes.
+    group_regs : array-like of shape (n_regs,), default=None
+        Strengths of the group Lasso, >= 0, strictly descending. None: a
+        geometric sequence from the strength that switches every feature off
+        (1 with the relative scale) down to `eps` times that.
+    n_regs : int, default=30
+        Length of the sequence, if `group_regs` is None.
+    eps : float, default=1e-2
+        Last strength over the first one, if `group_regs` is None.
+    ridge_reg : float, default=1.0
+        Strength of the ridge, > 0.
+    reg_scale : {"relative", "absolute"}, default="relative"
+        As in `GroupLassoSVC`.
+    groups : array-like of shape (n_features,), default=None
+        Group label of every feature.
+    fit_intercept : bool, default=False
+        As in `GroupLassoSVC`.
+    intercept_scaling : float, default=1.0
+        As in `GroupLassoSVC`.
+    loss : {"hinge", "logistic"}, default="hinge"
+        Loss of `GroupLassoSVC` or of `GroupLassoLogistic`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Row weights >= 0. None: 1.
+    class_weight : dict or "balanced", default=None
+        Weight of every class; multiplies the row weights.
+    tol : float, default=1e-6
+        Relative duality gap to reach at every strength.
+    max_iter : int, default=10_000
+        Largest number of iterations for every strength.
+
+    Returns
+    -------
+    GroupLassoPath
+        Strengths, weights, intercepts, gaps and iterations.
+
+    Raises
+    ------
+    ValueError
+        For invalid data or parameters.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the gap of some strength stays above `tol`.
+
+    See Also
+    --------
+    GroupLassoSVCCV : Picks a strength by cross-validation.
+    sklearn.linear_model.lasso_path : The model of this function.
+
+    References
+    ----------
+    .. [1] J. Friedman, T. Hastie, R. Tibshirani (2010). Regularization paths for
+       generalized linear models via coordinate descent. J. Stat. Softw. 33(1).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import scale
+    >>> from skcausalmeta.heads import group_lasso_path
+    >>> X, y = load_iris(return_X_y=True)
+    >>> path = group_lasso_path(scale(X), y, n_regs=4, fit_intercept=True)
+    >>> path.group_regs.round(3)
+    array([1.   , 0.215, 0.046, 0.01 ])
+    >>> (path.coefs != 0).any(axis=1).sum(axis=1)
+    array([0, 3, 4, 4])
+    """
+    head = _HEADS[loss](
+        1.0,
+        ridge_reg,
+        reg_scale=reg_scale,
+        groups=groups,
+        fit_intercept=fit_intercept,
+        intercept_scaling=intercept_scaling,
+        solver="newton",
+        class_weight=class_weight,
+    )
+    task = training_task(head, X, y, sample_weight, class_weight)
+    if group_regs is None:
+        regs = geometric_regs(head, task.features, task.targets, task.weights, n_regs, eps)
+    else:
+        regs = checked_regs(group_regs)
+        _require_descending(regs)
+    problem, unit = head._problem(task.features, task.targets, task.weights)
+    steps = list(path_of_tasks(problem, regs, tol=tol, max_iter=max_iter))
+    coefs, intercepts = zip(*(head._split(s.coef, unit) for s in steps), strict=True)
+    warn_above(tol, [float(s.relative_gap) for s in steps], "group_lasso_path")
+    return GroupLassoPath(
+        regs,
+        torch.cat(coefs).mT.contiguous().numpy(),
+        torch.cat(intercepts).numpy(),
+        torch.cat([s.gap for s in steps]).numpy(),
+        torch.cat([s.n_iter for s in steps]).numpy(),
+    )
+
+
+def path_of_tasks(
+    problem: Problem,
+    group_regs: NDArray[Any],
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 10_000,
+) -> Iterator[Solution]:
+    """Solve a batch of tasks for one strength after the other.
+
+    Every solution gets a few Newton steps more, to the level of rounding, as `fit`
+    of the classifiers does: equal problems give equal weights whatever they
+    started from.
+
+    Parameters
+    ----------
+    problem : Problem
+        The tasks, with loss `CrammerSinger` or `Logistic`; ``penalty.lambda1`` is
+        the unit of the strengths.
+    group_regs : ndarray of shape (n_regs,)
+        Strengths; ``lambda1 = group_reg * problem.penalty.lambda1`` in every task.
+    tol : float, default=1e-6
+        Relative duality gap to reach.
+    max_iter : int, default=10_000
+        Largest number of iterations for every strength.
+
+    Yields
+    ------
+    Solution
+        Of all tasks at the next strength.
+    """
+    solve = _SOLVERS[type(problem.loss)]
+    start = None
+    for reg in group_regs:
+        lambda1 = float(reg) * problem.penalty.lambda1
+        here = replace(problem, penalty=replace(problem.penalty, lambda1=lambda1))
+        found = solve(here, tol=tol, max_iter=max_iter, start=start)
+        refined = solve(
+            here, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=found.dual
+        )
+        start = refined.dual
+        yield replace(refined, n_iter=found.n_iter)
+
+
+def geometric_regs(
+    head: GroupLassoClassifier,
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    n_regs: int,
+    eps: float,
+) -> NDArray[Any]:
+    """Strengths from the one that switches every feature off of one task down.
+
+    With the absolute scale that is the lambda1 of the relative strength 1; for
+    data without any signal, which switch nothing on, it is 1.
+    """
+    largest = 1.0
+    if head.reg_scale == "absolute":
+        relative = type(head)(**{**head.get_params(), "reg_scale": "relative"})
+        problem, unit = relative._problem(features, targets, weights)
+        largest = float(problem.penalty.lambda1 * unit) or 1.0
+    return largest * np.geomspace(1.0, eps, n_regs)
+
+
+def checked_regs(group_regs: ArrayLike) -> NDArray[Any]:
+    """Strengths as an array of floats.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none, one is negative or not finite, or they form no list.
+    """
+    regs = np.asarray(group_regs, dtype=np.float64)
+    if regs.ndim != 1 or not regs.size:
+        raise InvalidInputError(
+            "group_regs must be a list of at least one strength. Got shape "
+            f"{regs.shape}; pass for example np.geomspace(1, 0.01, 10)."
+        )
+    if not (np.isfinite(regs).all() and (regs >= 0).all()):
+        raise InvalidInputError(
+            "group_regs must be finite and >= 0. Got values from "
+            f"{regs.min():g} to {regs.max():g}; remove what is not."
+        )
+    return regs
+
+
+def warn_above(tol: float, relative_gaps: list[float], name: str) -> None:
+    """Warn if a solution on the path has not reached its tolerance."""
+    above = sum(not gap <= tol for gap in relative_gaps)
+    if above:
+        warnings.warn(
+            f"{name} stopped before its tolerance at {above} of {len(relative_gaps)} "
+            f"strengths. Largest relative gap: {max(relative_gaps):.1e}, tolerance: "
+            f"{tol:.1e}. Raise max_iter or tol, or scale the features.",
+            ConvergenceWarning,
+            stacklevel=4,  # the caller of what validates its parameters
+        )
+
+
+def _require_descending(regs: NDArray[Any]) -> None:
+    rises = np.flatnonzero(np.diff(regs) >= 0)
+    if rises.size:
+        first, second = regs[rises[0]], regs[rises[0] + 1]
+        raise InvalidInputError(
+            "group_regs must be strictly descending, because each solution starts "
+            f"from the one before. Got {first:g} before {second:g}; sort them with "
+            "np.unique(group_regs)[::-1]."
+        )
