@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -29,9 +30,17 @@ with contextlib.suppress(ImportError):
 
 FORMS = ("primal", "dual")
 CONIC = ("CLARABEL", "SCS", "ECOS")
+_PACKAGES = {
+    "cvxpylayers": ("cvxpylayers", "diffcp", "scs"),
+    "qpth": ("qpth",),
+    **{name: (name.lower(),) for name in CONIC},
+}
 _MAX_ITERS = 20_000
 # Tolerance of diffcp's SCS that leaves gaps around 1e-6.
 _LAYER_EPS = 1e-7
+
+
+PEERS = tuple(_PACKAGES)
 
 
 def missing() -> list[str]:
@@ -42,12 +51,14 @@ def missing() -> list[str]:
     return [f"{name} is not installed" for name in absent]
 
 
-def peer_versions() -> dict[str, str]:
-    """Versions of the peers that are installed."""
+def peer_versions(contenders: Sequence[str]) -> dict[str, str]:
+    """Versions of the packages that these contenders run on."""
     found = {}
-    for name in ("cvxpylayers", "diffcp", "qpth", "clarabel", "scs", "ecos"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
+    for peer, packages in _PACKAGES.items():
+        if any(name.startswith(peer) for name in contenders):
+            for package in packages:
+                with contextlib.suppress(PackageNotFoundError):
+                    found[package] = version(package)
     return found
 
 

@@ -27,7 +27,9 @@ TOLERANCES = (1e-3, 1e-6, 1e-9)
 _BUDGET = 2.0
 _MAX_FISTA = 5000
 # A solver that misses the gap at its own tolerance is tried again with less.
-_TIGHTER = (1.0, 1e-2)
+_TIGHTER = (1.0, 1e-2, 1e-4)
+# The gap of the pilot, so that the other tasks keep to theirs.
+_SLACK = 0.5
 # Entries n C d above which one task takes seconds to minutes.
 _CONIC_ENTRIES = {"CLARABEL": 200_000, "SCS": 600_000, "ECOS": 200_000}
 
@@ -147,6 +149,6 @@ def _loosest(
         dual = solve_conic(task, form, options)
         seconds = time.perf_counter() - start
         gap = largest(relative_gaps(task, dual))
-        if gap <= tol:
+        if gap <= _SLACK * tol:
             break
     return not gap <= tol, seconds, options

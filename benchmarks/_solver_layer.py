@@ -47,6 +47,8 @@ MEMORY = (
 )
 SMOKE_MEMORY = ((Size(3, 2, 8), 4, "float64"),)
 _BUDGET, _SIDE_BUDGET = 15.0, 6.0
+# The plain peer takes minutes for thousands of tasks.
+_MOST_PEER_TASKS = 64
 
 
 def ours(tol: float, *, lasso: bool) -> list[Contender]:
@@ -303,10 +305,13 @@ def _measure_gpu(
 
 
 def memory_cells(plan: Plan) -> list[Cell]:
-    """Our first solver and the plain peer, each in a process of its own."""
+    """Our first solver, and the plain peer, each in a process of its own."""
     cells = []
     for size, n_tasks, dtype in SMOKE_MEMORY if plan.smoke else MEMORY:
-        for solver in (our_names(lasso=True)[0], "fista+cg")[: 1 + (not plan.smoke)]:
+        solvers = [our_names(lasso=True)[0]]
+        if n_tasks <= _MOST_PEER_TASKS and not plan.smoke:
+            solvers.append("fista+cg")
+        for solver in solvers:
             request = {
                 "solver": solver,
                 "size": size,

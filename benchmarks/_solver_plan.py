@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -74,14 +74,17 @@ class Plan:
         measure = partial(tune_lambda1, size, share, self.kind, n_useful)
         return self.harness.run(settings, measure)["lambda1"]
 
-    def key(self, part: str, pace: Pace, **settings: Any) -> dict[str, Any]:
+    def key(
+        self, part: str, pace: Pace, contenders: Sequence[str], **settings: Any
+    ) -> dict[str, Any]:
         """Settings of a run; other threads, peers or solvers make another run."""
         return {
             "part": part,
             "kind": self.kind,
             "threads": self.threads,
             "pace": pace,
-            "versions": peer_versions(),
+            "contenders": contenders,
+            "versions": peer_versions(contenders),
             **settings,
         }
 

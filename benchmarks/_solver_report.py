@@ -192,7 +192,7 @@ def report_gpu(plan: Plan, records: Sequence[Record]) -> None:
 def memory_ratio(settings: dict[str, Any], result: dict[str, Any]) -> float:
     """Bytes beyond one (n C)^2 system a task, in units of the features."""
     systems = result["system"] * settings["n_tasks"]
-    return (result["extra"] - systems) / result["features"]
+    return max(0.0, result["extra"] - systems) / result["features"]
 
 
 def report_memory(plan: Plan, records: Sequence[Record]) -> None:

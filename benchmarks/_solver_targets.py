@@ -171,9 +171,10 @@ def _memory_rows(records: Sequence[Record]) -> Iterator[Row]:
             target = f"GB at {n_tasks} tasks, {settings['dtype']}"
             total = (result["extra"] + result["features"]) / 1e9
             yield _row(target, size, name, MEMORY_BYTES / 1e9, total, least=False)
-        ratio = memory_ratio(settings, result)
-        target = f"memory over features, {n_tasks} tasks"
-        yield _row(target, size, name, MEMORY, ratio, least=False)
+        else:
+            ratio = memory_ratio(settings, result)
+            target = f"(memory - systems) / features, {n_tasks} tasks"
+            yield _row(target, size, name, MEMORY, ratio, least=False)
 
 
 def _gpu_rows(records: Sequence[Record]) -> Iterator[Row]:

@@ -44,7 +44,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from _harness import Harness, key_of, make_parser, read_lines
-from _solver_conic import missing, peer_versions
+from _solver_conic import PEERS, missing, peer_versions
 from _solver_forward import forward_cells
 from _solver_layer import (
     feature_cells,
@@ -91,7 +91,7 @@ PARTS = {
 
 def report_plan(plan: Plan, chosen: dict[str, list[Cell]]) -> None:
     """Peers, and how much there is to run."""
-    rows: list[list[Any]] = [list(peer) for peer in peer_versions().items()]
+    rows: list[list[Any]] = [list(peer) for peer in peer_versions(PEERS).items()]
     rows += [[line.split()[0], line] for line in missing()]
     plan.harness.table("peers", ["peer", "version"], rows)
     finished = read_lines(plan.harness.path)

@@ -10,6 +10,7 @@ from skcausalmeta.compose import MetaPipeline
 from skcausalmeta.heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
+    GroupLassoSVCCV,
     LassoHead,
     PrototypeHead,
     RidgeHead,
@@ -37,6 +38,7 @@ CASES = {
     "svc-newton": (GroupLassoSVC(solver="newton"), 63, set()),
     "svc-auto": (GroupLassoSVC(solver="auto"), 63, set()),
     "svc-fista": (GroupLassoSVC(solver="fista", tol=1e-10), 63, set()),
+    "svc-cv": (GroupLassoSVCCV(3, cv=2), 63, set()),
     "logistic": (GroupLassoLogistic(), 63, set()),
     "logistic-fista": (GroupLassoLogistic(solver="fista"), 63, set()),
     "ridge": (RidgeHead(), 63, set()),

@@ -75,7 +75,7 @@ def wall_between(name, is_door, target):
         return ""
     own_room, room = name.split(".")[1], target.split(".")[1]
     if room == own_room:
-        if name.startswith(target):
+        if name.startswith(f"{target}."):
             return "a door is not to be imported from inside its room"
         last = target.rpartition(".")[2]
         return "" if last.startswith("_") else "a sibling must be private"

@@ -2,16 +2,21 @@
 
 from ._base import HeadSolution
 from ._group_lasso_logistic import GroupLassoLogistic
+from ._group_lasso_path import GroupLassoPath, group_lasso_path
 from ._group_lasso_svc import GroupLassoSVC
+from ._group_lasso_svc_cv import GroupLassoSVCCV
 from ._lasso_head import LassoHead
 from ._prototype_head import PrototypeHead
 from ._ridge_head import RidgeHead
 
 __all__ = [
     "GroupLassoLogistic",
+    "GroupLassoPath",
     "GroupLassoSVC",
+    "GroupLassoSVCCV",
     "HeadSolution",
     "LassoHead",
     "PrototypeHead",
     "RidgeHead",
+    "group_lasso_path",
 ]

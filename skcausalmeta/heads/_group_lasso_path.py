@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger, Logistic
-from ..solvers import Problem, Solution, solve_newton, solve_softmax_newton
-from ._classifier import training_task
+from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
+from ._classifier import TrainingTask, training_task
 from ._group_lasso_base import GroupLassoClassifier
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_svc import GroupLassoSVC
@@ -25,7 +26,11 @@ _HEADS: dict[str, type[GroupLassoClassifier]] = {
     "hinge": GroupLassoSVC,
     "logistic": GroupLassoLogistic,
 }
-_SOLVERS = {CrammerSinger: solve_newton, Logistic: solve_softmax_newton}
+# By loss: for the tolerance that is asked for, then to the level of rounding.
+_SOLVERS = {
+    CrammerSinger: (solve_auto, solve_newton),
+    Logistic: (solve_softmax_newton, solve_softmax_newton),
+}
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 3
 
@@ -44,7 +49,7 @@ class GroupLassoPath(NamedTuple):
     dual_gaps : ndarray of shape (n_regs,)
         Certificate P(W) - D(B) of every solution.
     n_iter : ndarray of shape (n_regs,)
-        Newton steps for every solution, from the one before.
+        Iterations for every solution, from the one before.
 
     Examples
     --------
@@ -189,14 +194,16 @@ def group_lasso_path(
     )
     task = training_task(head, X, y, sample_weight, class_weight)
     if group_regs is None:
-        regs = geometric_regs(head, task.features, task.targets, task.weights, n_regs, eps)
+        regs = geometric_regs(head, task, n_regs, eps)
     else:
-        regs = checked_regs(group_regs)
+        regs = checked_strengths(group_regs, "group_regs")
         _require_descending(regs)
-    problem, unit = head._problem(task.features, task.targets, task.weights)
+    problem, constant = head._problem(task.features, task.targets, task.weights)
     steps = list(path_of_tasks(problem, regs, tol=tol, max_iter=max_iter))
-    coefs, intercepts = zip(*(head._split(s.coef, unit) for s in steps), strict=True)
-    warn_above(tol, [float(s.relative_gap) for s in steps], "group_lasso_path")
+    coefs, intercepts = zip(
+        *(head._split(s.coef, constant) for s in steps), strict=True
+    )
+    warn_above(tol, (float(s.relative_gap) for s in steps), "group_lasso_path")
     return GroupLassoPath(
         regs,
         torch.cat(coefs).mT.contiguous().numpy(),
@@ -236,13 +243,13 @@ def path_of_tasks(
     Solution
         Of all tasks at the next strength.
     """
-    solve = _SOLVERS[type(problem.loss)]
+    solve, polish = _SOLVERS[type(problem.loss)]
     start = None
     for reg in group_regs:
         lambda1 = float(reg) * problem.penalty.lambda1
         here = replace(problem, penalty=replace(problem.penalty, lambda1=lambda1))
         found = solve(here, tol=tol, max_iter=max_iter, start=start)
-        refined = solve(
+        refined = polish(
             here, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=found.dual
         )
         start = refined.dual
@@ -250,27 +257,22 @@ def path_of_tasks(
 
 
 def geometric_regs(
-    head: GroupLassoClassifier,
-    features: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor,
-    n_regs: int,
-    eps: float,
+    head: GroupLassoClassifier, task: TrainingTask, n_regs: int, eps: float
 ) -> NDArray[Any]:
-    """Strengths from the one that switches every feature off of one task down.
+    """Strengths from the one that switches every feature off downwards.
 
     With the absolute scale that is the lambda1 of the relative strength 1; for
     data without any signal, which switch nothing on, it is 1.
     """
     largest = 1.0
     if head.reg_scale == "absolute":
-        relative = type(head)(**{**head.get_params(), "reg_scale": "relative"})
-        problem, unit = relative._problem(features, targets, weights)
-        largest = float(problem.penalty.lambda1 * unit) or 1.0
+        relative = clone(head).set_params(reg_scale="relative", group_reg=1.0)
+        problem, _ = relative._problem(task.features, task.targets, task.weights)
+        largest = float(problem.penalty.lambda1) or 1.0
     return largest * np.geomspace(1.0, eps, n_regs)
 
 
-def checked_regs(group_regs: ArrayLike) -> NDArray[Any]:
+def checked_strengths(strengths: ArrayLike, name: str) -> NDArray[Any]:
     """Strengths as an array of floats.
 
     Raises
@@ -278,27 +280,28 @@ def checked_regs(group_regs: ArrayLike) -> NDArray[Any]:
     InvalidInputError
         If there is none, one is negative or not finite, or they form no list.
     """
-    regs = np.asarray(group_regs, dtype=np.float64)
-    if regs.ndim != 1 or not regs.size:
+    values = np.asarray(strengths, dtype=np.float64)
+    if values.ndim != 1 or not values.size:
         raise InvalidInputError(
-            "group_regs must be a list of at least one strength. Got shape "
-            f"{regs.shape}; pass for example np.geomspace(1, 0.01, 10)."
+            f"{name} must be a list of at least one strength. Got shape "
+            f"{values.shape}; pass for example np.geomspace(1, 0.01, 10)."
         )
-    if not (np.isfinite(regs).all() and (regs >= 0).all()):
+    if not (np.isfinite(values).all() and (values >= 0).all()):
         raise InvalidInputError(
-            "group_regs must be finite and >= 0. Got values from "
-            f"{regs.min():g} to {regs.max():g}; remove what is not."
+            f"{name} must be finite and >= 0. Got values from {values.min():g} to "
+            f"{values.max():g}; remove what is not."
         )
-    return regs
+    return values
 
 
-def warn_above(tol: float, relative_gaps: list[float], name: str) -> None:
+def warn_above(tol: float, relative_gaps: Iterable[float], name: str) -> None:
     """Warn if a solution on the path has not reached its tolerance."""
-    above = sum(not gap <= tol for gap in relative_gaps)
-    if above:
+    gaps = np.fromiter(relative_gaps, dtype=np.float64)
+    above = ~(gaps <= tol)
+    if above.any():
         warnings.warn(
-            f"{name} stopped before its tolerance at {above} of {len(relative_gaps)} "
-            f"strengths. Largest relative gap: {max(relative_gaps):.1e}, tolerance: "
+            f"{name} stopped before its tolerance at {above.sum()} of {len(gaps)} "
+            f"strengths. Largest relative gap: {gaps.max():.1e}, tolerance: "
             f"{tol:.1e}. Raise max_iter or tol, or scale the features.",
             ConvergenceWarning,
             stacklevel=4,  # the caller of what validates its parameters

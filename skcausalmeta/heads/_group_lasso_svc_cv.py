@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from inspect import signature
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -29,7 +30,12 @@ from torch import Tensor
 
 from ..exceptions import InvalidInputError
 from ._classifier import HeadClassifierMixin, TrainingTask, training_task
-from ._group_lasso_path import checked_regs, geometric_regs, path_of_tasks, warn_above
+from ._group_lasso_path import (
+    checked_strengths,
+    geometric_regs,
+    path_of_tasks,
+    warn_above,
+)
 from ._group_lasso_svc import GroupLassoSVC, _without_ties
 
 _MOST_FOLDS = 5
@@ -81,7 +87,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
         then to the larger `group_reg`, then to the first `ridge_reg`.
     solver : str, default="cvxpy"
         Solver of the last fit, as in `GroupLassoSVC`. The folds are solved by
-        its "newton".
+        its "auto".
     tol : float, default=1e-6
         Relative duality gap to reach.
     max_iter : int, default=10_000
@@ -144,13 +150,12 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
     >>> from sklearn.preprocessing import scale
     >>> from skcausalmeta.heads import GroupLassoSVCCV
     >>> X, y = load_iris(return_X_y=True)
-    >>> svc = GroupLassoSVCCV(
-    ...     5, fit_intercept=True, selection="one-standard-error", solver="newton"
-    ... ).fit(scale(X), y)
-    >>> svc.support_features_
-    array([2, 3])
+    >>> X, y = scale(X[::3]), y[::3]
+    >>> svc = GroupLassoSVCCV(4, fit_intercept=True).fit(X, y)
     >>> print(f"{svc.scores_.mean(axis=-1).max():.2f}")
     0.96
+    >>> svc.group_regs_.round(3), round(svc.group_reg_, 3)
+    (array([1.   , 0.215, 0.046, 0.01 ]), 0.01)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -257,39 +262,225 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
             If a gap stays above `tol`.
         """
         _raise_for_params(params, self, "fit")
-        # 1. data, strengths, folds
         task = training_task(self, X, y, sample_weight, self.class_weight)
         regs, ridges = self._strengths(task)
-        rows, labels = _rows_and_labels(task)
-        weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        split_params, score_params = self._routed(sample_weight, params)
-        splitter = _splitter(self.cv, labels)
-        splits = list(splitter.split(rows, labels, **split_params))
-        folds = self._folds(rows, labels, weights, splits)
-        # 2. scores of every model
-        scores = np.empty((len(ridges), len(regs), len(folds)))
-        n_used, gaps = np.empty_like(scores), np.empty_like(scores)
-        for batch in _batches(folds):
-            numbers = [fold.number for fold in batch]
-            for i, ridge in enumerate(ridges):
-                head = self._head(1.0, ridge)
-                for j, found in enumerate(_models(head, task, batch, regs)):
-                    models, gaps[i, j, numbers] = found
-                    for fold, model in zip(batch, models, strict=True):
-                        test = rows[fold.test], labels[fold.test]
-                        keywords = _check_method_params(rows, score_params, fold.test)
-                        score = self._scorer()(model, *test, **keywords)
-                        scores[i, j, fold.number] = _checked_score(score, fold.number)
-                        n_used[i, j, fold.number] = len(model.support_features_)
-        # 3. the model that is kept
-        ridge_at, reg_at = _pick(scores, n_used.mean(-1), self.selection)
-        final = self._head(regs[reg_at], ridges[ridge_at])
+        for_split, for_scorer = self._routed(sample_weight, params)
+        folds = self._folds(task, sample_weight, for_split)
+        # 1. every model on every fold
+        results = [self._results(task, folds, regs, r, for_scorer) for r in ridges]
+        scores, n_used, gaps = np.stack(results, axis=1)
+        # 2. the strengths that are kept, on all rows
+        ridge_at, reg_at = _pick(scores, n_used, self.selection)
+        final = self._head(float(regs[reg_at]), float(ridges[ridge_at]))
         final.fit(X, y, sample_weight)
-        warn_above(self.tol, gaps.max(axis=(0, 2)), f"The path of {_name(self)}")
-        # Only now: a failure above leaves the estimator as it was.
+        warn_above(self.tol, gaps.max(axis=(0, 2)), "The cross-validation")
+        # 3. only now: a failure above leaves the estimator as it was
         validate_data(self, X, skip_check_array=True)
-        fitted = {name: vars(final)[name] for name in vars(final) if name[-1] == "_"}
-        vars(self).update(fitted)
+        for name, value in vars(final).items():
+            if name.endswith("_"):
+                setattr(self, name, value)
         self.group_reg_, self.ridge_reg_ = final.group_reg, final.ridge_reg
         self.group_regs_, self.ridge_regs_, self.scores_ = regs, ridges, scores
         return self
+
+    def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        return _without_ties(X @ self.coef_.T + self.intercept_)
+
+    # -- what fit consists of ------------------------------------------------------
+
+    def _head(self, group_reg: float, ridge_reg: float) -> GroupLassoSVC:
+        return GroupLassoSVC(
+            group_reg,
+            ridge_reg,
+            reg_scale=self.reg_scale,
+            groups=self.groups,
+            fit_intercept=self.fit_intercept,
+            intercept_scaling=self.intercept_scaling,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            class_weight=self.class_weight,
+            solver_options=self.solver_options,
+        )
+
+    def _scorer(self) -> Any:
+        return get_scorer(self.scoring or "accuracy")
+
+    def _strengths(self, task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Strengths of the group Lasso, descending, and of the ridge."""
+        if isinstance(self.group_regs, Integral):
+            regs = geometric_regs(self._head(1.0, 1.0), task, self.group_regs, _EPS)
+        else:
+            regs = np.unique(checked_strengths(self.group_regs, "group_regs"))[::-1]
+        ridges = checked_strengths(self.ridge_regs, "ridge_regs")
+        if not ridges.all():
+            raise InvalidInputError(
+                "ridge_regs must be > 0, because the dual needs a ridge. Got "
+                f"{ridges.tolist()}; replace 0 by a small value such as 1e-3."
+            )
+        return regs, ridges
+
+    def _routed(
+        self, sample_weight: ArrayLike | None, params: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Keywords for ``cv.split`` and for the scorer."""
+        if _routing_enabled():
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return routed.splitter.split, routed.scorer.score
+        takes = "sample_weight" in signature(self._scorer()).parameters
+        if sample_weight is None or not takes:
+            return {}, {}
+        return {}, {"sample_weight": sample_weight}
+
+    def _folds(
+        self,
+        task: TrainingTask,
+        sample_weight: ArrayLike | None,
+        for_split: dict[str, Any],
+    ) -> list[_Fold]:
+        """Folds with the row weights and the classes of their training rows."""
+        rows, labels = _rows_and_labels(task)
+        splitter = _splitter(self.cv, labels)
+        splits = list(splitter.split(rows, labels, **for_split))
+        least = 1 if self.selection == "best" else 2
+        if len(splits) < least:
+            raise InvalidInputError(
+                f"cv must yield at least {least} fold(s) for "
+                f"selection={self.selection!r}. Got {len(splits)}; pass cv=5."
+            )
+        weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+        head, folds = self._head(1.0, 1.0), []
+        for number, (train, test) in enumerate(splits):
+            train, test = (np.arange(len(rows))[part] for part in (train, test))
+            try:
+                part = training_task(
+                    head, rows[train], labels[train], weights[train], self.class_weight
+                )
+            except ValueError as error:
+                raise InvalidInputError(
+                    "Every training fold of cv must be a problem that GroupLassoSVC "
+                    f"can be fitted to. Got for fold {number}: {error} Use a "
+                    "stratified splitter or fewer folds."
+                ) from error
+            whole = np.zeros(len(rows))
+            np.add.at(whole, train, part.weights[0].numpy())
+            present = np.searchsorted(task.classes, part.classes)
+            folds.append(_Fold(test, torch.from_numpy(whole), tuple(present)))
+        return folds
+
+    def _results(
+        self,
+        task: TrainingTask,
+        folds: list[_Fold],
+        regs: NDArray[Any],
+        ridge_reg: float,
+        for_scorer: dict[str, Any],
+    ) -> NDArray[Any]:
+        """Scores, numbers of features, relative gaps: (3, n_regs, n_folds)."""
+        head, scorer = self._head(1.0, float(ridge_reg)), self._scorer()
+        rows, labels = _rows_and_labels(task)
+        out = np.empty((3, len(regs), len(folds)))
+        for batch in _batches(head, task, folds):
+            solved = _models(head, task, [folds[i] for i in batch], regs)
+            for (at, slot), (model, gap) in solved:
+                test = folds[batch[slot]].test
+                keywords = _check_method_params(rows, for_scorer, indices=test)
+                score = scorer(model, rows[test], labels[test], **keywords)
+                _require_finite(score, batch[slot])
+                out[:, at, batch[slot]] = score, len(model.support_features_), gap
+        return out
+
+
+class _Fold(NamedTuple):
+    """Test rows, weights of all rows (0: not in training), classes in training."""
+
+    test: NDArray[Any]
+    weights: Tensor
+    present: tuple[int, ...]
+
+
+def _splitter(cv: Any, labels: NDArray[Any]) -> Any:
+    if cv is not None:
+        return check_cv(cv, labels, classifier=True)
+    rarest = int(np.unique(labels, return_counts=True)[1].min())
+    return StratifiedKFold(min(_MOST_FOLDS, max(2, rarest)))
+
+
+def _rows_and_labels(task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
+    codes = task.targets[0].argmax(-1).numpy()
+    return task.features[0].numpy(), task.classes[codes]
+
+
+def _batches(
+    head: GroupLassoSVC, task: TrainingTask, folds: list[_Fold]
+) -> Iterator[list[int]]:
+    """Numbers of the folds that are solved together, bounded in memory.
+
+    Folds whose training rows lack a class are problems of another shape.
+    """
+    for present in dict.fromkeys(fold.present for fold in folds):
+        same = [i for i, fold in enumerate(folds) if fold.present == present]
+        features = task.features.expand(len(same), -1, -1)
+        for size in head._chunks(features, len(present)):
+            yield same[:size]
+            same = same[size:]
+
+
+def _models(
+    head: GroupLassoSVC, task: TrainingTask, folds: list[_Fold], regs: NDArray[Any]
+) -> Iterator[tuple[tuple[int, int], tuple[GroupLassoSVC, float]]]:
+    """Yield, for every strength and fold, its indices, model and relative gap.
+
+    The folds have the same classes; they are solved as one batch.
+    """
+    present = list(folds[0].present)
+    targets = task.targets[..., present]
+    # A row of an absent class has weight 0 and needs some target.
+    targets[..., 0] += 1.0 - targets.sum(-1)
+    problem, constant = head._problem(
+        task.features.expand(len(folds), -1, -1),
+        targets.expand(len(folds), -1, -1),
+        torch.stack([fold.weights for fold in folds]),
+    )
+    path = path_of_tasks(problem, regs, tol=head.tol, max_iter=head.max_iter)
+    for at, solution in enumerate(path):
+        coef, intercept = head._split(solution.coef, constant)
+        for slot in range(len(folds)):
+            model = clone(head)
+            model.classes_ = task.classes[present]
+            model.coef_ = coef[slot].T.numpy()
+            model.intercept_ = intercept[slot].numpy()
+            model.n_features_in_ = model.coef_.shape[1]
+            model._store_support(model.coef_)
+            yield (at, slot), (model, float(solution.relative_gap[slot]))
+
+
+def _require_finite(score: Any, fold: int) -> None:
+    if not (isinstance(score, Real) and np.isfinite(float(score))):
+        raise InvalidInputError(
+            f"scoring must give a finite number for every fold. Got {score!r} for "
+            f"fold {fold}; use another scoring, or folds whose test rows hold every "
+            "class."
+        )
+
+
+def _pick(
+    scores: NDArray[Any], n_used: NDArray[Any], selection: str
+) -> tuple[int, int]:
+    """Indices of the ridge and of the group Lasso, as `selection` says."""
+    means = scores.mean(axis=-1)
+    best = _sparsest(n_used, means, means.max() - _ROUNDING * abs(means.max()))
+    if selection == "best":
+        return best
+    error = scores[best].std(ddof=1) / np.sqrt(scores.shape[-1])
+    return _sparsest(n_used, means, means[best] - error)
+
+
+def _sparsest(
+    n_used: NDArray[Any], means: NDArray[Any], least: float
+) -> tuple[int, int]:
+    """The model with the fewest features among those that score enough."""
+    ridge_at, reg_at = np.nonzero(means >= least)
+    features = n_used.mean(axis=-1)[ridge_at, reg_at]
+    first = np.lexsort((ridge_at, reg_at, features))[0]
+    return int(ridge_at[first]), int(reg_at[first])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,17 @@ from ..implicit import implicit_root
 from ..penalties import GroupLasso
 from ..solvers import Problem, Solution
 
-Adjoint = Callable[[Tensor, Tensor, Problem], tuple[Tensor, Tensor, Tensor, Tensor]]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Solved(NamedTuple):
+    """What a backward pass needs of a solution."""
+
+    dual: Tensor  # (n_tasks, n_samples, n_classes)
+    support: Tensor  # (n_tasks, n_features), features with a weight
+
+
+Adjoint = Callable[[Tensor, Solved, Problem], Gradients]
 
 
 def differentiable_coef(
@@ -31,7 +42,7 @@ def differentiable_coef(
     solver : callable
         ``solver(problem) -> Solution``.
     adjoint : callable
-        ``adjoint(gradient, dual, problem)``: gradients in features, lambda1,
+        ``adjoint(gradient, solved, problem)``: gradients in features, lambda1,
         lambda2 and weights, given the one in W.
 
     Returns
@@ -44,12 +55,15 @@ def differentiable_coef(
         penalty = replace(problem.penalty, lambda1=lambda1, lambda2=lambda2)
         return replace(problem, features=features, weights=weights, penalty=penalty)
 
-    def solve(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(*inputs: Tensor) -> tuple[Tensor, Solved]:
         solution = solver(rebuild(*inputs))
-        return solution.coef, solution.dual
+        support = (solution.coef != 0).any(-1)
+        return solution.coef, Solved(solution.dual, support)
 
-    def backward(gradient: Tensor, dual: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return adjoint(gradient, dual, rebuild(*inputs))
+    def backward(
+        gradient: Tensor, solved: Solved, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        return adjoint(gradient, solved, rebuild(*inputs))
 
     penalty = problem.penalty
     inputs = problem.features, penalty.lambda1, penalty.lambda2, problem.weights
@@ -58,7 +72,7 @@ def differentiable_coef(
 
 def gradients_of_inputs(
     gradient: Tensor, dual: Tensor, problem: Problem, moved: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> Gradients:
     """Gradients in F, lambda1, lambda2 and s, once the change of B is accounted for.
 
     With U the adjoint of the change of S B, M the Jacobian of V -> W(V) at

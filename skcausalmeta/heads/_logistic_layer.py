@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from ..solvers import Problem, SoftmaxSystem
-from ._implicit_layer import apply_jacobian, gradients_of_inputs
+from ._implicit_layer import Gradients, Solved, apply_jacobian, gradients_of_inputs
 
 
-def logistic_adjoint(
-    gradient: Tensor, dual: Tensor, problem: Problem
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def logistic_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
     """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
 
     The solution is the fixed point ``W = W(F'S(Y - softmax(F W)))``. With M the
@@ -27,8 +25,8 @@ def logistic_adjoint(
     ----------
     gradient : Tensor of shape (n_tasks, n_features, n_classes)
         Gradient G in W.
-    dual : Tensor of shape (n_tasks, n_samples, n_classes)
-        Solution B.
+    solved : Solved
+        Solution B and the features in use.
     problem : Problem
         The problem that B solves.
 
@@ -37,6 +35,7 @@ def logistic_adjoint(
     tuple of Tensor
         Gradients in features, lambda1, lambda2 and weights.
     """
+    dual = solved.dual
     correlation = problem.correlation(dual)
     scores = dual.clamp_min(torch.finfo(dual.dtype).tiny).log()
     system = SoftmaxSystem(problem, scores, correlation)

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from ..implicit import solve_psd
 from ..solvers import Problem, ReducedSystem, narrow
-from ._implicit_layer import apply_jacobian, gradients_of_inputs
+from ._implicit_layer import Gradients, Solved, apply_jacobian, gradients_of_inputs
 
 
-def svm_adjoint(
-    gradient: Tensor, dual: Tensor, problem: Problem
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
     """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
 
     At the optimum the free entries of every row of B share one value of the
@@ -31,8 +29,8 @@ def svm_adjoint(
     ----------
     gradient : Tensor of shape (n_tasks, n_features, n_classes)
         Gradient G in W.
-    dual : Tensor of shape (n_tasks, n_samples, n_classes)
-        Solution B.
+    solved : Solved
+        Solution B and the features in use.
     problem : Problem
         The problem that B solves.
 
@@ -43,19 +41,17 @@ def svm_adjoint(
     """
     penalty = problem.penalty
     if penalty.groups is not None or not bool((penalty.lambda1 > 0).any()):
-        return _adjoint(gradient, dual, problem)
-    part, positions, valid = narrow(problem, penalty.support(problem.correlation(dual)))
+        return _adjoint(gradient, solved.dual, problem)
+    part, positions, valid = narrow(problem, solved.support)
     rows = positions[..., None].expand(-1, -1, gradient.shape[-1])
     kept = gradient.gather(1, rows) * valid[..., None]
-    d_part, *d_others = _adjoint(kept, dual, part)
+    d_part, *d_others = _adjoint(kept, solved.dual, part)
     columns = positions[:, None, :].expand_as(d_part)
     d_features = torch.zeros_like(problem.features).scatter_add_(2, columns, d_part)
     return d_features, d_others[0], d_others[1], d_others[2]
 
 
-def _adjoint(
-    gradient: Tensor, dual: Tensor, problem: Problem
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _adjoint(gradient: Tensor, dual: Tensor, problem: Problem) -> Gradients:
     weights = problem.weights[..., None]
     correlation = problem.correlation(dual)
     system = ReducedSystem(problem, dual, correlation)

@@ -57,6 +57,16 @@ class GroupLasso:
             group_weights=_select(weights, tasks),
         )
 
+    def to(self, dtype: torch.dtype) -> GroupLasso:
+        """The same numbers in another precision."""
+        weights = self.group_weights
+        return replace(
+            self,
+            lambda1=self.lambda1.to(dtype),
+            lambda2=self.lambda2.to(dtype),
+            group_weights=weights if weights is None else weights.to(dtype),
+        )
+
     def narrow(self, positions: Tensor) -> GroupLasso:
         """Keep, task by task, the features at `positions` (n_tasks, width).
 

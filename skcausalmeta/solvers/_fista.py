@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ._contract import require
-from ._problem import Problem, Solution
+from ._problem import Point, Problem, Solution
 
 _CHECK_EVERY = 10
 
@@ -69,7 +69,7 @@ def solve_fista(
         penalty=("conjugate", "conjugate_gradient"),
     )
     dual = problem.loss.start(problem.targets) if start is None else start.clone()
-    best = BestPoint(problem, dual)
+    best = BestPoint(problem, dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     live = problem.select(alive)
     current = momentum = dual[alive]
@@ -93,7 +93,7 @@ def solve_fista(
         current, theta = following, theta_next
         # 3. certify now and then; tasks that are done leave the batch
         if iteration % _CHECK_EVERY == 0 or iteration == max_iter:
-            best.update(live, current, alive, iteration)
+            best.update(current, live.evaluate(current), alive, iteration)
             keep = best.relative_gap[alive] > tol
             if not bool(keep.all()):
                 kept = keep.nonzero().squeeze(-1)
@@ -123,9 +123,9 @@ def fista_steps(
 class BestPoint:
     """The best certified point of every task so far."""
 
-    def __init__(self, problem: Problem, dual: Tensor) -> None:
-        self.dual = dual.clone()
-        self.gap, self.relative_gap, self.coef = problem.certificate(dual)
+    def __init__(self, problem: Problem, dual: Tensor, point: Point) -> None:
+        self.dual, self.coef = dual.clone(), point.coef
+        self.gap, self.relative_gap = point.gap, point.relative_gap
         self.n_iter = torch.zeros(
             problem.n_tasks, dtype=torch.int64, device=dual.device
         )
@@ -134,14 +134,19 @@ class BestPoint:
         return (self.relative_gap > tol).nonzero().squeeze(-1)
 
     def update(
-        self, live: Problem, dual: Tensor, alive: Tensor, iteration: int | Tensor
+        self, dual: Tensor, point: Point, alive: Tensor, iteration: int | Tensor
     ) -> None:
-        gap, relative, coef = live.certificate(dual)
+        """Keep what is better among the points of the tasks `alive`."""
         self.n_iter[alive] = iteration
-        better = (relative < self.relative_gap[alive]).nonzero().squeeze(-1)
+        better = (point.relative_gap < self.relative_gap[alive]).nonzero().squeeze(-1)
+        if len(better) == len(self.gap):
+            self.dual, self.coef = dual.clone(), point.coef
+            self.gap, self.relative_gap = point.gap, point.relative_gap
+            return
         tasks = alive[better]
-        self.dual[tasks], self.coef[tasks] = dual[better], coef[better]
-        self.gap[tasks], self.relative_gap[tasks] = gap[better], relative[better]
+        self.dual[tasks], self.coef[tasks] = dual[better], point.coef[better]
+        self.gap[tasks] = point.gap[better]
+        self.relative_gap[tasks] = point.relative_gap[better]
 
     def solution(self) -> Solution:
         return Solution(self.coef, self.dual, self.gap, self.relative_gap, self.n_iter)

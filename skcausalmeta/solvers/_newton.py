@@ -10,7 +10,7 @@ from torch import Tensor
 from ._contract import require
 from ._fista import BestPoint, fista_steps, solve_fista
 from ._narrow import narrow, triangular
-from ._problem import Problem, Solution
+from ._problem import Point, Problem, Solution
 from ._reduced_system import ReducedSystem
 
 # Gradient steps before the first Newton step, by the number of dual entries up to
@@ -23,13 +23,17 @@ _LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-12, 1e3
 _WARM_START_DAMPING = 1e-8
 # Features at this share of their threshold take part: at the start, later.
-_FIRST_MARGIN, _MARGIN = 0.7, 0.9
+_FIRST_MARGIN, _MARGIN = 0.8, 0.9
 _NARROW_FROM = 256
 _MOST_ROUNDS = 20
 # A dense system of the first size costs more than a block of gradient steps, which
 # goes first as long as it halves the gap; one of the second size is never formed.
 _LARGE_SYSTEM, _LARGEST_SYSTEM = 1000, 3000
 _STEPS_INSTEAD = 40
+# Systems are formed and solved in single precision, if the tolerance is not below
+# the first value and lambda2 in this range, until a step fails to reduce the gap
+# by this factor.
+_COARSE_TOL, _COARSE_SCALE, _FELL = 1e-8, (1e-8, 1e8), 0.1
 # Newton steps needed are 2 to 60; whoever needs more gets gradient steps.
 _MOST_NEWTON_STEPS = 100
 
@@ -108,32 +112,40 @@ def solve_newton(
         penalty=("conjugate_gradient", "conjugate", "jacobian"),
     )
     dual = problem.loss.start(problem.targets) if start is None else start
-    best = BestPoint(problem, dual)
+    point = problem.evaluate(dual)
+    best = BestPoint(problem, dual, point)
     alive = best.unfinished(tol)
+    correlation = point.correlation[alive]
     if len(alive) and start is None:
-        live = problem.select(alive)
-        part, _ = _part(live, dual[alive], None, _FIRST_MARGIN)
+        live = _live(problem, alive)
+        part, _ = _part(live, correlation, None, _FIRST_MARGIN)
         warm = fista_steps(part, dual[alive], _warm_steps(problem))
-        dual = dual.index_copy(0, alive, warm)
+        dual, correlation = dual.index_copy(0, alive, warm), live.correlation(warm)
     first = _FIRST_DAMPING if start is None else _WARM_START_DAMPING
     steps, mask, budget = 0, None, min(max_iter, _MOST_NEWTON_STEPS)
     for _ in range(_MOST_ROUNDS):
         if not len(alive) or steps >= budget:
             break
-        live = problem.select(alive)
-        part, mask = _part(live, dual[alive], mask, _MARGIN)
+        live = _live(problem, alive)
+        part, mask = _part(live, correlation, mask, _MARGIN)
         found, taken = _newton_steps(part, dual[alive], tol, budget - steps, first)
-        best.update(live, found, alive, best.n_iter[alive] + taken)
+        point = live.evaluate(found)
+        best.update(found, point, alive, best.n_iter[alive] + taken)
         steps, first = steps + int(taken.max()), _WARM_START_DAMPING
         dual = dual.index_copy(0, alive, found)
         kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
         alive, mask = alive[kept], None if mask is None else mask[kept]
+        correlation = point.correlation[kept]
     if len(alive) and steps < max_iter:
-        rest = solve_fista(
-            problem.select(alive), tol=tol, max_iter=max_iter, start=best.dual[alive]
-        )
-        best.update(problem.select(alive), rest.dual, alive, best.n_iter[alive])
+        live = _live(problem, alive)
+        rest = solve_fista(live, tol=tol, max_iter=max_iter, start=best.dual[alive])
+        best.update(rest.dual, live.evaluate(rest.dual), alive, best.n_iter[alive])
     return best.solution()
+
+
+def _live(problem: Problem, alive: Tensor) -> Problem:
+    """The tasks that are not done; no copy while that is all."""
+    return problem if len(alive) == problem.n_tasks else problem.select(alive)
 
 
 def _warm_steps(problem: Problem) -> int:
@@ -142,16 +154,16 @@ def _warm_steps(problem: Problem) -> int:
 
 
 def _part(
-    problem: Problem, dual: Tensor, mask: Tensor | None, margin: float
+    problem: Problem, correlation: Tensor, mask: Tensor | None, margin: float
 ) -> tuple[Problem, Tensor | None]:
-    """The problem on the columns that matter at B, and their mask if there is one."""
+    """The problem on the columns that matter at V, and their mask if there is one."""
     penalty = problem.penalty
     n_samples, n_features = problem.features.shape[1:]
     if not bool((penalty.lambda1 > 0).any()):
         return (triangular(problem) if n_samples < n_features else problem), None
     if penalty.groups is not None or n_features < _NARROW_FROM:
         return problem, None
-    norms = penalty.group_norms(problem.correlation(dual))
+    norms = penalty.group_norms(correlation)
     near = norms >= margin * penalty.thresholds()
     mask = near if mask is None else mask | near
     return narrow(problem, mask)[0], mask
@@ -167,16 +179,18 @@ def _newton_steps(
     taken = torch.zeros(problem.n_tasks, dtype=torch.int64, device=dual.device)
     alive = torch.arange(problem.n_tasks, device=dual.device)
     current, damping = dual, torch.full_like(step[:, 0, 0], first_damping)
-    halved = True
+    coarse, fell, halved = _coarse(problem, tol), True, True
     for _ in range(max_steps):
         kept = (best_gap[alive] > tol).nonzero().squeeze(-1)
         if len(kept) < len(alive):
             alive, problem = alive[kept], problem.select(kept)
             current, point = current[kept], point.select(kept)
             damping, step = damping[kept], step[kept]
+            coarse = coarse if coarse is None else coarse.select(kept)
         if not len(alive):
             break
-        system = ReducedSystem(problem, current, point.correlation)
+        coarse = coarse if fell else None
+        system = _system(problem if coarse is None else coarse, current, point)
         size = int(system.n_free.max())
         if size > (_LARGE_SYSTEM if halved else _LARGEST_SYSTEM):
             current = fista_steps(problem, current, _STEPS_INSTEAD, step)
@@ -188,19 +202,36 @@ def _newton_steps(
             damping = _next_damping(damping, lengths)
         point = problem.evaluate(current)
         taken[alive] += 1
-        halved = bool((point.relative_gap < 0.5 * best_gap[alive]).any())
+        reduction = float((point.relative_gap / best_gap[alive]).min())
+        halved, fell = reduction < 0.5, reduction < _FELL
         better = point.relative_gap < best_gap[alive]
         best[alive] = torch.where(better[:, None, None], current, best[alive])
         best_gap[alive] = torch.minimum(point.relative_gap, best_gap[alive])
     return best, taken
 
 
+def _coarse(problem: Problem, tol: float) -> Problem | None:
+    """The problem in single precision, None where that would not do."""
+    lambda2 = problem.penalty.lambda2
+    moderate = (lambda2 > _COARSE_SCALE[0]) & (lambda2 < _COARSE_SCALE[1])
+    exact = tol < _COARSE_TOL or problem.features.dtype == torch.float32
+    if exact or not bool(moderate.all()):
+        return None
+    return problem.to(torch.float32)
+
+
+def _system(problem: Problem, dual: Tensor, point: Point) -> ReducedSystem:
+    dtype = problem.features.dtype
+    return ReducedSystem(problem, dual.to(dtype), point.correlation.to(dtype))
+
+
 def _direction(system: ReducedSystem, ascent: Tensor, damping: Tensor) -> Tensor:
     """Damped Newton direction on the free entries."""
     matrix = system.matrix()
-    right = system.restrict(ascent)
+    right = system.restrict(ascent.to(matrix.dtype))
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     squares = system.row_weights().square()
+    damping = damping.to(matrix.dtype)
     level = (diagonal / squares).amax(-1, keepdim=True)
     least = 10 * torch.finfo(matrix.dtype).eps
     diagonal += damping.clamp_min(least)[:, None] * level * squares
@@ -208,7 +239,7 @@ def _direction(system: ReducedSystem, ascent: Tensor, damping: Tensor) -> Tensor
     step = torch.cholesky_solve(right[..., None], factor)[..., 0]
     # A factor that broke down gives no direction; the gradient steps go on.
     step = torch.where(torch.isfinite(step), step, 0.0)
-    return system.extend(step)
+    return system.extend(step).to(ascent.dtype)
 
 
 def _line_search(

@@ -79,6 +79,16 @@ class Problem:
             penalty=self.penalty.select(tasks),
         )
 
+    def to(self, dtype: torch.dtype) -> Problem:
+        """The same numbers in another precision."""
+        return replace(
+            self,
+            features=self.features.to(dtype),
+            targets=self.targets.to(dtype),
+            weights=self.weights.to(dtype),
+            penalty=self.penalty.to(dtype),
+        )
+
     @property
     def n_tasks(self) -> int:
         """Number of tasks in the batch."""

@@ -121,20 +121,20 @@ class ReducedSystem:
 
     def _slopes(self, rows: Tensor, rank_one: Tensor) -> Tensor:
         """U, (n_tasks, m, n_on) or (n_tasks, m, n_groups)."""
-        penalty, correlation = self._problem.penalty, self._correlation
+        penalty, directions = self._problem.penalty, self._correlation.mT
         roots = rank_one.sqrt()
         if penalty.groups is None:
             on, valid = pack(rank_one > 0)
-            rows = rows.gather(2, on[:, None, :].expand(-1, rows.shape[1], -1))
-            classes = on[:, None, :].expand(-1, correlation.shape[-1], -1)
-            directions = correlation.mT.gather(2, classes)
-            roots = roots.gather(1, on) * valid
-        else:
-            directions = correlation.mT
+            columns = on[:, None, :]
+            rows = rows.gather(2, columns.expand(-1, rows.shape[1], -1))
+            directions = directions.gather(
+                2, columns.expand(-1, directions.shape[1], -1)
+            )
+            directions = directions * (roots.gather(1, on) * valid)[:, None, :]
         # (n_tasks, m, n_features): F_ij (V_jl - V_jp)
         index = self._rows[..., None].expand(-1, -1, rows.shape[-1])
         slopes = self._moves @ directions
         slopes *= rows.gather(1, index)
-        if penalty.groups is not None:
-            slopes = penalty.sum_groups(slopes)
-        return slopes.mul_(roots[:, None, :])
+        if penalty.groups is None:
+            return slopes
+        return penalty.sum_groups(slopes).mul_(roots[:, None, :])

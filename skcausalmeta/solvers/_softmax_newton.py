@@ -92,7 +92,7 @@ def solve_softmax_newton(
         penalty=("conjugate", "conjugate_gradient", "jacobian", "lambda2"),
     )
     dual = problem.loss.start(problem.targets) if start is None else start
-    best = BestPoint(problem, dual)
+    best = BestPoint(problem, dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     live = problem.select(alive)
     scores = dual[alive].clamp_min(torch.finfo(dual.dtype).tiny).log()
@@ -105,7 +105,7 @@ def solve_softmax_newton(
         iteration += 1
         scores, easing = moved
         found = live.loss.dual_point(scores, live.targets)
-        best.update(live, found, alive, iteration)
+        best.update(found, live.evaluate(found), alive, iteration)
         kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
         if len(kept) < len(alive):
             alive, live = alive[kept], live.select(kept)
