@@ -4,6 +4,7 @@ from ._version import __version__
 from .heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
+    GroupLassoSVCCV,
     LassoHead,
     PrototypeHead,
     RidgeHead,
@@ -13,6 +14,7 @@ from .learners import SparseMetaClassifier
 __all__ = [
     "GroupLassoLogistic",
     "GroupLassoSVC",
+    "GroupLassoSVCCV",
     "LassoHead",
     "PrototypeHead",
     "RidgeHead",

@@ -158,7 +158,8 @@ class GroupLasso:
         scale = self.per_feature(_kept(norms, thresholds) / lambda2)
         on = norms > thresholds
         safe = torch.where(on, norms, torch.ones_like(norms))
-        rank_one = torch.where(on, thresholds / (lambda2 * safe**3), 0.0)
+        # One division at a time: the cube of a small norm would underflow.
+        rank_one = torch.where(on, thresholds / safe / safe / safe / lambda2, 0.0)
         return scale, rank_one
 
     def support(self, correlation: Tensor) -> Tensor:

@@ -71,35 +71,19 @@ def solve_fista(
     dual = problem.loss.start(problem.targets) if start is None else start.clone()
     best = BestPoint(problem, dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
-    live = problem.select(alive)
-    current = momentum = dual[alive]
-    theta = torch.ones_like(live.weights[:, 0])
-    step = live.dual_step()
+    ascent = Ascent(problem.select(alive), dual[alive])
     iteration = 0
     while len(alive) and iteration < max_iter:
         iteration += 1
-        ascent = live.dual_gradient(momentum)
-        following = live.loss.project(momentum + step * ascent)
-        # 1. restart where the momentum points against the gradient step
-        move = following - current
-        restart = ((momentum - following) * move / step).sum((-2, -1)) > 0
-        theta = torch.where(restart, torch.ones_like(theta), theta)
-        # 2. extrapolate
-        theta_next = (1 + torch.sqrt(1 + 4 * theta.square())) / 2
-        inertia = torch.where(
-            restart, torch.zeros_like(theta), (theta - 1) / theta_next
-        )
-        momentum = following + inertia[:, None, None] * move
-        current, theta = following, theta_next
-        # 3. certify now and then; tasks that are done leave the batch
+        ascent.advance()
+        # Certify now and then; tasks that are done leave the batch.
         if iteration % _CHECK_EVERY == 0 or iteration == max_iter:
-            best.update(current, live.evaluate(current), alive, iteration)
-            keep = best.relative_gap[alive] > tol
-            if not bool(keep.all()):
-                kept = keep.nonzero().squeeze(-1)
-                alive, live = alive[kept], live.select(kept)
-                current, momentum = current[kept], momentum[kept]
-                theta, step = theta[kept], step[kept]
+            point = ascent.problem.evaluate(ascent.current)
+            best.update(ascent.current, point, alive, iteration)
+            kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
+            if len(kept) < len(alive):
+                alive = alive[kept]
+                ascent.select(kept)
     return best.solution()
 
 
@@ -107,17 +91,43 @@ def fista_steps(
     problem: Problem, dual: Tensor, n_steps: int, step: Tensor | None = None
 ) -> Tensor:
     """A few accelerated projected steps, without certificates."""
-    step = problem.dual_step() if step is None else step
-    current = momentum = dual
-    theta = 1.0
+    ascent = Ascent(problem, dual, step)
     for _ in range(n_steps):
-        ascent = problem.dual_gradient(momentum)
-        following = problem.loss.project(torch.addcmul(momentum, step, ascent))
-        theta_next = (1 + (1 + 4 * theta**2) ** 0.5) / 2
-        inertia = (theta - 1) / theta_next
-        momentum = torch.lerp(current, following, 1 + inertia) if inertia else following
-        current, theta = following, theta_next
-    return current
+        ascent.advance()
+    return ascent.current
+
+
+class Ascent:
+    """Accelerated projected gradient ascent with adaptive restart, task by task."""
+
+    def __init__(
+        self, problem: Problem, dual: Tensor, step: Tensor | None = None
+    ) -> None:
+        self.problem = problem
+        self.step = problem.dual_step() if step is None else step
+        self.current = self._momentum = dual
+        self._theta = torch.ones_like(dual[:, :1, :1])
+
+    def advance(self) -> None:
+        """One step."""
+        slope = self.problem.dual_gradient(self._momentum)
+        moved = torch.addcmul(self._momentum, self.step, slope)
+        following = self.problem.loss.project(moved)
+        move = following - self.current
+        # Restart where the momentum points against the gradient step.
+        against = (self._momentum - following) * move / self.step
+        restart = against.sum((-2, -1), keepdim=True) > 0
+        theta = torch.where(restart, 1.0, self._theta)
+        self._theta = (1 + torch.sqrt(1 + 4 * theta.square())) / 2
+        inertia = torch.where(restart, 0.0, (theta - 1) / self._theta)
+        self._momentum = torch.addcmul(following, inertia, move)
+        self.current = following
+
+    def select(self, kept: Tensor) -> None:
+        """Go on with the given tasks only."""
+        self.problem, self.step = self.problem.select(kept), self.step[kept]
+        self.current, self._momentum = self.current[kept], self._momentum[kept]
+        self._theta = self._theta[kept]
 
 
 class BestPoint:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -13,17 +11,16 @@ from ._narrow import narrow, triangular
 from ._problem import Point, Problem, Solution
 from ._reduced_system import ReducedSystem
 
-# Gradient steps before the first Newton step, by the number of dual entries up to
-# which they are enough (measured): they identify the free entries, for which a
-# large system pays cubically.
-_WARM_STEPS = ((200, 12), (1000, 24), (math.inf, 36))
-_STEPS_BETWEEN = 1
+# Gradient steps before the first Newton step, with and without a Lasso, and after
+# every one: they identify the free entries.
+_WARM_STEPS, _RIDGE_WARM_STEPS, _STEPS_BETWEEN = 12, 4, 1
 _LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)
 # Damping relative to the largest curvature: first value, then by step length.
-_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-12, 1e3
-_WARM_START_DAMPING = 1e-8
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-12, 1e3
+# Near the solution, and for a pure ridge, whose dual is quadratic.
+_SMALL_DAMPING = 1e-8
 # Features at this share of their threshold take part: at the start, later.
-_FIRST_MARGIN, _MARGIN = 0.8, 0.9
+_FIRST_MARGIN, _MARGIN = 0.7, 0.6
 _NARROW_FROM = 256
 _MOST_ROUNDS = 20
 # A dense system of the first size costs more than a block of gradient steps, which
@@ -34,7 +31,10 @@ _STEPS_INSTEAD = 40
 # the first value and lambda2 in this range, until a step fails to reduce the gap
 # by this factor.
 _COARSE_TOL, _COARSE_SCALE, _FELL = 1e-8, (1e-8, 1e8), 0.1
-# Newton steps needed are 2 to 60; whoever needs more gets gradient steps.
+# A gap within this factor of rounding that has not fallen for so many steps is as
+# small as it gets.
+_ROUNDING, _IDLE_STEPS = 100.0, 5
+# Few tasks need more Newton steps; those get gradient steps.
 _MOST_NEWTON_STEPS = 100
 
 
@@ -60,7 +60,8 @@ def solve_newton(
        one product; then a few projected gradient steps free entries that should
        grow. While more than 1000 entries are free and gradient steps halve the
        gap, or more than 3000 are free, they take the place of the dense system.
-    5. A task whose gap on its features is at most ``tol * P`` leaves the batch.
+    5. A task whose gap on its features is at most ``tol * P`` leaves the batch, or
+       whose gap is close to rounding and no longer falls.
     6. Certificate on all features. Features outside that are switched on join,
        and steps 3 to 5 go on from there. Tasks that 100 Newton steps did not
        solve are left to `solve_fista`.
@@ -116,24 +117,28 @@ def solve_newton(
     best = BestPoint(problem, dual, point)
     alive = best.unfinished(tol)
     correlation = point.correlation[alive]
+    lasso = bool((problem.penalty.lambda1 > 0).any())
     if len(alive) and start is None:
         live = _live(problem, alive)
         part, _ = _part(live, correlation, None, _FIRST_MARGIN)
-        warm = fista_steps(part, dual[alive], _warm_steps(problem))
+        n_warm = _WARM_STEPS if lasso else _RIDGE_WARM_STEPS
+        warm = fista_steps(part, dual[alive], n_warm)
         dual, correlation = dual.index_copy(0, alive, warm), live.correlation(warm)
-    first = _FIRST_DAMPING if start is None else _WARM_START_DAMPING
+    first = _FIRST_DAMPING if lasso and start is None else _SMALL_DAMPING
     steps, mask, budget = 0, None, min(max_iter, _MOST_NEWTON_STEPS)
     for _ in range(_MOST_ROUNDS):
         if not len(alive) or steps >= budget:
             break
         live = _live(problem, alive)
         part, mask = _part(live, correlation, mask, _MARGIN)
-        found, taken = _newton_steps(part, dual[alive], tol, budget - steps, first)
+        found, taken, stuck = _newton_steps(
+            part, dual[alive], tol, budget - steps, first
+        )
         point = live.evaluate(found)
         best.update(found, point, alive, best.n_iter[alive] + taken)
-        steps, first = steps + int(taken.max()), _WARM_START_DAMPING
+        steps, first = steps + int(taken.max()), _SMALL_DAMPING
         dual = dual.index_copy(0, alive, found)
-        kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
+        kept = ((best.relative_gap[alive] > tol) & ~stuck).nonzero().squeeze(-1)
         alive, mask = alive[kept], None if mask is None else mask[kept]
         correlation = point.correlation[kept]
     if len(alive) and steps < max_iter:
@@ -146,11 +151,6 @@ def solve_newton(
 def _live(problem: Problem, alive: Tensor) -> Problem:
     """The tasks that are not done; no copy while that is all."""
     return problem if len(alive) == problem.n_tasks else problem.select(alive)
-
-
-def _warm_steps(problem: Problem) -> int:
-    entries = problem.targets[0].numel()
-    return next(steps for most, steps in _WARM_STEPS if entries <= most)
 
 
 def _part(
@@ -171,17 +171,29 @@ def _part(
 
 def _newton_steps(
     problem: Problem, dual: Tensor, tol: float, max_steps: int, first_damping: float
-) -> tuple[Tensor, Tensor]:
-    """Newton steps until every task has its gap: the best points, steps taken."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Newton steps until every task has its gap, or rounding forbids it.
+
+    Returns
+    -------
+    best : Tensor of shape (n_tasks, n_samples, n_classes)
+        The best points.
+    taken : Tensor of shape (n_tasks,)
+        Steps taken.
+    stuck : Tensor of shape (n_tasks,)
+        True where the gap is close to rounding and no longer falls.
+    """
     step = problem.dual_step()
     point = problem.evaluate(dual)
     best, best_gap = dual.clone(), point.relative_gap.clone()
     taken = torch.zeros(problem.n_tasks, dtype=torch.int64, device=dual.device)
+    idle, stuck = torch.zeros_like(taken), torch.zeros_like(taken, dtype=torch.bool)
     alive = torch.arange(problem.n_tasks, device=dual.device)
     current, damping = dual, torch.full_like(step[:, 0, 0], first_damping)
     coarse, fell, halved = _coarse(problem, tol), True, True
     for _ in range(max_steps):
-        kept = (best_gap[alive] > tol).nonzero().squeeze(-1)
+        unsolved = (best_gap[alive] > tol) & ~stuck[alive]
+        kept = unsolved.nonzero().squeeze(-1)
         if len(kept) < len(alive):
             alive, problem = alive[kept], problem.select(kept)
             current, point = current[kept], point.select(kept)
@@ -196,18 +208,21 @@ def _newton_steps(
             current = fista_steps(problem, current, _STEPS_INSTEAD, step)
         else:
             ascent = problem.gradient_at(current, point)
-            direction = _direction(system, ascent, damping)
+            direction = _direction(system, current, ascent, damping)
             current, lengths = _line_search(problem, current, direction)
             current = fista_steps(problem, current, _STEPS_BETWEEN, step)
             damping = _next_damping(damping, lengths)
         point = problem.evaluate(current)
         taken[alive] += 1
-        reduction = float((point.relative_gap / best_gap[alive]).min())
-        halved, fell = reduction < 0.5, reduction < _FELL
+        ratio = point.relative_gap / best_gap[alive]
+        halved, fell = bool((ratio < 0.5).any()), bool((ratio < _FELL).any())
+        idle[alive] = torch.where(ratio < 0.9, 0, idle[alive] + 1)
+        near = point.gap <= _ROUNDING * problem.rounding(point)
+        stuck[alive] = near & (idle[alive] >= _IDLE_STEPS)
         better = point.relative_gap < best_gap[alive]
         best[alive] = torch.where(better[:, None, None], current, best[alive])
         best_gap[alive] = torch.minimum(point.relative_gap, best_gap[alive])
-    return best, taken
+    return best, taken, stuck
 
 
 def _coarse(problem: Problem, tol: float) -> Problem | None:
@@ -225,8 +240,15 @@ def _system(problem: Problem, dual: Tensor, point: Point) -> ReducedSystem:
     return ReducedSystem(problem, dual.to(dtype), point.correlation.to(dtype))
 
 
-def _direction(system: ReducedSystem, ascent: Tensor, damping: Tensor) -> Tensor:
-    """Damped Newton direction on the free entries."""
+def _direction(
+    system: ReducedSystem, dual: Tensor, ascent: Tensor, damping: Tensor
+) -> Tensor:
+    """Damped Newton direction on the free entries, with those that end at 0.
+
+    Entries that the step would make negative stop at 0, and the others are
+    solved for again: a Newton step that ignored its bounds would be cut short
+    by the first of them.
+    """
     matrix = system.matrix()
     right = system.restrict(ascent.to(matrix.dtype))
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
@@ -235,11 +257,30 @@ def _direction(system: ReducedSystem, ascent: Tensor, damping: Tensor) -> Tensor
     level = (diagonal / squares).amax(-1, keepdim=True)
     least = 10 * torch.finfo(matrix.dtype).eps
     diagonal += damping.clamp_min(least)[:, None] * level * squares
+    room = system.entries(dual.to(matrix.dtype))
+    step = _solve(matrix, right)
+    stopped = step < -room
+    if bool(stopped.any()):
+        step = _solve_with(matrix, right, torch.where(stopped, -room, 0.0), stopped)
+    return system.extend(step).to(ascent.dtype)
+
+
+def _solve_with(
+    matrix: Tensor, right: Tensor, fixed: Tensor, stopped: Tensor
+) -> Tensor:
+    """Solve for the coordinates that are not stopped, the others being given."""
+    right = right - (matrix @ fixed[..., None])[..., 0]
+    either = stopped[:, :, None] | stopped[:, None, :]
+    matrix = matrix.masked_fill(either, 0.0)
+    matrix.diagonal(dim1=-2, dim2=-1).add_(stopped.to(matrix.dtype))
+    return torch.where(stopped, fixed, _solve(matrix, right))
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     factor, _ = torch.linalg.cholesky_ex(matrix)
     step = torch.cholesky_solve(right[..., None], factor)[..., 0]
     # A factor that broke down gives no direction; the gradient steps go on.
-    step = torch.where(torch.isfinite(step), step, 0.0)
-    return system.extend(step).to(ascent.dtype)
+    return torch.where(torch.isfinite(step), step, 0.0)
 
 
 def _line_search(

@@ -175,6 +175,12 @@ class Problem:
         relative_gap = gap / primal.abs().clamp_min(tiny)
         return Point(correlation, coef, scores, gap, relative_gap)
 
+    def rounding(self, point: Point) -> Tensor:
+        """Size of the rounding errors in the gap at a point, (n_tasks,)."""
+        eps = torch.finfo(point.scores.dtype).eps
+        sizes = 1.0 + point.scores.abs().amax(-1)
+        return 2 * eps * (self.weights * sizes).sum(-1)
+
     def gradient_at(self, dual: Tensor, point: Point) -> Tensor:
         """Gradient of D in B at a point that has been evaluated."""
         slope = self.loss.dual_gradient(dual, self.targets) + point.scores

@@ -86,6 +86,11 @@ class ReducedSystem:
         difference = flat.gather(1, self._entries) - flat.gather(1, self._pivots)
         return torch.where(self._valid, difference, 0.0)
 
+    def entries(self, dual: Tensor) -> Tensor:
+        """Entries of B at the coordinates, infinite where padded: (n_tasks, m)."""
+        values = dual.flatten(1).gather(1, self._entries)
+        return torch.where(self._valid, values, torch.inf)
+
     def extend(self, coordinates: Tensor) -> Tensor:
         """E u: (n_tasks, m) -> (n_tasks, n_samples, n_classes), row sums 0."""
         values = torch.where(self._valid, coordinates, 0.0)

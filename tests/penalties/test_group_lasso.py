@@ -154,3 +154,13 @@ def test_all_zero_matrix_without_lasso_shrinks_nothing():
     scale, rank_one = penalty.jacobian(torch.zeros(1, 3, 2))
     assert scale.tolist() == [[0.25] * 3]
     assert rank_one.tolist() == [[0.0] * 3]
+
+
+def test_jacobian_survives_norms_whose_cube_underflows():
+    penalty = GroupLasso(
+        torch.tensor([1e-6]), torch.tensor([1e-12]), None, torch.tensor([1.0, 0.0])
+    )
+    correlation = torch.tensor([[[2e-6], [1e-15]]])
+    scale, rank_one = penalty.jacobian(correlation)
+    assert bool(torch.isfinite(scale).all())
+    np.testing.assert_allclose(rank_one, [[1.25e23, 0.0]], rtol=1e-5)

@@ -557,3 +557,37 @@ def test_gradient_blocks_stand_in_for_a_large_system(monkeypatch):
     problem = make_problem(n_samples=20, n_features=20, n_classes=4, n_tasks=2)
     monkeypatch.setattr(_newton, "_LARGE_SYSTEM", 0)
     assert float(solve_newton(problem, tol=1e-9).relative_gap.max()) <= 1e-9
+
+
+def test_a_gap_at_the_level_of_rounding_ends_the_search():
+    """Weak ridge, separable rows, single precision: tol * P is out of reach."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(5).repeat_interleave(5)
+    means = 2 * torch.randn(2, 5, 64, generator=generator)
+    features = means[:, labels] + torch.randn(2, 25, 64, generator=generator)
+    targets = torch.eye(5)[labels].expand(2, -1, -1)
+    ones = torch.ones(2)
+    unit = features.square().sum(-1).mean(-1)
+    penalty = GroupLasso(0 * ones, 1e-2 * unit)
+    problem = Problem(features, targets, torch.ones(2, 25), CrammerSinger(), penalty)
+    solution = solve_newton(problem, tol=1e-9)
+    assert int(solution.n_iter.max()) < 60
+    exact = solve_newton(cast(problem, torch.float64), tol=1e-9)
+    error = (solution.coef - exact.coef).norm() / exact.coef.norm()
+    assert float(error) < 0.05
+
+
+def test_entries_that_a_step_would_make_negative_stop_at_zero():
+    problem = make_problem(n_samples=12, n_features=20, n_classes=3, level=0.0)
+    dual = random_faces(problem)
+    system = ReducedSystem(problem, dual)
+    none = torch.zeros_like(problem.penalty.lambda2)
+    direction = _newton._direction(system, dual, problem.dual_gradient(dual), none)
+    free = _newton._solve(system.matrix(), system.restrict(problem.dual_gradient(dual)))
+    stopped = free < -system.entries(dual)
+    assert bool(stopped.any())
+    moved = system.restrict(direction)  # e_l - e_p: own minus pivot
+    flat = (dual + direction).flatten(1)
+    own = flat.gather(1, system._entries)
+    torch.testing.assert_close(own[stopped], torch.zeros_like(own[stopped]))
+    assert bool(torch.isfinite(moved).all())
