@@ -1,5 +1,14 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
+from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
 from ._sparse_meta import SparseMetaClassifier
+from ._updates import UpdateRule
 
-__all__ = ["SparseMetaClassifier"]
+__all__ = [
+    "KFOUpdate",
+    "MetaCurvatureUpdate",
+    "MetaSGDUpdate",
+    "SGDUpdate",
+    "SparseMetaClassifier",
+    "UpdateRule",
+]
