@@ -11,9 +11,10 @@ from typing import Any
 import cvxpy as cp
 from _solver_conic import CONIC, FORMS, conic_options, solve_conic
 from _solver_peers import solve_plain_fista
-from _solver_plan import PLAIN_FISTA, SHARES, TOL, Cell, Plan, our_names
+from _solver_plan import PLAIN_FISTA, SHARES, TOL, Cell, Plan
 from _solver_problems import Batch, Size, relative_gaps
 from _solver_race import (
+    OURS,
     Lap,
     Pace,
     largest,
@@ -45,7 +46,7 @@ def forward_cells(plan: Plan) -> list[Cell]:
                 main = n_tasks == plan.tasks
                 conic = _conic_for(size) if main else ()
                 steps = plan.published_steps if main else ()
-                ours = our_names(lasso=share < 1)
+                ours = OURS
                 pace = plan.pace(_BUDGET)
                 settings = plan.key(
                     "forward",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from _solver_memory import measure_memory
-from _solver_plan import SHARES, TOL, Cell, Plan, our_names
+from _solver_plan import SHARES, TOL, Cell, Plan
 from _solver_problems import (
     Batch,
     Size,
@@ -19,6 +19,7 @@ from _solver_problems import (
     support_gradient,
 )
 from _solver_race import (
+    OURS,
     Contender,
     Pace,
     cvxpylayers,
@@ -51,8 +52,8 @@ _BUDGET, _SIDE_BUDGET = 15.0, 6.0
 _MOST_PEER_TASKS = 64
 
 
-def ours(tol: float, *, lasso: bool) -> list[Contender]:
-    return [our_contender(name, tol) for name in our_names(lasso=lasso)]
+def ours(tol: float) -> list[Contender]:
+    return [our_contender(name, tol) for name in OURS]
 
 
 def names_of(contenders: Sequence[Contender]) -> list[str]:
@@ -69,7 +70,7 @@ def layer_cells(plan: Plan) -> list[Cell]:
         for label, share in SHARES.items():
             for n_tasks in plan.batches:
                 main = n_tasks == plan.tasks
-                contenders = ours(TOL, lasso=share < 1)
+                contenders = ours(TOL)
                 few, many = plan.published_steps
                 contenders += [fista_cg(TOL), published(few), published(few, lean=True)]
                 if main:
@@ -126,7 +127,7 @@ def ridge_cells(plan: Plan) -> list[Cell]:
     for size, case in cases:
         for dtype, shift in QPTH_SHIFTS.items():
             tol = RIDGE_TOL[dtype]
-            contenders = ours(tol, lasso=False)
+            contenders = ours(tol)
             if qpth_refusal(size) is None:
                 contenders.append(qpth(shift))
                 if case != "regular":
@@ -193,7 +194,7 @@ def feature_cells(plan: Plan) -> list[Cell]:
     for width in widths:
         size = Size(*plan.sizes[0]) if plan.smoke else Size(5, 5, width)
         size = size._replace(features=width)
-        contenders = [*ours(TOL, lasso=True), fista_cg(TOL)]
+        contenders = [*ours(TOL), fista_cg(TOL)]
         pace = plan.pace(_SIDE_BUDGET)
         settings = plan.key(
             "features",
@@ -227,7 +228,7 @@ def tolerance_cells(plan: Plan) -> list[Cell]:
     """Precision and tolerance of training against those of an answer."""
     cells = []
     for size in plan.sizes:
-        names = our_names(lasso=True)
+        names = OURS
         pace = plan.pace(_SIDE_BUDGET)
         settings = plan.key(
             "tolerance",
@@ -276,7 +277,7 @@ def gpu_cells(plan: Plan) -> list[Cell]:
         return []
     cells = []
     for dtype, tol in PRECISIONS:
-        contenders = ours(tol, lasso=True)
+        contenders = ours(tol)
         pace = plan.pace(_SIDE_BUDGET)
         settings = plan.key(
             "gpu",
@@ -308,7 +309,7 @@ def memory_cells(plan: Plan) -> list[Cell]:
     """Our first solver, and the plain peer, each in a process of its own."""
     cells = []
     for size, n_tasks, dtype in SMOKE_MEMORY if plan.smoke else MEMORY:
-        solvers = [our_names(lasso=True)[0]]
+        solvers = [OURS[0]]
         if n_tasks <= _MOST_PEER_TASKS and not plan.smoke:
             solvers.append("fista+cg")
         for solver in solvers:

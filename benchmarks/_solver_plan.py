@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from _harness import Harness
 from _solver_conic import peer_versions
 from _solver_problems import SIZES, SMOKE_SIZES, Batch, Size, draw_batch, tune_lambda1
-from _solver_race import Pace, our_solvers
+from _solver_race import Pace
 
 TOL = 1e-6
 PLAIN_FISTA = "plain fista"
@@ -87,10 +87,3 @@ class Plan:
             "versions": peer_versions(contenders),
             **settings,
         }
-
-
-@lru_cache
-def our_names(*, lasso: bool) -> tuple[str, ...]:
-    """Our solvers; "gram" is for problems without a Lasso only."""
-    names = our_solvers()
-    return tuple(name for name in names if not (lasso and name == "gram"))

@@ -9,7 +9,7 @@ from typing import Any
 from _solver_conic import CONIC
 from _solver_forward import TOLERANCES, lap_name
 from _solver_layer import PRECISIONS, precision_name
-from _solver_plan import PLAIN_FISTA, SHARES, TOL, Plan, our_names
+from _solver_plan import PLAIN_FISTA, SHARES, TOL, Plan
 from _solver_problems import Size
 from _solver_race import OURS
 
@@ -45,7 +45,7 @@ def of_part(records: Sequence[Record], part: str, **settings: Any) -> list[Recor
 
 def report_forward(plan: Plan, records: Sequence[Record]) -> None:
     for label in SHARES:
-        ours = our_names(lasso=SHARES[label] < 1)
+        ours = OURS
         for n_tasks in plan.batches:
             conic = CONIC if n_tasks == plan.tasks else ()
             names = (*ours, PLAIN_FISTA, *conic)
@@ -87,7 +87,7 @@ def published_names(plan: Plan) -> list[str]:
 
 def report_layer(plan: Plan, records: Sequence[Record]) -> None:
     for label in SHARES:
-        ours = our_names(lasso=SHARES[label] < 1)
+        ours = OURS
         few, many = published_names(plan)
         lean = few.replace("published", "lean")
         names = (*ours, "fista+cg", few, lean, many, "cvxpylayers")
@@ -142,7 +142,7 @@ def report_ridge(plan: Plan, records: Sequence[Record]) -> None:
 
 
 def report_features(plan: Plan, records: Sequence[Record]) -> None:
-    names = (*our_names(lasso=True), "fista+cg")
+    names = (*OURS, "fista+cg")
     rows = [
         [settings["size"], *(time_cell(result.get(name), TOL) for name in names)]
         for settings, result in of_part(records, "features")
@@ -152,7 +152,7 @@ def report_features(plan: Plan, records: Sequence[Record]) -> None:
 
 
 def report_tolerance(plan: Plan, records: Sequence[Record]) -> None:
-    ours = our_names(lasso=True)
+    ours = OURS
     names = [(name, *precision) for name in ours for precision in PRECISIONS]
     for title, cell in (
         (f"precision and tolerance, forward + backward ({LEGEND})", time_cell),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,12 +17,9 @@ from ..solvers import (
     solve_proximal_gradient,
     solve_softmax_newton,
 )
-from ._group_lasso_base import GroupLassoClassifier, Solver
+from ._group_lasso_base import GroupLassoClassifier, Solver, polished
 from ._implicit_layer import differentiable_coef
 from ._logistic_layer import logistic_adjoint
-
-_POLISH_TOL = 1e-15
-_POLISH_STEPS = 3
 
 
 class GroupLassoLogistic(GroupLassoClassifier):
@@ -178,15 +174,6 @@ class GroupLassoLogistic(GroupLassoClassifier):
         return differentiable_coef(problem, solver, logistic_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
-        """A few Newton steps to the level of rounding.
-
-        Makes equal problems (row weights or repeated rows, permuted columns) give
-        equal weights, far below the tolerance.
-        """
         if self.solver == "fista":
             return solution
-        refined = solve_softmax_newton(
-            problem, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=solution.dual
-        )
-        better = float(refined.relative_gap) <= float(solution.relative_gap)
-        return replace(refined if better else solution, n_iter=solution.n_iter)
+        return polished(solve_softmax_newton, problem, solution)

@@ -18,7 +18,7 @@ from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger, Logistic
 from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
 from ._classifier import TrainingTask, training_task
-from ._group_lasso_base import GroupLassoClassifier
+from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_svc import GroupLassoSVC
 
@@ -31,8 +31,6 @@ _SOLVERS = {
     CrammerSinger: (solve_auto, solve_newton),
     Logistic: (solve_softmax_newton, solve_softmax_newton),
 }
-_POLISH_TOL = 1e-15
-_POLISH_STEPS = 3
 
 
 class GroupLassoPath(NamedTuple):
@@ -249,11 +247,9 @@ def path_of_tasks(
         lambda1 = float(reg) * problem.penalty.lambda1
         here = replace(problem, penalty=replace(problem.penalty, lambda1=lambda1))
         found = solve(here, tol=tol, max_iter=max_iter, start=start)
-        refined = polish(
-            here, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=found.dual
-        )
+        refined = polished(polish, here, found)
         start = refined.dual
-        yield replace(refined, n_iter=found.n_iter)
+        yield refined
 
 
 def geometric_regs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,13 +19,11 @@ from ..solvers import (
     solve_newton,
     solve_working_set,
 )
-from ._group_lasso_base import GroupLassoClassifier, Solver
+from ._group_lasso_base import GroupLassoClassifier, Solver, polished
 from ._implicit_layer import differentiable_coef
 from ._svm_layer import svm_adjoint
 
 _TIE = 1e-9
-_POLISH_TOL = 1e-15
-_POLISH_STEPS = 3
 
 
 class GroupLassoSVC(GroupLassoClassifier):
@@ -192,17 +189,9 @@ class GroupLassoSVC(GroupLassoClassifier):
         return differentiable_coef(problem, solver, svm_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
-        """A few Newton steps to the level of rounding.
-
-        Makes equal problems (row weights or repeated rows, permuted columns) give
-        equal weights, far below the tolerance of any conic solver.
-        """
         if self.solver == "fista":
             return solution
-        refined = solve_newton(
-            problem, tol=_POLISH_TOL, max_iter=_POLISH_STEPS, start=solution.dual
-        )
-        return replace(refined, n_iter=solution.n_iter)
+        return polished(solve_newton, problem, solution)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         return _without_ties(super()._scores(X))

@@ -112,7 +112,7 @@ def solve_layer(data: LassoData, solver: Solver) -> Tensor:
 
     def solve(*inputs: Tensor) -> tuple[Tensor, Tensor]:
         coef = solver(_problem(*inputs)).coef
-        return coef, coef
+        return coef, coef.detach()  # a state that is the root would hold itself
 
     return implicit_root(
         solve,

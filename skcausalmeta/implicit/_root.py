@@ -23,7 +23,9 @@ def implicit_root(
     Parameters
     ----------
     solve : callable
-        ``solve(*inputs) -> (root, state)``, run without gradients.
+        ``solve(*inputs) -> (root, state)``, run without gradients. The state must
+        not hold the tensor `root` itself (a detached one will do): the graph
+        would keep itself alive.
     adjoint : callable
         ``adjoint(gradient, state, *inputs) -> gradients``, one per input, None
         where there is none.

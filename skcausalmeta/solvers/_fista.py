@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ._contract import require
-from ._problem import Point, Problem, Solution
+from ._problem import Problem, Solution
+from ._progress import Best, Momentum
 
 _CHECK_EVERY = 10
 
@@ -69,7 +70,7 @@ def solve_fista(
         penalty=("conjugate", "conjugate_gradient"),
     )
     dual = problem.loss.start(problem.targets) if start is None else start.clone()
-    best = BestPoint(problem, dual, problem.evaluate(dual))
+    best = Best(dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     ascent = Ascent(problem.select(alive), dual[alive])
     iteration = 0
@@ -79,7 +80,7 @@ def solve_fista(
         # Certify now and then; tasks that are done leave the batch.
         if iteration % _CHECK_EVERY == 0 or iteration == max_iter:
             point = ascent.problem.evaluate(ascent.current)
-            best.update(ascent.current, point, alive, iteration)
+            best.update(alive, ascent.current, point, iteration)
             kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
             if len(kept) < len(alive):
                 alive = alive[kept]
@@ -98,65 +99,28 @@ def fista_steps(
 
 
 class Ascent:
-    """Accelerated projected gradient ascent with adaptive restart, task by task."""
+    """Accelerated projected gradient ascent on the dual."""
 
     def __init__(
         self, problem: Problem, dual: Tensor, step: Tensor | None = None
     ) -> None:
         self.problem = problem
         self.step = problem.dual_step() if step is None else step
-        self.current = self._momentum = dual
-        self._theta = torch.ones_like(dual[:, :1, :1])
+        self._momentum = Momentum(dual)
+
+    @property
+    def current(self) -> Tensor:
+        """The last point."""
+        return self._momentum.point
 
     def advance(self) -> None:
         """One step."""
-        slope = self.problem.dual_gradient(self._momentum)
-        moved = torch.addcmul(self._momentum, self.step, slope)
-        following = self.problem.loss.project(moved)
-        move = following - self.current
-        # Restart where the momentum points against the gradient step.
-        against = (self._momentum - following) * move / self.step
-        restart = against.sum((-2, -1), keepdim=True) > 0
-        theta = torch.where(restart, 1.0, self._theta)
-        self._theta = (1 + torch.sqrt(1 + 4 * theta.square())) / 2
-        inertia = torch.where(restart, 0.0, (theta - 1) / self._theta)
-        self._momentum = torch.addcmul(following, inertia, move)
-        self.current = following
+        ahead = self._momentum.ahead
+        slope = self.problem.dual_gradient(ahead)
+        following = self.problem.loss.project(torch.addcmul(ahead, self.step, slope))
+        self._momentum.move(following, self.step)
 
     def select(self, kept: Tensor) -> None:
         """Go on with the given tasks only."""
         self.problem, self.step = self.problem.select(kept), self.step[kept]
-        self.current, self._momentum = self.current[kept], self._momentum[kept]
-        self._theta = self._theta[kept]
-
-
-class BestPoint:
-    """The best certified point of every task so far."""
-
-    def __init__(self, problem: Problem, dual: Tensor, point: Point) -> None:
-        self.dual, self.coef = dual.clone(), point.coef
-        self.gap, self.relative_gap = point.gap, point.relative_gap
-        self.n_iter = torch.zeros(
-            problem.n_tasks, dtype=torch.int64, device=dual.device
-        )
-
-    def unfinished(self, tol: float) -> Tensor:
-        return (self.relative_gap > tol).nonzero().squeeze(-1)
-
-    def update(
-        self, dual: Tensor, point: Point, alive: Tensor, iteration: int | Tensor
-    ) -> None:
-        """Keep what is better among the points of the tasks `alive`."""
-        self.n_iter[alive] = iteration
-        better = (point.relative_gap < self.relative_gap[alive]).nonzero().squeeze(-1)
-        if len(better) == len(self.gap):
-            self.dual, self.coef = dual.clone(), point.coef
-            self.gap, self.relative_gap = point.gap, point.relative_gap
-            return
-        tasks = alive[better]
-        self.dual[tasks], self.coef[tasks] = dual[better], point.coef[better]
-        self.gap[tasks] = point.gap[better]
-        self.relative_gap[tasks] = point.relative_gap[better]
-
-    def solution(self) -> Solution:
-        return Solution(self.coef, self.dual, self.gap, self.relative_gap, self.n_iter)
+        self._momentum.select(kept)

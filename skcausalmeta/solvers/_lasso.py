@@ -8,10 +8,11 @@ from torch import Tensor
 from ._active_set import minimise_gram
 from ._contract import require
 from ._problem import Problem, Solution
+from ._progress import Best
 from ._proximal_gradient import (
     CERTIFICATE_LOSS,
     CERTIFICATE_PENALTY,
-    BestCoef,
+    certify,
     solve_proximal_gradient,
 )
 
@@ -113,10 +114,11 @@ def solve_lasso(
     return _joined(best.solution(), n_outputs)
 
 
-def _search(columns: Problem, coef: Tensor, tol: float, max_iter: int) -> BestCoef:
+def _search(columns: Problem, coef: Tensor, tol: float, max_iter: int) -> Best:
     """Rounds of active-set searches on working sets, certified on all features."""
     _, n_rows, n_features = columns.features.shape
-    best = BestCoef(columns, coef)
+    first = certify(columns, coef)
+    best = Best(first.dual, first)
     few = n_features <= max(_FEW, n_rows)
     size = n_features if few else _FIRST_SET
     alive = best.unfinished(tol)
@@ -127,9 +129,8 @@ def _search(columns: Problem, coef: Tensor, tol: float, max_iter: int) -> BestCo
         current = best.coef[alive, :, 0]
         found, steps = _restricted(live, current, size, max_iter)
         before = best.relative_gap[alive]
-        total = best.n_iter[alive] + steps
-        best.update(live, found[..., None], alive, 0)
-        best.n_iter[alive] = total
+        certified = certify(live, found[..., None])
+        best.update(alive, certified.dual, certified, best.n_iter[alive] + steps)
         after = best.relative_gap[alive]
         # On all features, a round that brings nothing would not the next time.
         going = (after > tol) & ((size < n_features) | (after < before / 2))
@@ -196,7 +197,7 @@ def _proximal_weight(gram: Tensor) -> Tensor:
 
 
 def _finish_by_gradient_steps(
-    columns: Problem, best: BestCoef, tol: float, max_iter: int
+    columns: Problem, best: Best, tol: float, max_iter: int
 ) -> None:
     alive = best.unfinished(tol)
     if not len(alive):
@@ -205,9 +206,7 @@ def _finish_by_gradient_steps(
     rescue = solve_proximal_gradient(
         live, tol=tol, max_iter=max_iter, start=best.coef[alive]
     )
-    total = best.n_iter[alive] + rescue.n_iter
-    best.update(live, rescue.coef, alive, 0)
-    best.n_iter[alive] = total
+    best.update(alive, rescue.dual, rescue, best.n_iter[alive] + rescue.n_iter)
 
 
 def _one_output_each(problem: Problem) -> Problem:

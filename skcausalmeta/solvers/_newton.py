@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ._contract import require
-from ._fista import BestPoint, fista_steps, solve_fista
+from ._fista import fista_steps, solve_fista
 from ._narrow import narrow, triangular
 from ._problem import Point, Problem, Solution
+from ._progress import Best
 from ._reduced_system import ReducedSystem
 
 # Gradient steps before the first Newton step, with and without a Lasso, and after
@@ -57,7 +58,7 @@ def solve_newton(
        grows after short ones: with more rows than features H is singular, and
        along its null space D is linear.
     4. Projected line search: the best of a few step lengths by D, evaluated in
-       one product; then a few projected gradient steps free entries that should
+       one product; then a projected gradient step frees entries that should
        grow. While more than 1000 entries are free and gradient steps halve the
        gap, or more than 3000 are free, they take the place of the dense system.
     5. A task whose gap on its features is at most ``tol * P`` leaves the batch, or
@@ -114,7 +115,7 @@ def solve_newton(
     )
     dual = problem.loss.start(problem.targets) if start is None else start
     point = problem.evaluate(dual)
-    best = BestPoint(problem, dual, point)
+    best = Best(dual, point)
     alive = best.unfinished(tol)
     correlation = point.correlation[alive]
     lasso = bool((problem.penalty.lambda1 > 0).any())
@@ -135,7 +136,7 @@ def solve_newton(
             part, dual[alive], tol, budget - steps, first
         )
         point = live.evaluate(found)
-        best.update(found, point, alive, best.n_iter[alive] + taken)
+        best.update(alive, found, point, best.n_iter[alive] + taken)
         steps, first = steps + int(taken.max()), _SMALL_DAMPING
         dual = dual.index_copy(0, alive, found)
         kept = ((best.relative_gap[alive] > tol) & ~stuck).nonzero().squeeze(-1)
@@ -144,7 +145,7 @@ def solve_newton(
     if len(alive) and steps < max_iter:
         live = _live(problem, alive)
         rest = solve_fista(live, tol=tol, max_iter=max_iter, start=best.dual[alive])
-        best.update(rest.dual, live.evaluate(rest.dual), alive, best.n_iter[alive])
+        best.update(alive, rest.dual, rest, best.n_iter[alive])
     return best.solution()
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ._contract import require
 from ._problem import Problem, Solution
+from ._progress import Best, Momentum
 
 _CHECK_EVERY = 10
 CERTIFICATE_LOSS = ("value", "dual_value", "dual_point")
@@ -76,43 +77,31 @@ def solve_proximal_gradient(
         loss=(*CERTIFICATE_LOSS, "gradient", "smoothness"),
         penalty=(*CERTIFICATE_PENALTY, "prox", "select"),
     )
-    coef = _zeros(problem) if start is None else start.clone()
-    best = BestCoef(problem, coef)
+    coef = _zeros(problem) if start is None else start
+    found = certify(problem, coef)
+    best = Best(found.dual, found)
     alive = best.unfinished(tol)
-    live = problem.select(alive)
-    current = momentum = coef[alive]
-    theta = torch.ones_like(live.weights[:, 0])
+    live, momentum = problem.select(alive), Momentum(coef[alive])
     step = _step(live)
     iteration = 0
     while len(alive) and iteration < max_iter:
         iteration += 1
-        descent = momentum - step[:, None, None] * _gradient(live, momentum)
-        following = live.penalty.prox(descent, step)
-        # 1. restart where the momentum points against the proximal step
-        move = following - current
-        restart = ((momentum - following) * move).sum((-2, -1)) > 0
-        theta = torch.where(restart, torch.ones_like(theta), theta)
-        # 2. extrapolate
-        theta_next = (1 + torch.sqrt(1 + 4 * theta.square())) / 2
-        inertia = torch.where(
-            restart, torch.zeros_like(theta), (theta - 1) / theta_next
-        )
-        momentum = following + inertia[:, None, None] * move
-        current, theta = following, theta_next
-        # 3. certify now and then; tasks that are done leave the batch
+        length = step[:, None, None]
+        descent = momentum.ahead - length * _gradient(live, momentum.ahead)
+        momentum.move(live.penalty.prox(descent, step), length)
+        # Certify now and then; tasks that are done leave the batch.
         if iteration % _CHECK_EVERY == 0 or iteration == max_iter:
-            best.update(live, current, alive, iteration)
-            keep = best.relative_gap[alive] > tol
-            if not bool(keep.all()):
-                kept = keep.nonzero().squeeze(-1)
-                alive, live = alive[kept], live.select(kept)
-                current, momentum = current[kept], momentum[kept]
-                theta, step = theta[kept], step[kept]
+            found = certify(live, momentum.point)
+            best.update(alive, found.dual, found, iteration)
+            kept = (~(best.relative_gap[alive] <= tol)).nonzero().squeeze(-1)
+            if len(kept) < len(alive):
+                alive, live, step = alive[kept], live.select(kept), step[kept]
+                momentum.select(kept)
     return best.solution()
 
 
-def certify(problem: Problem, coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Absolute gap, relative gap and dual point of any weights W.
+def certify(problem: Problem, coef: Tensor) -> Solution:
+    """Any weights W with a dual point and the gap between them.
 
     Rounding can leave a gap of a few units in the last place below 0; it is
     reported as 0.
@@ -129,35 +118,9 @@ def certify(problem: Problem, coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows = (weights * problem.loss.dual_value(dual, targets)).sum(-1)
     lower = rows - problem.penalty.conjugate(scale * correlation)
     gap = (primal - lower).clamp_min(0.0)
-    return gap, gap / primal.abs().clamp_min(torch.finfo(gap.dtype).tiny), dual
-
-
-class BestCoef:
-    """The best certified weights of every task so far."""
-
-    def __init__(self, problem: Problem, coef: Tensor) -> None:
-        self.coef = coef.clone()
-        self.gap, self.relative_gap, self.dual = certify(problem, coef)
-        self.n_iter = torch.zeros(
-            problem.n_tasks, dtype=torch.int64, device=coef.device
-        )
-
-    def unfinished(self, tol: float) -> Tensor:
-        # Written so that NaN counts as unfinished.
-        return (~(self.relative_gap <= tol)).nonzero().squeeze(-1)
-
-    def update(
-        self, live: Problem, coef: Tensor, alive: Tensor, iteration: int
-    ) -> None:
-        gap, relative, dual = certify(live, coef)
-        self.n_iter[alive] = iteration
-        better = (relative < self.relative_gap[alive]).nonzero().squeeze(-1)
-        tasks = alive[better]
-        self.coef[tasks], self.dual[tasks] = coef[better], dual[better]
-        self.gap[tasks], self.relative_gap[tasks] = gap[better], relative[better]
-
-    def solution(self) -> Solution:
-        return Solution(self.coef, self.dual, self.gap, self.relative_gap, self.n_iter)
+    relative_gap = gap / primal.abs().clamp_min(torch.finfo(gap.dtype).tiny)
+    n_iter = torch.zeros_like(gap, dtype=torch.int64)
+    return Solution(coef, dual, gap, relative_gap, n_iter)
 
 
 def _zeros(problem: Problem) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ._contract import require
-from ._fista import BestPoint
 from ._problem import Problem, Solution
+from ._progress import Best
 from ._proximal_gradient import solve_proximal_gradient
 from ._softmax_system import SoftmaxSystem
 
@@ -92,7 +92,7 @@ def solve_softmax_newton(
         penalty=("conjugate", "conjugate_gradient", "jacobian", "lambda2"),
     )
     dual = problem.loss.start(problem.targets) if start is None else start
-    best = BestPoint(problem, dual, problem.evaluate(dual))
+    best = Best(dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     live = problem.select(alive)
     scores = dual[alive].clamp_min(torch.finfo(dual.dtype).tiny).log()
@@ -105,7 +105,7 @@ def solve_softmax_newton(
         iteration += 1
         scores, easing = moved
         found = live.loss.dual_point(scores, live.targets)
-        best.update(found, live.evaluate(found), alive, iteration)
+        best.update(alive, found, live.evaluate(found), iteration)
         kept = (best.relative_gap[alive] > tol).nonzero().squeeze(-1)
         if len(kept) < len(alive):
             alive, live = alive[kept], live.select(kept)
@@ -157,16 +157,11 @@ def _line_search(
 
 
 def _finish(
-    live: Problem, best: BestPoint, alive: Tensor, tol: float, max_iter: int
+    live: Problem, best: Best, alive: Tensor, tol: float, max_iter: int
 ) -> None:
     """Gradient steps from W(B), or from 0 if that is lower; keep what is better."""
     coef = best.coef[alive]
     lower = live.primal(coef) < live.primal(torch.zeros_like(coef))
     first = torch.where(lower[:, None, None], coef, 0.0)
     rest = solve_proximal_gradient(live, tol=tol, max_iter=max_iter, start=first)
-    best.n_iter[alive] += rest.n_iter
-    better = rest.relative_gap < best.relative_gap[alive]
-    tasks = alive[better]
-    best.coef[tasks], best.dual[tasks] = rest.coef[better], rest.dual[better]
-    best.gap[tasks] = rest.gap[better]
-    best.relative_gap[tasks] = rest.relative_gap[better]
+    best.update(alive, rest.dual, rest, best.n_iter[alive] + rest.n_iter)

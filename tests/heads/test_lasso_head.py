@@ -1,7 +1,9 @@
 """LassoHead against scikit-learn, its formulas and finite differences."""
 
+import gc
 import pickle
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -497,3 +499,19 @@ def test_inputs_stay_as_they_are():
     LassoHead(0.2, 0.1).episode_predictions(*inputs[:3], sample_weight=inputs[3])
     for tensor, copy in zip(inputs, copies, strict=True):
         assert torch.equal(tensor, copy)
+
+
+def test_a_layer_that_is_dropped_is_freed():
+    """A graph that held its own output would stay until a garbage collection."""
+    support = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
+    targets = support.sum(-1)
+    gc.collect()
+    gc.disable()
+    try:
+        rows = support.clone().requires_grad_()
+        out = LassoHead(0.1).episode_predictions(rows, targets, support)
+        inner = weakref.ref(rows)
+        del out, rows
+        assert inner() is None
+    finally:
+        gc.enable()
