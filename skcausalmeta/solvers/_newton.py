@@ -26,8 +26,8 @@ _NARROW_FROM = 256
 _MOST_ROUNDS = 20
 # A dense system of the first size costs more than a block of gradient steps, which
 # goes first as long as it halves the gap; one of the second size is never formed.
-_LARGE_SYSTEM, _LARGEST_SYSTEM = 1000, 3000
-_STEPS_INSTEAD = 40
+_LARGE_SYSTEM, _LARGEST_SYSTEM = 600, 3000
+_STEPS_INSTEAD = 120
 # Systems are formed and solved in single precision, if the tolerance is not below
 # the first value and lambda2 in this range, until a step fails to reduce the gap
 # by this factor.
@@ -59,7 +59,7 @@ def solve_newton(
        along its null space D is linear.
     4. Projected line search: the best of a few step lengths by D, evaluated in
        one product; then a projected gradient step frees entries that should
-       grow. While more than 1000 entries are free and gradient steps halve the
+       grow. While more than 600 entries are free and gradient steps halve the
        gap, or more than 3000 are free, they take the place of the dense system.
     5. A task whose gap on its features is at most ``tol * P`` leaves the batch, or
        whose gap is close to rounding and no longer falls.
@@ -206,7 +206,7 @@ def _newton_steps(
         system = _system(problem if coarse is None else coarse, current, point)
         size = int(system.n_free.max())
         if size > (_LARGE_SYSTEM if halved else _LARGEST_SYSTEM):
-            current = fista_steps(problem, current, _STEPS_INSTEAD, step)
+            current = _gradient_block(problem, coarse, current, step)
         else:
             ascent = problem.gradient_at(current, point)
             direction = _direction(system, current, ascent, damping)
@@ -224,6 +224,18 @@ def _newton_steps(
         best[alive] = torch.where(better[:, None, None], current, best[alive])
         best_gap[alive] = torch.minimum(point.relative_gap, best_gap[alive])
     return best, taken, stuck
+
+
+def _gradient_block(
+    problem: Problem, coarse: Problem | None, dual: Tensor, step: Tensor
+) -> Tensor:
+    """Many gradient steps, all but the last in single precision while that serves."""
+    if coarse is None:
+        return fista_steps(problem, dual, _STEPS_INSTEAD, step)
+    single = coarse.features.dtype
+    near = fista_steps(coarse, dual.to(single), _STEPS_INSTEAD - 1, step.to(single))
+    # The last step makes the point feasible to full precision, zeros included.
+    return fista_steps(problem, near.to(dual.dtype), 1, step)
 
 
 def _coarse(problem: Problem, tol: float) -> Problem | None:

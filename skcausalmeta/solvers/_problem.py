@@ -188,7 +188,8 @@ class Problem:
 
     def dual_gradient(self, dual: Tensor) -> Tensor:
         """Gradient of D in B, (n_tasks, n_samples, n_classes)."""
-        scores = self.features @ self.coef(dual)
+        # Classes first, as in `correlation`: up to twice as fast.
+        scores = (self.coef(dual).mT @ self.features.mT).mT
         return self.weights[..., None] * (
             self.loss.dual_gradient(dual, self.targets) + scores
         )
