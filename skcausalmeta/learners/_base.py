@@ -1,4 +1,4 @@
-"""What all meta-learners share: data, net, features."""
+"""What all meta-learners share: data, net, training, features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import cycle, islice
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    _fit_context,
 )
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -26,7 +27,6 @@ from ..episodes import Episode
 from ..exceptions import InvalidInputError
 from ..nets import (
     EpisodeStream,
-    EpisodicModule,
     EpisodicNet,
     RowReader,
     TaskProgress,
@@ -66,10 +66,8 @@ class BaseMetaLearner(
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
         ],
-        "center": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "validation_classes": ["array-like", None],
         "validation_episodes": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, None],
@@ -79,9 +77,118 @@ class BaseMetaLearner(
         "random_state": ["random_state"],
     }
 
+    # What `fit` forgets of the fit before, beside what it sets anew.
+    _of_a_task: ClassVar[tuple[str, ...]] = ()
+    # What tells the best epoch, and whether less is better.
+    _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
+
+    # -- learning ----------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        tasks: ArrayLike | None = None,
+        envs: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from many tasks, then solve the training task itself.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows: tables (n_samples, n_features), images, or any arrays.
+        y : array-like of shape (n_samples,)
+            Class labels of a classifier, real targets of a regressor.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of every row: each task is a problem of its own. None: a
+            classifier draws N-way problems from the classes of y, a regressor
+            takes all rows for one task.
+        envs : array-like of shape (n_samples,), default=None
+            Environment ids; checked for length, so that all learners are called
+            alike, and used where the class says so.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid rows, targets or parameters, before any training. A learner
+            that was fitted before stays as it was.
+        EpisodeError
+            If classes or tasks are too few or too small for the episodes.
+        """
+        rows = self._check_rows(X)
+        targets = self._check_targets(y, rows)
+        tasks = self._check_ids(tasks, rows, "tasks")
+        self._check_ids(envs, rows, "envs")
+        fitted = copy.copy(self)  # a failure leaves self as it was
+        for name in self._of_a_task:
+            fitted.__dict__.pop(name, None)
+        validate_data(fitted, X, skip_check_array=True)
+        fitted._learn(rows, targets, tasks)
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Solve a new task from its support rows; what `fit` learned stays as it is.
+
+        Attributes are rebound, never changed in place, so
+        ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares
+        the backbone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            Their labels, at least two classes, or their real targets.
+
+        Returns
+        -------
+        self : object
+            Itself, now speaking of the new task.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For invalid rows or targets; the learner stays as it was.
+        """
+        rows = self._check_known_rows(X)
+        self._adapt(rows, self._check_targets(y, rows))
+        return self
+
     @abstractmethod
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Any:
-        """Solve a new task from its support rows and return self."""
+    def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        """Targets of checked rows."""
+
+    @abstractmethod
+    def _plan(
+        self, targets: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
+    ) -> EpisodePlan:
+        """Which episodes to train and to validate on."""
+
+    @abstractmethod
+    def _make_net(
+        self, backbone: torch.nn.Module, reader: RowReader, arguments: dict[str, Any]
+    ) -> EpisodicNet:
+        """The net around a backbone, not initialised."""
+
+    @abstractmethod
+    def _learn(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        """Everything of `fit` on checked data."""
+
+    @abstractmethod
+    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Everything of `adapt` on checked data."""
 
     # -- data -------------------------------------------------------------------------
 
@@ -124,15 +231,19 @@ class BaseMetaLearner(
             "augmentation",
         )
 
+    def _train(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        """Train the net on the episodes of the data; sets what training decides."""
+        seeds = self._seeds()
+        plan = self._plan(targets, tasks, seeds)
+        self.net_, self.reader_ = self._train_net(rows, plan, seeds)
+        self.n_features_out_ = self._features(rows[:2]).shape[1]
+        self.history_ = history_of(self.net_)
+        self.n_iter_ = len(self.history_)
+
     def _train_net(
-        self,
-        X: NDArray[Any],
-        plan: EpisodePlan,
-        head: Any,
-        seeds: dict[str, int],
-        *,
-        logit_scale: float,
-        head_tol: float,
+        self, X: NDArray[Any], plan: EpisodePlan, seeds: dict[str, int]
     ) -> tuple[EpisodicNet, RowReader]:
         """Build the net on the data at hand and train it."""
         reader = RowReader(X.shape[1:], self.input_shape, self.device)
@@ -142,16 +253,8 @@ class BaseMetaLearner(
             )
         if self.freeze_backbone:
             backbone.requires_grad_(False)
-        net = EpisodicNet(
-            EpisodicModule(backbone, logit_scale),
-            head=head,
-            head_tol=head_tol,
-            batch_norm=self.batch_norm,
-            micro_batch=self.micro_batch,
-            center=self.center,
-            frozen=self.freeze_backbone,
-            **self._net_arguments(plan.valid is not None),
-        )
+        arguments = self._net_arguments(plan.valid is not None)
+        net = self._make_net(backbone, reader, arguments)
         with isolated_torch_rng(seeds["training"]):
             net.fit(self._streams(X, reader, plan, seeds))
         return net, reader
@@ -162,9 +265,10 @@ class BaseMetaLearner(
         if validated:
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs
+            monitor, lower_is_better = self._monitor
             best_weights = EarlyStopping(
-                monitor="valid_accuracy",
-                lower_is_better=False,
+                monitor=monitor,
+                lower_is_better=lower_is_better,
                 patience=patient,
                 threshold=0.0,
                 load_best=True,

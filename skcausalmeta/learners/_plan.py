@@ -93,12 +93,13 @@ def _draw(
         )
 
     def draw(n_episodes: int) -> list[Episode]:
-        return [_at(episode, index) for episode in sampler.draw(n_episodes)]
+        return [episode_of(episode, index) for episode in sampler.draw(n_episodes)]
 
     return draw
 
 
-def _at(episode: Episode, index: NDArray[Any]) -> Episode:
+def episode_of(episode: Episode, index: NDArray[Any]) -> Episode:
+    """An episode of some rows as one of all rows, given the numbers of the some."""
     return Episode(
         index[episode.support],
         index[episode.query],
@@ -151,21 +152,25 @@ def choose_held_out(
     fraction: float,
     at_least: int,
     seed: int,
+    parameter: str,
+    units_are: str,
 ) -> NDArray[Any]:
-    """Classes (or task ids) to hold out for validation.
+    """Classes, task ids or rows to hold out for validation.
 
     Parameters
     ----------
     units : ndarray of shape (n_samples,)
-        Class labels or task ids.
+        Class labels, task ids or row numbers.
     given : array-like or None
         The user's choice.
     fraction : float
         Share to draw otherwise.
     at_least : int
-        Fewest to hold out and to keep: 2 classes, or 1 task.
+        Fewest to hold out and to keep: 2 classes or rows, or 1 task.
     seed : int
         Seed of the draw.
+    parameter, units_are : str
+        Name of the parameter that gives units, and what they are, for messages.
 
     Raises
     ------
@@ -178,8 +183,8 @@ def choose_held_out(
         unknown = np.setdiff1d(chosen, present)
         if len(unknown):
             raise InvalidInputError(
-                "validation_classes must be classes of y (or task ids, with tasks). "
-                f"Got {unknown[:5].tolist()}, which are not there."
+                f"{parameter} must be {units_are}. Got {unknown[:5].tolist()}, which "
+                "are not there."
             )
     else:
         count = max(at_least, round(fraction * len(present)))
@@ -187,7 +192,7 @@ def choose_held_out(
     kept = len(present) - len(chosen)
     if len(chosen) < at_least or kept < at_least:
         raise InvalidInputError(
-            f"Validation needs at least {at_least} held-out classes (or tasks) and as "
+            f"Validation needs at least {at_least} of the {units_are} held out and as "
             f"many to train on. Got {len(chosen)} held out and {kept} to train on; set "
             "early_stopping=False or collect more."
         )

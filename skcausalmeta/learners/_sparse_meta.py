@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.base import ClassifierMixin, _fit_context, clone
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..exceptions import InvalidInputError, NotFittedError
 from ..heads import GroupLassoSVC
-from ._base import BaseMetaLearner, check_sortable, history_of, in_blocks
-from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
+from ..nets import EpisodicModule, EpisodicNet, RowReader
+from ._base import in_blocks
+from ._classifier import BaseMetaClassifier
+from ._head_learner import HeadLearnerMixin
 from ._tasks import check_tasks, encode_tasks, solve_tasks
 
 _SCORES_PER_BLOCK = 8
 
 
-class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
+class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     """Few-shot classifier: a learned backbone under a sparse convex head.
 
     The backbone f is trained so that heads solved on the support rows of a task
@@ -181,15 +178,13 @@ class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseMetaLearner._parameter_constraints,
+        **BaseMetaClassifier._parameter_constraints,
+        **HeadLearnerMixin._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
-        "n_way": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "head_tol": [Interval(Real, 0, None, closed="neither")],
         "logit_scale": [Interval(Real, 0, None, closed="neither")],
-        "fit_head": ["boolean"],
+        "center": ["boolean"],
     }
+    _of_a_task = ("head_", "center_")
 
     def __init__(
         self,
@@ -256,170 +251,38 @@ class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         self.verbose = verbose
         self.random_state = random_state
 
-    def set_params(self, **params: Any) -> SparseMetaClassifier:
-        """Set parameters; ``head__name=value`` fills in the default head if needed.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values.
-
-        Returns
-        -------
-        SparseMetaClassifier
-            Itself.
-        """
-        nested = any(name.startswith("head__") for name in params)
-        if nested and params.get("head", self.head) is None:
-            params = {**params, "head": _default_head()}
-        return super().set_params(**params)
-
     # -- learning ----------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        tasks: ArrayLike | None = None,
-        envs: ArrayLike | None = None,
-    ) -> SparseMetaClassifier:
-        """Learn the backbone from episodes, then solve the head on all rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows: vectors, images (height, width) or with channels first or last;
-            images of bytes are scaled to the range 0 to 1.
-        y : array-like of shape (n_samples,)
-            Class labels.
-        tasks : array-like of shape (n_samples,), default=None
-            Task id of every row: each task is a problem of its own. None: tasks
-            are N-way problems drawn from the classes of y.
-        envs : array-like of shape (n_samples,), default=None
-            Environment ids, which this learner does not use; checked for length,
-            so that all learners are called alike.
-
-        Returns
-        -------
-        SparseMetaClassifier
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid rows, labels or parameters, before any training. A learner
-            that was fitted before stays as it was.
-        EpisodeError
-            If classes are too few or too small for way, shot and query.
-        """
-        rows = self._check_rows(X)
-        labels = self._check_labels(y, rows)
-        tasks = self._check_ids(tasks, rows, "tasks")
-        self._check_ids(envs, rows, "envs")
-        fitted = copy.copy(self)  # a failure leaves self as it was
-        for name in ("head_", "center_"):
-            fitted.__dict__.pop(name, None)
-        validate_data(fitted, X, skip_check_array=True)
-        fitted._learn(rows, labels, tasks)
-        if self.fit_head:
-            fitted._solve(fitted._features(rows), labels)
-        self.__dict__ = fitted.__dict__
-        return self
-
     def _learn(
-        self, rows: NDArray[Any], labels: NDArray[Any], tasks: NDArray[Any] | None
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
-        """Everything of `fit` but the head."""
-        head = self._new_head()
-        if hasattr(head, "_validate_params"):
-            head._validate_params()
-        seeds = self._seeds()
-        self.net_, self.reader_ = self._train_net(
-            rows,
-            self._plan(labels, tasks, seeds),
-            head,
-            seeds,
-            logit_scale=self.logit_scale,
+        self._check_head()
+        self._train(rows, targets, tasks)
+        self.classes_ = np.unique(targets)
+        if self.fit_head:
+            self._adapt(rows, targets)
+
+    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
+        self._solve(self._features(rows), targets)
+
+    def _make_net(
+        self, backbone: nn.Module, reader: RowReader, arguments: dict[str, Any]
+    ) -> EpisodicNet:
+        return EpisodicNet(
+            EpisodicModule(backbone, self.logit_scale),
+            head=self._new_head(),
             head_tol=self.head_tol,
+            batch_norm=self.batch_norm,
+            micro_batch=self.micro_batch,
+            center=self.center,
+            frozen=self.freeze_backbone,
+            **arguments,
         )
-        self.n_features_out_ = self._features(rows[:2]).shape[1]
-        self.history_ = history_of(self.net_)
-        self.n_iter_ = len(self.history_)
-        self.classes_ = np.unique(labels)
-
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> SparseMetaClassifier:
-        """Solve the head of a new task; the backbone stays as it is.
-
-        Attributes are rebound, never changed in place, so
-        ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares
-        the backbone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Support rows of the kind seen in `fit`.
-        y : array-like of shape (n_samples,)
-            Their labels, at least two classes.
-
-        Returns
-        -------
-        SparseMetaClassifier
-            Itself, now speaking of the new task.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            For invalid rows or labels; the learner stays as it was.
-        """
-        rows = self._check_known_rows(X)
-        labels = self._check_labels(y, rows)
-        self._solve(self._features(rows), labels)
-        return self
 
     def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, labels)
         self.head_, self.center_, self.classes_ = head, center, head.classes_
-
-    def _new_head(self) -> Any:
-        return _default_head() if self.head is None else clone(self.head)
-
-    def _check_labels(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None. Pass one label per row."
-            )
-        labels: NDArray[Any] = column_or_1d(y, warn=True)
-        check_consistent_length(rows, labels)
-        check_sortable(labels, "y")
-        check_classification_targets(labels)
-        classes = np.unique(labels)
-        if len(classes) < 2:
-            raise InvalidInputError(
-                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
-                f"{classes[0]!r}; add rows of another class."
-            )
-        return labels
-
-    def _plan(
-        self, labels: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
-    ) -> EpisodePlan:
-        held_out = None
-        if self.early_stopping or self.validation_classes is not None:
-            held_out = choose_held_out(
-                labels if tasks is None else tasks,
-                given=self.validation_classes,
-                fraction=self.validation_fraction,
-                at_least=2 if tasks is None else 1,
-                seed=seeds["held-out"],
-            )
-        sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
-        return plan_episodes(labels, tasks, sizes, held_out, seeds)
 
     # -- prediction --------------------------------------------------------------------
 
@@ -518,29 +381,10 @@ class SparseMetaClassifier(ClassifierMixin, BaseMetaLearner):
 
     def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
         rows = self._check_known_rows(X)
-        if not hasattr(self, "head_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} has no head: it was fitted with "
-                "fit_head=False. Call 'adapt' with the support rows of a task first."
-            )
+        self._check_has_head()
         features = self._features(rows) - self.center_
         return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)
 
-    @property
-    def dual_gap_(self) -> float:
-        """Certificate of the head in use."""
-        return self.head_.dual_gap_
-
-    @property
-    def sparsity_(self) -> float:
-        """Share of features that the head in use leaves unused."""
-        return self.head_.sparsity_
-
-    @property
-    def support_features_(self) -> NDArray[Any]:
-        """Features that the head in use uses."""
-        return self.head_.support_features_
-
-
-def _default_head() -> GroupLassoSVC:
-    return GroupLassoSVC(solver="newton")
+    @staticmethod
+    def _default_head() -> GroupLassoSVC:
+        return GroupLassoSVC(solver="newton")

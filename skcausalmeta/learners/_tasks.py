@@ -18,29 +18,29 @@ _TASKS_PER_SOLVE = 64
 def check_tasks(
     X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Support rows, labels and query rows as arrays that agree in shape."""
+    """Support rows, targets and query rows as arrays that agree in shape."""
     support, query = np.asarray(X_support), np.asarray(X_query)
-    labels = np.asarray(y_support)
-    shapes = f"Got {support.shape}, {labels.shape} and {query.shape}."
+    targets = np.asarray(y_support)
+    shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
     if support.ndim < 3 or query.ndim != support.ndim:
         raise InvalidInputError(
             "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
             f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
         )
-    if labels.shape != support.shape[:2] or len(query) != len(support):
+    if targets.shape != support.shape[:2] or len(query) != len(support):
         raise InvalidInputError(
             "X_support, y_support and X_query must agree in the number of tasks, and "
             f"X_support and y_support in the number of rows. {shapes}"
         )
-    check_sortable(labels.ravel(), "y_support")
-    check_classification_targets(labels.ravel())
-    return support, labels, query
+    return support, targets, query
 
 
 def encode_tasks(
     labels: NDArray[Any],
 ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
     """Class numbers (n_tasks, n_support) and the classes of every task."""
+    check_sortable(labels.ravel(), "y_support")
+    check_classification_targets(labels.ravel())
     codes = np.empty(labels.shape, dtype=np.int64)
     classes = []
     for k, row in enumerate(labels):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -169,14 +169,27 @@ class EpisodicNet(NeuralNet):
             return self.module_(rows)
 
     def _batch_loss(self, batch: MetaBatch) -> tuple[Tensor, float]:
+        """Mean loss of the tasks and their mean score."""
         supports, queries = self._task_features(batch.tasks)
-        scale = self.module_.log_scale.exp()
-        losses, hits = [], 0.0
+        judge = self._judge()
+        losses, scores = [], 0.0
         for positions in batch.groups():
             tasks = [batch.tasks[k] for k in positions]
-            targets = torch.stack([task.query_targets for task in tasks])
             support = torch.stack([supports[k] for k in positions]).double()
             query = torch.stack([queries[k] for k in positions]).double()
+            loss, score = judge(tasks, support, query)
+            losses.append(loss * len(tasks))
+            scores += score * len(tasks)
+        return torch.stack(losses).sum() / len(batch), scores / len(batch)
+
+    def _judge(self) -> Callable[[list[Task], Tensor, Tensor], tuple[Tensor, float]]:
+        """Mean query loss and score of tasks of one shape, given their features."""
+        scale = self.module_.log_scale.exp()
+
+        def judge(
+            tasks: list[Task], support: Tensor, query: Tensor
+        ) -> tuple[Tensor, float]:
+            targets = torch.stack([task.query_targets for task in tasks])
             if self.center:
                 middle = support.mean(dim=1, keepdim=True)
                 support, query = support - middle, query - middle
@@ -188,10 +201,10 @@ class EpisodicNet(NeuralNet):
                 tol=self.head_tol,
             )  # (n_tasks, n_query, n_way)
             loss = self.get_loss(logits.flatten(0, 1), targets.flatten())
-            losses.append(loss * len(tasks))
             correct = (logits.detach().argmax(-1) == targets).double().mean()
-            hits += float(correct) * len(tasks)
-        return torch.stack(losses).sum() / len(batch), hits / len(batch)
+            return loss, float(correct)
+
+        return judge
 
     def _task_features(self, tasks: list[Task]) -> tuple[list[Tensor], list[Tensor]]:
         """Support and query features of every task."""

@@ -104,9 +104,11 @@ class EpisodeStream:
 
     def _task(self, episode: Episode) -> Task:
         device = self._reader.device
+        support = self._rows(episode.support)
+        undivided = episode.query is episode.support
         return Task(
-            self._rows(episode.support),
-            self._rows(episode.query),
+            support,
+            support if undivided else self._rows(episode.query),
             torch.as_tensor(episode.support_targets, device=device),
             torch.as_tensor(episode.query_targets, device=device),
             episode.n_way or 0,

@@ -1,0 +1,147 @@
+"""Which episodes a regressor trains and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..episodes import Episode, TaskSampler
+from ..exceptions import InvalidInputError
+from ._plan import EpisodePlan, choose_held_out, episode_of
+
+_MOST_ROWS = 25
+_FEWEST_ROWS = 2  # of an episode: one to learn from and one to be predicted
+
+
+class ValueSizes(NamedTuple):
+    """Support and query rows of an episode, "auto" where the data decide.
+
+    With `disjoint` False both together are support and query at once.
+    """
+
+    n_shot: int | str
+    n_query: int | str
+    disjoint: bool = True
+
+
+def plan_value_episodes(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    sizes: ValueSizes,
+    seeds: dict[str, int],
+    *,
+    validated: bool = False,
+    given: ArrayLike | None = None,
+    fraction: float = 0.2,
+) -> EpisodePlan:
+    """Samplers of training and validation episodes of regression tasks.
+
+    An episode draws rows of one task at random and divides them into support and
+    query. Without tasks all rows are one, and validation holds out rows of it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Real targets.
+    tasks : ndarray of shape (n_samples,) or None
+        Task ids; None: all rows are one task.
+    sizes : ValueSizes
+        Support and query rows.
+    seeds : dict
+        Seeds named "episodes", "validation" and "held-out".
+    validated : bool, default=False
+        Whether to hold tasks out.
+    given : array-like or None, default=None
+        Task ids to hold out. None: a share of the tasks (rows without tasks).
+    fraction : float, default=0.2
+        That share.
+
+    Raises
+    ------
+    EpisodeError
+        If a task has fewer rows than an episode.
+    InvalidInputError
+        If too few tasks or rows remain on either side.
+    """
+    ids = np.zeros(len(y), dtype=np.int64) if tasks is None else tasks
+    valid_rows = np.zeros(len(y), dtype=bool)
+    if validated:
+        valid_rows = _held_out_rows(y, tasks, given, fraction, seeds["held-out"])
+    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"])
+    if not validated:
+        return EpisodePlan(train, None)
+    return EpisodePlan(train, _draw(y, ids, sizes, valid_rows, seeds["validation"]))
+
+
+def _held_out_rows(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    given: ArrayLike | None,
+    fraction: float,
+    seed: int,
+) -> NDArray[np.bool_]:
+    if tasks is None and given is not None:
+        raise InvalidInputError(
+            "validation_tasks must be ids of tasks. Got a fit without tasks; pass "
+            "tasks=..., or validation_tasks=None and early_stopping=True to hold "
+            "out rows."
+        )
+    units = np.arange(len(y)) if tasks is None else tasks
+    held_out = choose_held_out(
+        units,
+        given=given,
+        fraction=fraction,
+        at_least=_FEWEST_ROWS if tasks is None else 1,
+        seed=seed,
+        parameter="validation_tasks",
+        units_are="ids of tasks" if tasks is not None else "rows",
+    )
+    return np.isin(units, held_out)
+
+
+def _draw(
+    y: NDArray[Any],
+    ids: NDArray[Any],
+    sizes: ValueSizes,
+    rows: NDArray[np.bool_],
+    seed: int,
+) -> Callable[[int], list[Episode]]:
+    """Draw episodes from the marked rows; indices refer to all rows."""
+    index = np.flatnonzero(rows)
+    smallest = int(np.unique(ids[index], return_counts=True)[1].min())
+    shot, query = _resolve(sizes, smallest)
+    sampler = TaskSampler(
+        ids[index],
+        y[index],
+        n_shot=shot,
+        n_query=query,
+        target_type="value",
+        random_state=seed,
+    )
+
+    def draw(n_episodes: int) -> list[Episode]:
+        episodes = [episode_of(e, index) for e in sampler.draw(n_episodes)]
+        return episodes if sizes.disjoint else [_undivided(e) for e in episodes]
+
+    return draw
+
+
+def _resolve(sizes: ValueSizes, smallest: int) -> tuple[int, int]:
+    """Half of the smallest task for support, the rest for queries, both capped."""
+    shot, query = sizes.n_shot, sizes.n_query
+    if shot == "auto":
+        rest = smallest // 2 if query == "auto" else smallest - int(query)
+        shot = max(1, min(_MOST_ROWS, rest))
+    if query == "auto":
+        query = max(1, min(_MOST_ROWS, smallest - int(shot)))
+    return int(shot), int(query)
+
+
+def _undivided(episode: Episode) -> Episode:
+    """All rows for the inner problem and for the loss, as the same arrays."""
+    rows = np.concatenate([episode.support, episode.query])
+    values = np.concatenate([episode.support_targets, episode.query_targets])
+    return Episode(rows, rows, values, values, None, episode.task)
