@@ -8,8 +8,9 @@ from .heads import (
     LassoHead,
     PrototypeHead,
     RidgeHead,
+    RidgeRegressionHead,
 )
-from .learners import SparseMetaClassifier
+from .learners import SparseMetaClassifier, SparseMetaRegressor
 
 __all__ = [
     "GroupLassoLogistic",
@@ -18,6 +19,8 @@ __all__ = [
     "LassoHead",
     "PrototypeHead",
     "RidgeHead",
+    "RidgeRegressionHead",
     "SparseMetaClassifier",
+    "SparseMetaRegressor",
     "__version__",
 ]

@@ -8,6 +8,7 @@ from ._group_lasso_svc_cv import GroupLassoSVCCV
 from ._lasso_head import LassoHead
 from ._prototype_head import PrototypeHead
 from ._ridge_head import RidgeHead
+from ._ridge_regression_head import RidgeRegressionHead
 
 __all__ = [
     "GroupLassoLogistic",
@@ -18,5 +19,6 @@ __all__ = [
     "LassoHead",
     "PrototypeHead",
     "RidgeHead",
+    "RidgeRegressionHead",
     "group_lasso_path",
 ]

@@ -12,19 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils import check_array, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from ..exceptions import ConvergenceWarning, InvalidInputError
+from ..exceptions import ConvergenceWarning
 from ..solvers import Problem, Solution, solve_lasso, solve_proximal_gradient
 from ._base import HeadSolution
 from ._lasso_problem import LassoData, LassoSettings, build_data, solve_layer
+from ._regression import check_regression, precision, training_rows
 
 
 class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -181,15 +177,7 @@ class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ConvergenceWarning
             If the gap stays above `tol`.
         """
-        rows, y = check_X_y(
-            X, y, dtype=np.float64, multi_output=True, y_numeric=True, estimator=self
-        )
-        targets = check_array(
-            y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self
-        )
-        weights = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
+        rows, targets, weights = training_rows(self, X, y, sample_weight)
         # Regularisation may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             data = self._data(
@@ -324,10 +312,10 @@ class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self, features: Tensor, targets: Tensor, sample_weight: Tensor | None
     ) -> LassoData:
         self._validate_params()
-        _check_regression(features, targets, sample_weight)
+        check_regression(features, targets, sample_weight)
         if sample_weight is None:
             sample_weight = features.new_ones(features.shape[:2])
-        precise = _precision(features)
+        precise = precision(features)
         return self._data(
             features.to(precise),
             targets.reshape(*targets.shape[:2], -1).to(precise),
@@ -372,44 +360,3 @@ class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,  # the caller of fit, behind _fit_context
             )
-
-
-def _precision(features: Tensor) -> torch.dtype:
-    """Double, where the device has it: signs are decided by small differences."""
-    return features.dtype if features.device.type == "mps" else torch.float64
-
-
-def _check_regression(
-    features: Tensor, targets: Tensor, sample_weight: Tensor | None
-) -> None:
-    if (
-        features.ndim != 3
-        or targets.ndim not in (2, 3)
-        or targets.shape[:2] != features.shape[:2]
-        or 0 in targets.shape
-        or features.shape[-1] == 0
-    ):
-        raise InvalidInputError(
-            "Support features must have shape (n_tasks, n_support, n_features) and "
-            "targets (n_tasks, n_support) or (n_tasks, n_support, n_outputs), with no "
-            f"empty axis. Got {tuple(features.shape)} and {tuple(targets.shape)}."
-        )
-    for name, tensor in (("features", features), ("targets", targets)):
-        if not bool(torch.isfinite(tensor.detach()).all()):
-            raise InvalidInputError(
-                f"Support {name} must be finite. Got NaN or infinity; if they come "
-                "from a backbone, its training diverged: lower its learning rate."
-            )
-    if sample_weight is None:
-        return
-    if sample_weight.shape != features.shape[:2]:
-        raise InvalidInputError(
-            "sample_weight must have one weight for every row. Got shape "
-            f"{tuple(sample_weight.shape)}, expected {tuple(features.shape[:2])}."
-        )
-    weights = sample_weight.detach()
-    if bool((weights < 0).any()) or not bool((weights > 0).any(-1).all()):
-        raise InvalidInputError(
-            "sample_weight must be >= 0, with a row > 0 in every task. Got a "
-            "negative weight or a task of zeros; drop that task."
-        )

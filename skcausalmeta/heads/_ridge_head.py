@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -12,10 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ..solvers import ridge_certificate, solve_ridge
-from ..solvers._ridge import RidgeCertificate, per_task
+from ..exceptions import InvalidInputError
 from ._base import HeadSolution
 from ._classifier import HeadClassifierMixin, episode_inputs, training_task
+from ._ridge_fit import RidgeRegression, fit_ridge
+from ._ridge_regression_head import RidgeRegressionHead
 
 
 class RidgeHead(HeadClassifierMixin, BaseEstimator):
@@ -86,6 +87,7 @@ class RidgeHead(HeadClassifierMixin, BaseEstimator):
     --------
     GroupLassoSVC : Uses few features.
     PrototypeHead : Class means; nothing to tune.
+    RidgeRegressionHead : The same for real targets, also by `as_regressor`.
 
     Notes
     -----
@@ -180,6 +182,30 @@ class RidgeHead(HeadClassifierMixin, BaseEstimator):
         self.lambda2_ = float(fitted.lambda2)
         self._store_support(self.coef_)
         return self
+
+    def as_regressor(self) -> RidgeRegressionHead:
+        """The same regression for real targets, as an estimator that is not fitted.
+
+        Returns
+        -------
+        RidgeRegressionHead
+            With this head's strength, scale and intercept.
+
+        Raises
+        ------
+        InvalidInputError
+            If `class_weight` is set.
+        """
+        if self.class_weight is not None:
+            raise InvalidInputError(
+                "class_weight has no meaning for real targets. Got class_weight="
+                f"{self.class_weight!r}; set it to None."
+            )
+        return RidgeRegressionHead(
+            self.ridge_reg,
+            reg_scale=self.reg_scale,
+            fit_intercept=self.fit_intercept,
+        )
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         return X @ self.coef_.T + self.intercept_
@@ -297,65 +323,3 @@ class RidgeHead(HeadClassifierMixin, BaseEstimator):
             relative=self.reg_scale == "relative",
             fit_intercept=self.fit_intercept,
         )
-
-
-class RidgeRegression(NamedTuple):
-    """Solved regressions of a batch of tasks, and the problems they solve."""
-
-    features: Tensor
-    targets: Tensor
-    weights: Tensor
-    lambda2: Tensor
-    coef: Tensor
-    intercept: Tensor
-
-    def certificate(self) -> RidgeCertificate:
-        """Dual point, gap and residual of the weights."""
-        return ridge_certificate(*self[:5])
-
-
-def fit_ridge(
-    features: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    ridge_reg: float | Tensor,
-    *,
-    relative: bool,
-    fit_intercept: bool,
-) -> RidgeRegression:
-    """Ridge regression as `RidgeHead` describes it, for any targets.
-
-    Parameters
-    ----------
-    features : Tensor of shape (n_tasks, n_samples, n_features)
-        Rows of the tasks.
-    targets : Tensor of shape (n_tasks, n_samples, n_outputs)
-        Targets.
-    weights : Tensor of shape (n_tasks, n_samples)
-        Row weights.
-    ridge_reg : float or Tensor of shape () or (n_tasks,)
-        Strength of the ridge.
-    relative : bool
-        Whether the strength is in units of the mean squared row norm.
-    fit_intercept : bool
-        Whether to centre rows and targets and return an intercept.
-
-    Returns
-    -------
-    RidgeRegression
-        Centred features and targets, weights, lambda2, W and b.
-    """
-    shares = weights / weights.sum(-1, keepdim=True)
-    outputs = torch.zeros_like(targets[:, :1])
-    middle = torch.zeros_like(features[:, :1])
-    if fit_intercept:
-        middle = shares[:, None] @ features  # (n_tasks, 1, n_features)
-        outputs = shares[:, None] @ targets
-        features, targets = features - middle, targets - outputs
-    lambda2 = per_task(ridge_reg, "ridge_reg", features)
-    if relative:
-        squares = (shares * features.square().sum(-1)).sum(-1)
-        lambda2 = lambda2 * torch.where(squares > 0, squares, 1.0)
-    coef = solve_ridge(features, targets, weights, lambda2)
-    intercept = (outputs - middle @ coef)[:, 0]
-    return RidgeRegression(features, targets, weights, lambda2, coef, intercept)

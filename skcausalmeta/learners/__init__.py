@@ -2,6 +2,7 @@
 
 from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
 from ._sparse_meta import SparseMetaClassifier
+from ._sparse_meta_regressor import SparseMetaRegressor
 from ._updates import UpdateRule
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "MetaSGDUpdate",
     "SGDUpdate",
     "SparseMetaClassifier",
+    "SparseMetaRegressor",
     "UpdateRule",
 ]

@@ -209,8 +209,11 @@ class BaseMetaLearner(
     def _check_ids(
         self, ids: ArrayLike | None, X: NDArray[Any], name: str
     ) -> NDArray[Any] | None:
-        if ids is None:
-            return None
+        return None if ids is None else self._check_given_ids(ids, X, name)
+
+    def _check_given_ids(
+        self, ids: ArrayLike, X: NDArray[Any], name: str
+    ) -> NDArray[Any]:
         values: NDArray[Any] = column_or_1d(ids)
         check_consistent_length(X, values)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -327,6 +330,15 @@ class BaseMetaLearner(
                 for begin in range(0, len(X), _ROWS_PER_PASS)
             ]
         return np.concatenate(parts)
+
+    def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Features (n_tasks, n_rows, d) of rows with a leading task axis."""
+        # Without validate_data: an array of tasks cannot carry feature names.
+        rows = self._check_rows(X.reshape(-1, *X.shape[2:]))
+        self.reader_.check(rows)
+        if self.batch_norm == "episode":
+            return np.stack([self._features(task) for task in rows.reshape(X.shape)])
+        return self._features(rows).reshape(*X.shape[:2], -1)
 
     def _run(self, X: NDArray[Any]) -> NDArray[Any]:
         return self.net_.features(self.reader_(X)).double().cpu().numpy()

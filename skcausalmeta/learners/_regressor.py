@@ -29,8 +29,9 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "validation_tasks": ["array-like", None],
     }
-    # Learners that take the loss on the rows of the inner problem set it to False.
-    _disjoint = True
+
+    def _sizes(self) -> ValueSizes:
+        return ValueSizes(self.n_shot, self.n_query)
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         if y is None:
@@ -58,7 +59,7 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         return plan_value_episodes(
             targets,
             tasks,
-            ValueSizes(self.n_shot, self.n_query, self._disjoint),
+            self._sizes(),
             seeds,
             validated=self.early_stopping or self.validation_tasks is not None,
             given=self.validation_tasks,

@@ -371,14 +371,6 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         winners = solve_tasks(self._new_head(), support, codes, query, classes)
         return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
 
-    def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
-        # Without validate_data: an array of tasks cannot carry feature names.
-        rows = self._check_rows(X.reshape(-1, *X.shape[2:]))
-        self.reader_.check(rows)
-        if self.batch_norm == "episode":
-            return np.stack([self._features(task) for task in rows.reshape(X.shape)])
-        return self._features(rows).reshape(*X.shape[:2], -1)
-
     def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
         rows = self._check_known_rows(X)
         self._check_has_head()

@@ -1,6 +1,22 @@
-"""Numbers that judge learners: intervals over episodes, sparsity of predictors."""
+"""Numbers that judge learners: intervals, sparsity, disentanglement, supports."""
 
+from ._attribute_predictability import separated_attribute_predictability
+from ._dci import dci_scores
 from ._interval import mean_confidence_interval, paired_difference
+from ._mean_corr_coef import mean_corr_coef
+from ._mutual_info_gap import mutual_info_gap
+from ._r_score import r_score
 from ._sparsity import feature_sparsity
+from ._support_f1 import support_f1
 
-__all__ = ["feature_sparsity", "mean_confidence_interval", "paired_difference"]
+__all__ = [
+    "dci_scores",
+    "feature_sparsity",
+    "mean_confidence_interval",
+    "mean_corr_coef",
+    "mutual_info_gap",
+    "paired_difference",
+    "r_score",
+    "separated_attribute_predictability",
+    "support_f1",
+]

@@ -7,12 +7,14 @@ from ._episodic_net import EpisodicModule, EpisodicNet
 from ._factory import build_backbone
 from ._mlp import MLP
 from ._progress import TaskProgress
+from ._regression_net import CodeModule, RegressionNet
 from ._resnet12 import ResNet12
 from ._rows import RowReader
 from ._stream import EpisodeStream
 
 __all__ = [
     "MLP",
+    "CodeModule",
     "Conv4",
     "DropBlock",
     "EpisodeStream",
@@ -21,6 +23,7 @@ __all__ = [
     "RandomAffine",
     "RandomFlip",
     "RandomShift",
+    "RegressionNet",
     "ResNet12",
     "RowReader",
     "TaskProgress",

@@ -165,6 +165,9 @@ class EpisodicNet(NeuralNet):
 
     def features(self, rows: Tensor) -> Tensor:
         """Features of rows (n, *sample_shape) as the module is, (n, d)."""
+        return self._backbone_features(rows)
+
+    def _backbone_features(self, rows: Tensor) -> Tensor:
         with batch_norm_mode(self.module_, self.batch_norm):
             return self.module_(rows)
 
@@ -213,7 +216,9 @@ class EpisodicNet(NeuralNet):
         apart = self.batch_norm == "episode"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             for chunk in self._chunks(tasks):
-                if apart:
+                if all(task.query is task.support for task in chunk):
+                    one = two = self._run([task.support for task in chunk])
+                elif apart:
                     one = self._run([task.support for task in chunk])
                     two = self._run([task.query for task in chunk])
                 else:
@@ -224,12 +229,12 @@ class EpisodicNet(NeuralNet):
         return supports, queries
 
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
-        features = self.features(torch.cat(parts))
+        features = self._backbone_features(torch.cat(parts))
         return list(features.split([len(part) for part in parts]))
 
     def _chunks(self, tasks: list[Task]) -> Iterator[list[Task]]:
         size = self.micro_batch
-        if has_batch_norm(self.module_):
+        if has_batch_norm(self.module_.backbone):
             size = 1
         elif size == "auto":
             size = 1 if str(self.device).startswith("cpu") else len(tasks)

@@ -47,10 +47,12 @@ class TaskProgress(Callback):
         self.bar_.update()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Show the accuracy on held-out classes."""
-        accuracy = net.history[-1].get("valid_accuracy")
-        if accuracy is not None:
-            self.figures_["valid"] = f"{100 * accuracy:.1f}%"
+        """Show the accuracy on held-out classes, or the loss on held-out tasks."""
+        row = net.history[-1]
+        if "valid_accuracy" in row:
+            self.figures_["valid"] = f"{100 * row['valid_accuracy']:.1f}%"
+        elif "valid_loss" in row:
+            self.figures_["valid"] = f"{row['valid_loss']:.3f}"
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar and drop it: it cannot be pickled with the net."""
