@@ -10,13 +10,20 @@ from .heads import (
     RidgeHead,
     RidgeRegressionHead,
 )
-from .learners import SparseMetaClassifier, SparseMetaRegressor
+from .learners import (
+    MAMLClassifier,
+    MAMLRegressor,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
 
 __all__ = [
     "GroupLassoLogistic",
     "GroupLassoSVC",
     "GroupLassoSVCCV",
     "LassoHead",
+    "MAMLClassifier",
+    "MAMLRegressor",
     "PrototypeHead",
     "RidgeHead",
     "RidgeRegressionHead",

@@ -6,6 +6,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 __all__ = [
     "ConvergenceWarning",
+    "DivergenceError",
     "EpisodeError",
     "InvalidInputError",
     "NotFittedError",
@@ -78,5 +79,16 @@ class InvalidInputError(SkcausalmetaError, ValueError):
     --------
     >>> from skcausalmeta.exceptions import InvalidInputError
     >>> isinstance(InvalidInputError("tol must be positive. Got -1."), ValueError)
+    True
+    """
+
+
+class DivergenceError(SkcausalmetaError, ArithmeticError):
+    """Training has left the range of finite numbers.
+
+    Examples
+    --------
+    >>> from skcausalmeta.exceptions import DivergenceError
+    >>> issubclass(DivergenceError, ArithmeticError)
     True
     """

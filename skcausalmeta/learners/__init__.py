@@ -1,5 +1,7 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
+from ._maml import MAMLClassifier
+from ._maml_regressor import MAMLRegressor
 from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
 from ._sparse_meta import SparseMetaClassifier
 from ._sparse_meta_regressor import SparseMetaRegressor
@@ -7,6 +9,8 @@ from ._updates import UpdateRule
 
 __all__ = [
     "KFOUpdate",
+    "MAMLClassifier",
+    "MAMLRegressor",
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
     "SGDUpdate",

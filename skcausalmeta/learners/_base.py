@@ -176,9 +176,18 @@ class BaseMetaLearner(
 
     @abstractmethod
     def _make_net(
-        self, backbone: torch.nn.Module, reader: RowReader, arguments: dict[str, Any]
+        self,
+        backbone: torch.nn.Module,
+        reader: RowReader,
+        plan: EpisodePlan,
+        arguments: dict[str, Any],
     ) -> EpisodicNet:
         """The net around a backbone, not initialised."""
+
+    def _prepare_backbone(
+        self, backbone: torch.nn.Module, X: NDArray[Any], reader: RowReader
+    ) -> None:
+        """What has to be known of the data before training; nothing here."""
 
     @abstractmethod
     def _learn(
@@ -232,6 +241,7 @@ class BaseMetaLearner(
             "weights",
             "training",
             "augmentation",
+            "head",
         )
 
     def _train(
@@ -256,8 +266,10 @@ class BaseMetaLearner(
             )
         if self.freeze_backbone:
             backbone.requires_grad_(False)
+        self._prepare_backbone(backbone, X, reader)
         arguments = self._net_arguments(plan.valid is not None)
-        net = self._make_net(backbone, reader, arguments)
+        with isolated_torch_rng(seeds["head"]):
+            net = self._make_net(backbone, reader, plan, arguments)
         with isolated_torch_rng(seeds["training"]):
             net.fit(self._streams(X, reader, plan, seeds))
         return net, reader
@@ -323,12 +335,18 @@ class BaseMetaLearner(
         """Backbone features of checked rows, float64 (n, d)."""
         self.net_._set_training(False)
         with torch.no_grad():
-            if self.batch_norm == "episode":
-                return self._run(X)
-            parts = [
-                in_blocks(self._run, X[begin : begin + _ROWS_PER_PASS], _ROWS_PER_BLOCK)
-                for begin in range(0, len(X), _ROWS_PER_PASS)
-            ]
+            return self._in_passes(self._run, X)
+
+    def _in_passes(
+        self, function: Callable[[NDArray[Any]], NDArray[Any]], X: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Apply a function of rows by parts, where rows do not depend on each other."""
+        if self.batch_norm == "episode":
+            return function(X)
+        parts = [
+            in_blocks(function, X[begin : begin + _ROWS_PER_PASS], _ROWS_PER_BLOCK)
+            for begin in range(0, len(X), _ROWS_PER_PASS)
+        ]
         return np.concatenate(parts)
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
-from ._updates import Named, UpdateRule
+from ._updates import Named
 
 Loss = Callable[[Named], Tensor]
+
+
+class Rule(Protocol):
+    """What the inner loop needs of an `UpdateRule`."""
+
+    lr: float
+
+    def start(self) -> Named: ...
+
+    def direction(self, gradients: Named, fast: Named, step: int) -> Named: ...
 
 
 @torch.enable_grad()
 def inner_loop(
     loss: Loss,
     parameters: Named,
-    rule: UpdateRule,
+    rule: Rule,
     n_steps: int,
     *,
     first_order: bool = False,
     record: bool = True,
+    checkpoint: bool = False,
 ) -> list[Named]:
     """Adapt parameters to one task by steps of an update rule.
 
@@ -46,6 +59,10 @@ def inner_loop(
     record : bool, default=True
         Keep the graph from the adapted to the given parameters and those of the
         rule. False: for prediction, memory does not grow with the steps.
+    checkpoint : bool, default=False
+        Keep the parameters of every step only, and compute the step again in the
+        backward pass, which then has to be ``backward()``. Not for rules that
+        adapt parts of their own.
 
     Returns
     -------
@@ -69,36 +86,58 @@ def inner_loop(
     0.90
     """
     current, fast = dict(parameters), rule.start()
+    if not record:
+        current, fast = _leaves(current), _leaves(fast)
     path = [current]
+    second_order = record and not first_order
     for step in range(n_steps):
-        gradients, own = _gradients(
-            loss, current, fast, create_graph=record and not first_order
-        )
-        if step:
-            rate = getattr(rule, "lr", 0.0)
-            fast = {name: value - rate * own[name] for name, value in fast.items()}
-        if not record:
-            current = _leaves(current)
-            fast = _leaves(fast)
-        moves = rule.direction(gradients, fast, step)
-        current = {name: value - moves[name] for name, value in current.items()}
+        if record and checkpoint:
+            current = _checkpointed(loss, current, rule, step, second_order)
+        else:
+            gradients, own = _gradients(loss, current, fast, second_order)
+            if step:
+                fast = {n: value - rule.lr * own[n] for n, value in fast.items()}
+            if not record:
+                current, fast = _leaves(current), _leaves(fast)
+            current = _moved(current, rule.direction(gradients, fast, step))
         path.append(current)
     return path if record else [_leaves(point) for point in path]
 
 
+def _moved(current: Named, moves: Named) -> Named:
+    return {name: value - moves[name] for name, value in current.items()}
+
+
+def _checkpointed(
+    loss: Loss, current: Named, rule: Rule, step: int, second_order: bool
+) -> Named:
+    names = tuple(current)
+
+    def run(*values: Tensor) -> tuple[Tensor, ...]:
+        point = dict(zip(names, values, strict=True))
+        gradients, _ = _gradients(loss, point, {}, second_order)
+        return tuple(_moved(point, rule.direction(gradients, {}, step)).values())
+
+    values = torch_checkpoint(run, *current.values(), use_reentrant=True)
+    return dict(zip(names, values, strict=True))
+
+
 def _gradients(
-    loss: Loss, parameters: Named, fast: Named, *, create_graph: bool
+    loss: Loss, parameters: Named, fast: Named, second_order: bool
 ) -> tuple[Named, Named]:
     """Gradients of the loss in the parameters and in the fast parts of the rule."""
     inputs = [*parameters.values(), *fast.values()]
-    found = torch.autograd.grad(
-        loss(parameters),
-        inputs,
-        create_graph=create_graph,
-        # The path to the rule's own parts is walked again by later gradients.
-        retain_graph=create_graph or bool(fast),
-        allow_unused=True,
-    )
+    # The first pass through a checkpoint runs without gradients.
+    create_graph = second_order and torch.is_grad_enabled()
+    with torch.enable_grad():
+        found = torch.autograd.grad(
+            loss(parameters),
+            inputs,
+            create_graph=create_graph,
+            # The path to the rule's own parts is walked again by later gradients.
+            retain_graph=create_graph or bool(fast),
+            allow_unused=True,
+        )
     # A parameter that the loss does not depend on stays where it is.
     filled = [
         torch.zeros_like(tensor) if gradient is None else gradient

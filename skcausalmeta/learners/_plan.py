@@ -23,10 +23,14 @@ class EpisodeSizes(NamedTuple):
 
 
 class EpisodePlan(NamedTuple):
-    """Sources of episodes; `valid` is None without validation."""
+    """Sources of episodes; `valid` is None without validation.
+
+    `n_way` is the most classes of an episode, 0 in regression.
+    """
 
     train: Callable[[int], list[Episode]]
     valid: Callable[[int], list[Episode]] | None
+    n_way: int = 0
 
 
 def plan_episodes(
@@ -60,20 +64,21 @@ def plan_episodes(
     valid_rows = np.zeros(len(y), dtype=bool)
     if held_out is not None:
         valid_rows = np.isin(units, held_out)
-    train = _draw(y, tasks, sizes, ~valid_rows, seeds["episodes"])
+    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"])
     if held_out is None:
-        return EpisodePlan(train, None)
-    return EpisodePlan(train, _draw(y, tasks, sizes, valid_rows, seeds["validation"]))
+        return EpisodePlan(train, None, way)
+    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"])
+    return EpisodePlan(train, valid, max(way, valid_way))
 
 
-def _draw(
+def _source(
     y: NDArray[Any],
     tasks: NDArray[Any] | None,
     sizes: EpisodeSizes,
     rows: NDArray[Any],
     seed: int,
-) -> Callable[[int], list[Episode]]:
-    """Draw episodes from the marked rows; indices refer to all rows."""
+) -> tuple[Callable[[int], list[Episode]], int]:
+    """Draws episodes from the marked rows, by indices of all rows; their most ways."""
     index = np.flatnonzero(rows)
     if tasks is None:
         index = index[_usable(y[index], sizes)]
@@ -87,6 +92,7 @@ def _draw(
             axis=1,
             return_counts=True,
         )
+        way = int(np.unique(pairs[0][0], return_counts=True)[1].max())
         shot, query = _shot_and_query(sizes, int(pairs[1].min()))
         sampler = TaskSampler(
             tasks[index], y[index], n_shot=shot, n_query=query, random_state=seed
@@ -95,7 +101,7 @@ def _draw(
     def draw(n_episodes: int) -> list[Episode]:
         return [episode_of(episode, index) for episode in sampler.draw(n_episodes)]
 
-    return draw
+    return draw, way
 
 
 def episode_of(episode: Episode, index: NDArray[Any]) -> Episode:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..exceptions import InvalidInputError
 from ._updates import Named, UpdateRule
 
 
@@ -147,6 +153,11 @@ class KFOUpdate(UpdateRule):
         From the second inner step on, the factors take a gradient step on the
         support loss themselves, at the same rate.
 
+    Raises
+    ------
+    InvalidInputError
+        If `n_hidden` is not an int >= 0.
+
     References
     ----------
     .. [1] S. Arnold, S. Iqbal, F. Sha (2021). When MAML can adapt fast and how to
@@ -171,10 +182,15 @@ class KFOUpdate(UpdateRule):
         adapt_transform: bool = False,
     ) -> None:
         super().__init__()
-        self.n_hidden = n_hidden
-        self.psd = psd
-        self.bias = bias
-        self.adapt_transform = adapt_transform
+        if not isinstance(n_hidden, Integral) or n_hidden < 0:
+            raise InvalidInputError(
+                "The 'n_hidden' parameter of KFOUpdate must be an int >= 0. Got "
+                f"{n_hidden!r}."
+            )
+        self.n_hidden: int = int(n_hidden)
+        self.psd: bool = psd
+        self.bias: bool = bias
+        self.adapt_transform: bool = adapt_transform
 
     def build(self, named: Named, n_steps: int, lr: float) -> None:
         """Create the factors of every layer."""
@@ -217,6 +233,43 @@ class KFOUpdate(UpdateRule):
             if self.bias:
                 value = value + factors[_key(f"{name}/bias{layer}")]
         return value.reshape(gradient.shape)
+
+
+UPDATES = {
+    "sgd": SGDUpdate,
+    "meta-sgd": MetaSGDUpdate,
+    "meta-curvature": MetaCurvatureUpdate,
+    "kfo": KFOUpdate,
+}
+
+
+def build_rule(
+    update: str | UpdateRule, params: Mapping[str, Any] | None
+) -> UpdateRule:
+    """A fresh update rule from its name, or a copy of a given one.
+
+    Raises
+    ------
+    InvalidInputError
+        If the rule has no such parameter, or parameters come with a ready rule.
+    """
+    params = dict(params or {})
+    if isinstance(update, UpdateRule):
+        if params:
+            raise InvalidInputError(
+                "An update rule that is an object takes no update_params. Got "
+                f"{sorted(params)}; give them to the object."
+            )
+        return copy.deepcopy(update)
+    rule = UPDATES[update]
+    accepted = list(inspect.signature(rule).parameters)
+    unknown = [name for name in params if name not in accepted]
+    if unknown:
+        raise InvalidInputError(
+            f"The update_params of update={update!r} must be among {accepted}. Got "
+            f"{unknown[0]!r}."
+        )
+    return rule(**params)
 
 
 def _parameters(tensors: Named) -> nn.ParameterDict:

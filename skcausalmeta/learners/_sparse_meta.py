@@ -19,6 +19,7 @@ from ..nets import EpisodicModule, EpisodicNet, RowReader
 from ._base import in_blocks
 from ._classifier import BaseMetaClassifier
 from ._head_learner import HeadLearnerMixin
+from ._plan import EpisodePlan
 from ._tasks import check_tasks, encode_tasks, solve_tasks
 
 _SCORES_PER_BLOCK = 8
@@ -266,7 +267,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self._solve(self._features(rows), targets)
 
     def _make_net(
-        self, backbone: nn.Module, reader: RowReader, arguments: dict[str, Any]
+        self,
+        backbone: nn.Module,
+        reader: RowReader,
+        plan: EpisodePlan,
+        arguments: dict[str, Any],
     ) -> EpisodicNet:
         return EpisodicNet(
             EpisodicModule(backbone, self.logit_scale),

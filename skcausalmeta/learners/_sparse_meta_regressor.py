@@ -310,7 +310,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self.head_ = self._new_head().fit(self._features(rows), targets)
 
     def _make_net(
-        self, backbone: nn.Module, reader: RowReader, arguments: dict[str, Any]
+        self,
+        backbone: nn.Module,
+        reader: RowReader,
+        plan: EpisodePlan,
+        arguments: dict[str, Any],
     ) -> EpisodicNet:
         n_codes = None
         if self.normalize_codes:

@@ -18,7 +18,8 @@ class UpdateRule(nn.Module, ABC):
 
     1. ``build(named, n_steps, lr)``: create the learned parts for the tensors that
        will be adapted. Called once, before training.
-    2. ``start()``: what the rule itself adapts within a task, {} for nothing.
+    2. ``start()``: what the rule itself adapts within a task, {} for nothing; it
+       follows its own gradient at the rate ``lr``.
     3. ``direction(gradients, fast, step)``: what to subtract from the parameters.
 
     Examples
@@ -36,6 +37,8 @@ class UpdateRule(nn.Module, ABC):
     >>> rule.direction({"w": torch.tensor([2.0, -3.0])}, rule.start(), 0)
     {'w': tensor([ 0.5000, -0.5000])}
     """
+
+    lr: float = 0.0
 
     @abstractmethod
     def build(self, named: Named, n_steps: int, lr: float) -> None:

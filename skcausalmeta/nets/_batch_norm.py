@@ -38,7 +38,9 @@ def has_batch_norm(module: nn.Module) -> bool:
 
 
 @contextmanager
-def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
+def batch_norm_mode(
+    module: nn.Module, mode: str, *, vectorized: bool = False
+) -> Iterator[None]:
     """Fix the statistics of all batch-norm layers inside a `with` block.
 
     Parameters
@@ -53,6 +55,10 @@ def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
         averages untouched. Predictions then depend on which rows come together.
         "running": the behaviour of torch, batch statistics in training and running
         averages in evaluation.
+
+    vectorized : bool, default=False
+        Weights apart from the normalisation, in mode "episode": exact inside
+        `torch.vmap` too, and a little slower (see Notes).
 
     Yields
     ------
@@ -69,7 +75,7 @@ def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
     -----
     The layers are computed by `torch.nn.functional.batch_norm` with its weights. In
     torch 2.13 its second-order gradient is wrong inside `torch.vmap` when the weights
-    differ between tasks; a loop over tasks is right.
+    differ between tasks; a loop over tasks is right, and so is ``vectorized=True``.
 
     Examples
     --------
@@ -87,6 +93,7 @@ def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
             "The batch-norm mode must be one of 'running' and 'episode'. "
             f"Got {mode!r} instead."
         )
+    forward = _forward_with_weights_apart if vectorized else _forward_by_rows
     replaced: list[tuple[nn.Module, object]] = []
     try:
         if mode == "episode":
@@ -94,7 +101,7 @@ def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
                 if isinstance(layer, _BatchNorm):
                     replaced.append((layer, layer.__dict__.get("forward")))
                     # A bound method, so that a deep copy is bound to the copied layer.
-                    layer.__dict__["forward"] = MethodType(_forward_by_rows, layer)
+                    layer.__dict__["forward"] = MethodType(forward, layer)
         yield
     finally:
         for layer, previous in reversed(replaced):
@@ -106,6 +113,23 @@ def batch_norm_mode(module: nn.Module, mode: str) -> Iterator[None]:
 
 def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:
     """Normalise with the statistics of `rows`, whatever flags the layer has."""
+    return _normalised(layer, rows, layer.weight, layer.bias)
+
+
+def _forward_with_weights_apart(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:
+    normalised = _normalised(layer, rows, None, None)
+    if layer.weight is None:
+        return normalised
+    shape = (-1, *(1,) * (rows.ndim - 2))
+    return normalised * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+def _normalised(
+    layer: _BatchNorm,
+    rows: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
     layer._check_input_dim(rows)
     if rows.numel() == rows.shape[1]:
         raise InvalidInputError(
@@ -113,6 +137,4 @@ def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:
             f"variance. Got rows of shape {tuple(rows.shape)}; pass more rows at once "
             "or use batch_norm='running'."
         )
-    return F.batch_norm(
-        rows, None, None, layer.weight, layer.bias, training=True, eps=layer.eps
-    )
+    return F.batch_norm(rows, None, None, weight, bias, training=True, eps=layer.eps)

@@ -1,0 +1,312 @@
+"""Training loop of the gradient-based learners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..exceptions import DivergenceError
+from ..nets import EpisodicNet
+from ..nets._batch_norm import batch_norm_mode
+from ..nets._stream import MetaBatch, Task
+from ._gradient import inner_loop
+from ._many_tasks import ManyTasks, can_run_together, has_convolutions
+from ._updates import Named
+
+# Tasks that run at once without being asked to.
+_MOST_TASKS = 64
+
+
+class GradientNet(EpisodicNet):
+    """skorch net that trains where adaptation starts, and how it steps.
+
+    With theta_K(task) after the inner loop on the support rows, one step of the
+    optimiser follows the gradient of the mean query loss ::
+
+        1 / T sum_t L_q(theta_K(t))               outer="gradient"
+        sum_k v_k 1 / T sum_t L_q(theta_k(t))     in the first `multi_step_epochs`
+
+    or, with outer="reptile", the mean move ``theta - theta_K``, with support and
+    query rows together in the inner loop. Gradients are accumulated by chunks of
+    tasks.
+
+    Parameters
+    ----------
+    module : AdaptedModule
+        Network and update rule.
+    n_steps : int, default=5
+        Steps of the inner loop.
+    first_order : bool, default=False
+        Drop the dependence of the inner gradients on the parameters.
+    outer : {"gradient", "reptile"}, default="gradient"
+        Direction of the outer step.
+    multi_step_epochs : int, default=0
+        Epochs in which the loss after every inner step counts.
+    task_chunk_size : int or "auto", default="auto"
+        Tasks that run at once. "auto": one where a CPU convolves, up to 64
+        elsewhere.
+    checkpoint : bool, default=False
+        Compute inner steps again in the backward pass instead of keeping them.
+    **kwargs : dict
+        Keywords of `EpisodicNet`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.learners import SGDUpdate
+    >>> from skcausalmeta.learners._adapted_module import AdaptedModule
+    >>> from skcausalmeta.learners._gradient_net import GradientNet
+    >>> module = AdaptedModule(nn.Linear(3, 4), 4, 2, SGDUpdate(), 5, 0.1)
+    >>> GradientNet(module, n_steps=5).initialize().initialized_
+    True
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        n_steps: int = 5,
+        first_order: bool = False,
+        outer: str = "gradient",
+        multi_step_epochs: int = 0,
+        task_chunk_size: int | str = "auto",
+        checkpoint: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.n_steps = n_steps
+        self.first_order = first_order
+        self.outer = outer
+        self.multi_step_epochs = multi_step_epochs
+        self.task_chunk_size = task_chunk_size
+        self.checkpoint = checkpoint
+        super().__init__(module, **{"head": None, "center": False, **kwargs})
+
+    # -- skorch steps ---------------------------------------------------------------
+
+    def train_step_single(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
+        """Accumulate the outer direction over the chunks; mean query loss."""
+        self._set_training(True)
+        total = torch.zeros((), device=self.device)
+        for tasks in self._task_chunks(batch):
+            if self.outer == "reptile":
+                loss = self._reptile(tasks, len(batch))
+            else:
+                loss = self._query_loss(tasks)
+                (loss / len(batch)).backward()
+            total = total + loss.detach()
+        self._check_finite(total)
+        return {"loss": total / len(batch), "y_pred": None}
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        step = len(self.history[-1]["batches"])
+        raise DivergenceError(
+            "The loss of training must stay finite. Got "
+            f"{float(loss)} in step {step} of epoch {len(self.history)}; lower "
+            "inner_lr or lr, take fewer inner_steps, or scale the rows."
+        )
+
+    def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
+        """Mean query loss and accuracy of held-out tasks."""
+        self._set_training(False)
+        loss, hits = torch.zeros((), device=self.device), 0.0
+        for tasks in self._task_chunks(batch):
+            n_way = tasks[0].n_way
+            targets = torch.stack([task.query_targets for task in tasks])
+            scores = self.scores_by_step(tasks, self.n_steps)[-1]
+            loss = loss + self._loss(scores, targets, n_way)
+            if n_way:
+                correct = scores[..., :n_way].argmax(-1) == targets
+                hits += float(correct.double().mean(-1).sum())
+        if batch.tasks[0].n_way:
+            self.history.record_batch("valid_accuracy", hits / len(batch))
+        return {"loss": loss / len(batch), "y_pred": None}
+
+    def _set_training(self, training: bool = True) -> None:
+        super()._set_training(training)
+        # Standardisation of the input: statistics fixed before training.
+        if self.batch_norm == "running":
+            for layer in self.module_.modules():
+                if isinstance(layer, _BatchNorm) and not layer.affine:
+                    layer.eval()
+
+    # -- tasks -------------------------------------------------------------------------
+
+    def adapted(self, support: Tensor, targets: Tensor, n_steps: int) -> Named:
+        """Parameters adapted to one task, in evaluation mode.
+
+        Parameters
+        ----------
+        support : Tensor of shape (n, *sample_shape)
+            Rows of the task.
+        targets : Tensor of shape (n,)
+            Class numbers, or real targets.
+        n_steps : int
+            Steps of the inner loop.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
+        self._set_training(False)
+        n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
+        task = Task(support, support[:0], targets, targets[:0], n_way)
+        _, path = self._adaptation([task], n_steps, record=False)
+        return {name: value.detach() for name, value in path[-1].items()}
+
+    def scores(self, parameters: Named, rows: Tensor) -> Tensor:
+        """Scores (n, n_outputs) of rows under adapted parameters."""
+        self._set_training(False)
+        with torch.no_grad(), batch_norm_mode(self.module_, self.batch_norm):
+            function = ManyTasks(self.module_, 1)
+            return function.scores(parameters, self._inputs([rows]))[0]
+
+    def scores_by_step(self, tasks: list[Task], n_steps: int) -> list[Tensor]:
+        """Query scores (n_tasks, n_query, n_outputs) before and after every step.
+
+        Parameters
+        ----------
+        tasks : list of Task
+            Tasks of one shape; their query targets are not used.
+        n_steps : int
+            Steps of the inner loop.
+        """
+        self._set_training(False)
+        with torch.no_grad():
+            function, path = self._adaptation(tasks, n_steps, record=False)
+            with self._normalisation(len(tasks)):
+                query = self._inputs([task.query for task in tasks])
+                return [function.scores(point, query) for point in path]
+
+    def chunks(self, tasks: list[Task]) -> Iterator[list[Task]]:
+        """Tasks that run at once, all of one shape."""
+        size = self._chunk_size(len(tasks))
+        for begin in range(0, len(tasks), size):
+            yield tasks[begin : begin + size]
+
+    def _task_chunks(self, batch: MetaBatch) -> Iterator[list[Task]]:
+        for positions in batch.groups():
+            yield from self.chunks([batch.tasks[k] for k in positions])
+
+    def _chunk_size(self, n_tasks: int) -> int:
+        if not can_run_together(self.module_, self.batch_norm):
+            return 1
+        if self.task_chunk_size != "auto":
+            return int(self.task_chunk_size)
+        on_cpu = str(self.device).startswith("cpu")
+        alone = on_cpu and has_convolutions(self.module_)
+        return 1 if alone else min(n_tasks, _MOST_TASKS)
+
+    def _query_loss(self, tasks: list[Task]) -> Tensor:
+        """Sum over the tasks of their query loss, with its graph."""
+        function, path = self._adaptation(tasks, self.n_steps, record=True)
+        targets, n_way = (
+            torch.stack([task.query_targets for task in tasks]),
+            tasks[0].n_way,
+        )
+        with self._normalisation(len(tasks)):
+            query = self._inputs([task.query for task in tasks])
+            losses = [
+                weight * self._loss(function.scores(point, query), targets, n_way)
+                for point, weight in zip(path, self._step_weights(), strict=True)
+                if weight
+            ]
+        return torch.stack(losses).sum()
+
+    def _step_weights(self) -> list[float]:
+        """Weight of the query loss before and after every inner step.
+
+        Equal after all steps in the first epoch; all on the last step once the
+        epochs that count every step are over.
+        """
+        epoch = len(self.history) - 1
+        share = max(0.0, 1.0 - epoch / max(1, self.multi_step_epochs))
+        if self.n_steps == 0 or not self.multi_step_epochs:
+            share = 0.0
+        early = share / max(1, self.n_steps)
+        weights = [0.0, *[early] * self.n_steps][: self.n_steps + 1]
+        weights[-1] += 1.0 - share
+        return weights
+
+    def _reptile(self, tasks: list[Task], n_tasks: int) -> Tensor:
+        """Accumulate the mean move away from the start; the query loss after it."""
+        whole = [_undivided(task) for task in tasks]
+        function, path = self._adaptation(whole, self.n_steps, record=False)
+        with torch.no_grad(), self._normalisation(len(tasks)):
+            for name, parameter in self.module_.start().items():
+                moves = parameter - path[-1][name]
+                if len(tasks) > 1:
+                    moves = moves.sum(0)
+                _accumulate(parameter, moves / n_tasks)
+            rows = self._inputs([task.query for task in whole])
+            scores = function.scores(path[-1], rows)
+            targets = torch.stack([task.query_targets for task in whole])
+            return self._loss(scores, targets, tasks[0].n_way)
+
+    def _adaptation(
+        self, tasks: list[Task], n_steps: int, *, record: bool
+    ) -> tuple[ManyTasks, list[Named]]:
+        """The tasks as a function of their parameters, and the path of these."""
+        function = ManyTasks(self.module_, len(tasks))
+        targets, n_way = (
+            torch.stack([task.support_targets for task in tasks]),
+            tasks[0].n_way,
+        )
+        with self._normalisation(len(tasks)):
+            support = self._inputs([task.support for task in tasks])
+
+        def loss(parameters: Named) -> Tensor:
+            # Inside, because checkpoints run it again in the backward pass.
+            with self._normalisation(len(tasks)):
+                scores = function.scores(parameters, support)
+            return self._loss(scores, targets, n_way)
+
+        path = inner_loop(
+            loss,
+            function.parameters(),
+            function,
+            n_steps,
+            first_order=self.first_order,
+            record=record,
+            # Steps on features keep little, and share the graph of the features.
+            checkpoint=self.checkpoint and not self.module_.features_are_fixed,
+        )
+        return function, path
+
+    def _inputs(self, parts: list[Tensor]) -> Tensor:
+        """Rows of every task, or their features if those are not adapted."""
+        if not self.module_.features_are_fixed:
+            return torch.stack(parts)
+        keep = torch.is_grad_enabled() and not self.frozen
+        with torch.set_grad_enabled(keep):
+            return torch.stack([self.module_(rows) for rows in parts])
+
+    def _normalisation(self, n_tasks: int) -> Any:
+        many = n_tasks > 1
+        return batch_norm_mode(self.module_, self.batch_norm, vectorized=many)
+
+    def _loss(self, scores: Tensor, targets: Tensor, n_way: int) -> Tensor:
+        """Sum over tasks of the mean loss over their rows."""
+        if n_way:
+            scores = scores[..., :n_way].flatten(0, 1)
+            return len(targets) * self.get_loss(scores, targets.flatten())
+        return len(targets) * self.get_loss(scores[..., 0], targets.to(scores.dtype))
+
+
+def _undivided(task: Task) -> Task:
+    """Support and query rows together, as both."""
+    rows = torch.cat([task.support, task.query])
+    targets = torch.cat([task.support_targets, task.query_targets])
+    return Task(rows, rows, targets, targets, task.n_way)
+
+
+def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    # What the optimiser subtracts, as a backward pass would leave it.
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    parameter.grad += gradient
