@@ -14,8 +14,9 @@ from skcausalmeta.heads import (
     LassoHead,
     PrototypeHead,
     RidgeHead,
+    RidgeRegressionHead,
 )
-from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.utils import all_estimators
 
 # The failures of scikit-learn's own Pipeline: fitting replaces the given steps.
@@ -25,10 +26,11 @@ PIPELINE_FAILURES = {
 }
 
 
+SMALL = {"max_epochs": 1, "batches_per_epoch": 5, "tasks_per_batch": 2, "verbose": 0}
+
+
 def small_learner(**params):
-    return SparseMetaClassifier(
-        max_epochs=1, batches_per_epoch=5, tasks_per_batch=2, verbose=0, **params
-    )
+    return SparseMetaClassifier(**SMALL, **params)
 
 
 # Estimator, number of checks that scikit-learn 1.9 has for it, failures with a reason.
@@ -48,7 +50,15 @@ CASES = {
     "lasso": (LassoHead(), 60, set()),
     "lasso-ridge": (LassoHead(0.1, 0.1), 60, set()),
     "lasso-fista": (LassoHead(solver="fista", fit_intercept=False), 60, set()),
+    "ridge-regression": (RidgeRegressionHead(), 60, set()),
+    "ridge-regression-origin": (RidgeRegressionHead(fit_intercept=False), 60, set()),
     "learner": (small_learner(), 61, set()),
+    "regressor": (SparseMetaRegressor(**SMALL), 58, set()),
+    "regressor-ridge": (
+        SparseMetaRegressor(RidgeHead(0.1), split="none", **SMALL),
+        58,
+        set(),
+    ),
     "pipeline": (
         MetaPipeline(
             [("scale", StandardScaler()), ("learner", small_learner(random_state=2))]

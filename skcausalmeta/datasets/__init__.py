@@ -2,11 +2,16 @@
 
 from ._few_shot_npz import fetch_omniglot, fetch_tiny_imagenet
 from ._rotations import add_rotated_classes
+from ._shapes3d import make_shapes3d, render_shapes3d
 from ._sparse_classes import make_sparse_classes
+from ._sparse_tasks import make_sparse_tasks
 
 __all__ = [
     "add_rotated_classes",
     "fetch_omniglot",
     "fetch_tiny_imagenet",
+    "make_shapes3d",
     "make_sparse_classes",
+    "make_sparse_tasks",
+    "render_shapes3d",
 ]
