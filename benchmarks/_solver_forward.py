@@ -25,7 +25,7 @@ from _solver_race import (
 from torch import Tensor
 
 TOLERANCES = (1e-3, 1e-6, 1e-9)
-_BUDGET = 2.0
+_BUDGET = 0.7
 _MAX_FISTA = 5000
 # A solver that misses the gap at its own tolerance is tried again with less.
 _TIGHTER = (1.0, 1e-2, 1e-4)

@@ -32,11 +32,15 @@ class Conv4(nn.Module):
     n_blocks : int, default=4
         Number of blocks.
 
+    global_pool : bool, default=False
+        Average every filter over the last map, so that few blocks do not mean many
+        features.
+
     Attributes
     ----------
     out_features : int
         n_filters times the area of the last map: 64 for 28 x 28 images, 256 for
-        32 x 32 and 1600 for 84 x 84.
+        32 x 32 and 1600 for 84 x 84. With `global_pool`: n_filters.
 
     blocks : torch.nn.Sequential
         The blocks in order.
@@ -79,6 +83,7 @@ class Conv4(nn.Module):
         *,
         n_filters: int = 64,
         n_blocks: int = 4,
+        global_pool: bool = False,
     ) -> None:
         super().__init__()
         channels = positive_int("Conv4", "in_channels", in_channels)
@@ -93,7 +98,8 @@ class Conv4(nn.Module):
                 height, width = height // 2, width // 2
             channels = n_filters
         self.blocks = nn.Sequential(*blocks)
-        self.out_features = n_filters * height * width
+        self.global_pool = bool(global_pool)
+        self.out_features = n_filters * (1 if global_pool else height * width)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features of shape (n, out_features), filter by filter."""
@@ -103,7 +109,8 @@ class Conv4(nn.Module):
                 f"height, width) that this Conv4 was built for. Got "
                 f"{tuple(images.shape[1:])}; resize the images or build another one."
             )
-        return self.blocks(_fastest_layout(images)).flatten(1)
+        maps = self.blocks(_fastest_layout(images))
+        return maps.mean((-2, -1)) if self.global_pool else maps.flatten(1)
 
 
 def _block(in_channels: int, n_filters: int, pools: bool) -> nn.Sequential:

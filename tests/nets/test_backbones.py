@@ -394,7 +394,7 @@ def test_instances_are_copied_with_their_weights():
             "auto",
             (1, 9, 9),
             {"n_filter": 3},
-            r"Conv4 must be among \['n_filters', 'n_blocks'\].*mean 'n_filters'\?",
+            r"Conv4 must be among \['n_filters', 'n_blocks', 'global_pool'\].*mean 'n_filters'\?",
         ),
         ("mlp", (4,), {"in_features": 4}, r"MLP must be among \['hidden',"),
         ("resnet12", (1, 9, 9), {"image_size": 9}, "ResNet12 must be among"),

@@ -1,0 +1,119 @@
+"""Speed and memory of one outer gradient of MAML, against what people use.
+
+Every contender computes the gradient of the mean query loss of the same tasks after
+5 inner steps, interleaved in one process, with the same kind of network:
+
+ours
+    `MAMLClassifier` / `MAMLRegressor` as they train.
+learn2learn
+    ``clone``, ``adapt``, backward, one task after the other. With a network in the
+    order of the literature (convolution, batch norm, ReLU, pooling) and with ours.
+higher
+    ``innerloop_ctx``, the network of the literature.
+loop
+    A plain loop with `torch.func.functional_call`, the network of the literature.
+
+conv: Conv4-64, 1 x 28 x 28, 5-way 1- and 5-shot, 16 tasks, 15 queries a class.
+dense: 1-40-40-1, 25 sinusoid tasks, 10 support and 10 query rows.
+
+Peak memory is measured in a process of its own. learn2learn and higher are
+optional; what cannot be imported is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+from _harness import Harness, make_parser
+from _maml_contenders import CONTENDERS, Case, missing, outer_gradient, race
+from _solver_memory import _peak, _reset_peak
+
+CASES = (
+    Case("conv", n_shot=1, n_query=15, n_tasks=16, first_order=False),
+    Case("conv", n_shot=1, n_query=15, n_tasks=16, first_order=True),
+    Case("conv", n_shot=5, n_query=15, n_tasks=16, first_order=False),
+    Case("dense", n_shot=10, n_query=10, n_tasks=25, first_order=False),
+    Case("dense", n_shot=10, n_query=10, n_tasks=25, first_order=True),
+)
+SMOKE = (
+    Case("conv", 1, 1, 2, False, side=8, n_filters=2),
+    Case("dense", 3, 3, 2, False),
+)
+
+
+def memory(case: Case, name: str, threads: int) -> dict[str, Any]:
+    """Peak bytes of one outer gradient beyond what was there before."""
+    request = json.dumps({"case": case._asdict(), "name": name, "threads": threads})
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", request],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        return {"skipped": done.stderr.strip().splitlines()[-1][:200]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_memory(request: dict[str, Any]) -> None:
+    """In a process of its own: warm up on one task, then the whole batch."""
+    import torch
+
+    torch.set_num_threads(request["threads"])
+    case = Case(**request["case"])
+    small = outer_gradient(request["name"], case._replace(n_tasks=1))
+    small()
+    run = outer_gradient(request["name"], case)
+    before = _reset_peak()
+    run()
+    print(json.dumps({"peak": _peak() - before}))
+
+
+def main() -> None:
+    """Run all cases and print the tables."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--measure", help="used by the benchmark itself")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    if args.measure:
+        measure_memory(json.loads(args.measure))
+        return
+    harness = Harness("maml_speed", args)
+    names = [name for name in CONTENDERS if name not in missing()]
+    rows = [[name, why] for name, why in missing().items()]
+    rows += [[name, "runs"] for name in names]
+    harness.table("contenders", ["name", "state"], rows)
+    rows = []
+    for case in SMOKE if args.smoke else CASES:
+        settings = {"case": case._asdict(), "threads": args.threads}
+        repeats = 1 if args.smoke else args.repeats
+        timed = harness.run(
+            {**settings, "part": "time", "names": names, "repeats": repeats},
+            partial(race, names, case, repeats),
+        )
+        for name in names:
+            if name not in timed:
+                continue
+            space = harness.run(
+                {**settings, "part": "memory", "name": name},
+                partial(memory, case, name, args.threads),
+            )
+            rows.append(
+                [
+                    case.label,
+                    name,
+                    1e3 * timed[name] / case.n_tasks,
+                    timed["ours"] / timed[name],
+                    round(space.get("peak", 0) / 1e6),
+                ]
+            )
+    header = ["case", "contender", "ms a task", "ours / it", "peak MB"]
+    harness.table("outer gradient, 5 inner steps", header, rows)
+
+
+if __name__ == "__main__":
+    main()
