@@ -11,7 +11,7 @@ from typing import Any
 import cvxpy as cp
 from _solver_conic import CONIC, FORMS, conic_options, solve_conic
 from _solver_peers import solve_plain_fista
-from _solver_plan import PLAIN_FISTA, SHARES, TOL, Cell, Plan
+from _solver_plan import PLAIN_FISTA, TOL, Cell, Plan
 from _solver_problems import Batch, Size, relative_gaps
 from _solver_race import (
     OURS,
@@ -41,7 +41,7 @@ def forward_cells(plan: Plan) -> list[Cell]:
     """Conic solvers, whose tasks are solved one by one, run in one batch only."""
     cells = []
     for size in plan.sizes:
-        for label, share in SHARES.items():
+        for label, share in plan.shares.items():
             for n_tasks in plan.batches:
                 main = n_tasks == plan.tasks
                 conic = _conic_for(size) if main else ()

@@ -67,7 +67,7 @@ def layer_cells(plan: Plan) -> list[Cell]:
     """Slow peers, and the reference, in the batch of the targets only."""
     cells = []
     for size in plan.sizes:
-        for label, share in SHARES.items():
+        for label, share in plan.shares.items():
             for n_tasks in plan.batches:
                 main = n_tasks == plan.tasks
                 contenders = ours(TOL)

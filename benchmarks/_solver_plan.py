@@ -33,6 +33,7 @@ class Plan:
     smoke: bool
     threads: int
     kind: str
+    main_only: bool = False
 
     @property
     def sizes(self) -> tuple[Size, ...]:
@@ -40,7 +41,12 @@ class Plan:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        return (2,) if self.smoke else (1, 8, 64)
+        return (self.tasks,) if self.smoke or self.main_only else (1, 8, 64)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of features that are on, by name."""
+        return {"sparse": SHARES["sparse"]} if self.main_only else SHARES
 
     @property
     def published_steps(self) -> tuple[int, int]:

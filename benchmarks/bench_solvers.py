@@ -124,9 +124,20 @@ def main() -> None:
         default=KINDS[0],
         help="after a ReLU, or Gaussian; default: %(default)s",
     )
+    parser.add_argument(
+        "--main",
+        action="store_true",
+        help="only batches of 8 tasks with 35%% of the features on",
+    )
     arguments = parser.parse_args()
     harness = Harness("solvers", arguments)
-    plan = Plan(harness, arguments.smoke, arguments.threads, arguments.features)
+    plan = Plan(
+        harness,
+        arguments.smoke,
+        arguments.threads,
+        arguments.features,
+        arguments.main,
+    )
     names = [name for name in PARTS if arguments.part in (name, "all")]
     chosen = {name: PARTS[name].cells(plan) for name in names}
     if chosen:
