@@ -6,8 +6,8 @@ ridge codes are given to FastICA as well. Pairs of factors have correlation rho 
 training; codes are judged where the factors are *uniform and independent*, on rows
 never seen: the mean correlation of matched codes and factors (MCC), the multiple
 correlation R, and DCI. Mixings: linear, an MLP, and rendered scenes (32 x 32). Supports
-that come in blocks of two violate the assumption of the theory: no code can tell the
-two factors of a block apart.
+that come in blocks of two or three violate the assumption of the theory: supports
+cannot tell the factors of a block apart.
 
 The table is long: run parts of it with ``--mixings``, ``--rhos`` and ``--seeds``; all
 finished cells are shown.
@@ -23,25 +23,31 @@ from _harness import Harness, make_parser
 from skcausalmeta.metrics import mean_confidence_interval
 
 RHOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+BLOCK_SIZES = (2, 3)
 CONTENDERS = ("lasso", "ridge", "ridge + ICA")
 FIGURES = ("mcc", "r", "disentanglement", "completeness", "seconds")
 
 
 def cells(args: Any) -> list[dict[str, Any]]:
     """Settings without seed: correlations with free supports, then blocks."""
-    free = [(rho, "bernoulli") for rho in args.rhos]
-    blocks = [(rho, "blocks") for rho in args.rhos if rho in args.block_rhos]
+    supports = [(rho, "bernoulli", 1) for rho in args.rhos]
+    supports += [
+        (rho, "blocks", size)
+        for rho in args.rhos
+        if rho in args.block_rhos
+        for size in BLOCK_SIZES
+    ]
     return [
         {
             "mixing": mixing,
             "rho": rho,
             "support": support,
-            "block_size": 2,
+            "block_size": size,
             **COMMON,
             **RECIPES[mixing],
         }
         for mixing in args.mixings
-        for rho, support in free + blocks
+        for rho, support, size in supports
     ]
 
 
@@ -51,12 +57,16 @@ def main() -> None:
     parser.add_argument("--mixings", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--rhos", type=float, nargs="+", default=list(RHOS))
     parser.add_argument(
-        "--block-rhos", type=float, nargs="*", default=[0.9], help="violated supports"
+        "--block-rhos",
+        type=float,
+        nargs="*",
+        default=[0.0, 0.9],
+        help="violated supports",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     if args.smoke:
-        args.rhos, args.seeds = [0.9], [0]
+        args.rhos, args.block_rhos, args.seeds = [0.9], [], [0]
     harness = Harness("disentanglement", args)
     rows = []
     for cell in cells(args):
@@ -90,7 +100,8 @@ def rows_of(cell: dict[str, Any], results: list[dict[str, Any]]) -> list[tuple]:
                 figures.append(f"{mean:.1f}")
             else:
                 figures.append(f"{mean:.3f} +- {half:.3f}")
-        rows.append((cell["mixing"], cell["rho"], cell["support"], name, *figures))
+        supports = "free" if cell["block_size"] == 1 else f"by {cell['block_size']}"
+        rows.append((cell["mixing"], cell["rho"], supports, name, *figures))
     return rows
 
 
