@@ -38,7 +38,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib>=3.7"],
-    "data": ["pooch>=1.7", "pillow>=9.4"],
+    "data": ["pooch>=1.7", "pillow>=9.4", "h5py>=3.8"],
     "io": ["safetensors>=0.4", "skops>=0.10"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
     "docs": ["sphinx>=7.2", "sphinx-gallery>=0.15", "numpydoc>=1.6"],

@@ -1,5 +1,6 @@
 """Generators with known ground truth and loaders of public data."""
 
+from ._fetch_3dshapes import fetch_3dshapes
 from ._few_shot_npz import fetch_omniglot, fetch_tiny_imagenet
 from ._rotations import add_rotated_classes
 from ._shapes3d import make_shapes3d, render_shapes3d
@@ -8,6 +9,7 @@ from ._sparse_tasks import make_sparse_tasks
 
 __all__ = [
     "add_rotated_classes",
+    "fetch_3dshapes",
     "fetch_omniglot",
     "fetch_tiny_imagenet",
     "make_shapes3d",

@@ -1,0 +1,303 @@
+"""Which features the predictor of every task uses."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_consistent_length
+
+from ..exceptions import InvalidInputError
+from ..metrics._codes import best_matching
+from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
+
+_UNUSED, _USED, _MISSED, _WRONG = range(4)
+_COLOURS = ("white", "#222222", "#e69f00", "#56b4e9")
+
+
+class SupportDisplay:
+    """Mask of features (rows) by tasks (columns), dark where a feature is used.
+
+    With the true supports beside it, features that were missed and features that
+    are used without need have colours of their own.
+
+    Use `from_estimator` or `from_arrays` to make one.
+
+    Parameters
+    ----------
+    supports : array-like of shape (n_tasks, n_features)
+        Features that the predictor of every task uses: other than 0.
+    truth : array-like of shape (n_tasks, n_features), default=None
+        Features that every task truly depends on, in the same order.
+    order : array-like of shape (n_features,), default=None
+        Number of the feature that every row shows. None: as they are.
+    feature_names : list of str, default=None
+        Names of the rows. None: their numbers in `order`.
+    task_names : list of str, default=None
+        Names of the columns. None: their numbers.
+
+    Attributes
+    ----------
+    cells : ndarray of shape (n_features, n_tasks)
+        What is drawn: 0 unused, 1 used, 2 missed, 3 used without need.
+    ax_ : matplotlib Axes
+        Axes of the mask.
+    figure_ : matplotlib Figure
+        Figure of the axes.
+    im_ : matplotlib AxesImage
+        The mask.
+    legend_ : matplotlib Legend or None
+        Meaning of the colours, where the truth is known.
+
+    Examples
+    --------
+    >>> from skcausalmeta.inspection import SupportDisplay
+    >>> display = SupportDisplay.from_arrays([[0.4, 0.0, -1.0], [0.0, 0.0, 2.0]])
+    >>> display.cells.tolist(), display.ax_.get_title()
+    ([[1, 0], [0, 0], [1, 1]], '50% of the features in use')
+    """
+
+    def __init__(
+        self,
+        supports: ArrayLike,
+        *,
+        truth: ArrayLike | None = None,
+        order: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        used = finite_array(supports, "supports", 2) != 0
+        n_tasks, n_features = used.shape
+        self.cells = np.where(used, _USED, _UNUSED).T
+        self.has_truth = truth is not None
+        if truth is not None:
+            needed = finite_array(truth, "truth", 2) != 0
+            if needed.shape != used.shape:
+                raise InvalidInputError(
+                    f"truth must have the shape of supports, {used.shape}. Got "
+                    f"{needed.shape}; use from_arrays to match features to factors."
+                )
+            self.cells[(needed & ~used).T] = _MISSED
+            self.cells[(used & ~needed).T] = _WRONG
+        self.order: NDArray[np.int64] = np.asarray(
+            np.arange(n_features) if order is None else order
+        )
+        numbers = [str(i) for i in self.order]
+        self.feature_names = names_of(
+            numbers if feature_names is None else feature_names,
+            n_features,
+            "feature",
+            "feature_names",
+        )
+        self.task_names = names_of(
+            [str(i) for i in range(n_tasks)] if task_names is None else task_names,
+            n_tasks,
+            "task",
+            "task_names",
+        )
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        tasks: ArrayLike,
+        *,
+        truth: ArrayLike | None = None,
+        sort: bool = False,
+        ax: Any = None,
+        **plot_kw: Any,
+    ) -> SupportDisplay:
+        """Adapt a learner to every task and draw the features that each one uses.
+
+        The learner itself stays as it is.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted learner with ``adapt(X, y)``, ``support_features_`` and
+            ``n_features_out_``.
+        X : array-like of shape (n_samples, ...)
+            Support rows of all tasks.
+        y : array-like of shape (n_samples,)
+            Their labels or targets.
+        tasks : array-like of shape (n_samples,)
+            Task id of every row.
+        truth : array-like of shape (n_tasks, n_factors), default=None
+            True supports, tasks sorted by id; features are matched to factors.
+        sort : bool, default=False
+            Most used features first. Not with `truth`, which decides the order.
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+        **plot_kw : dict
+            Keywords of `plot`.
+
+        Returns
+        -------
+        SupportDisplay
+            The display, drawn.
+        """
+        rows, targets, ids = np.asarray(X), np.asarray(y), np.asarray(tasks)
+        check_consistent_length(rows, targets, ids)
+        names = np.unique(ids)
+        supports = []
+        for name in names:
+            adapted = call_method(
+                copy.copy(estimator), "adapt", rows[ids == name], targets[ids == name]
+            )
+            mask = np.zeros(adapted.n_features_out_, dtype=bool)
+            mask[adapted.support_features_] = True
+            supports.append(mask)
+        return cls.from_arrays(
+            supports,
+            truth=truth,
+            sort=sort,
+            task_names=[str(name) for name in names],
+            ax=ax,
+            **plot_kw,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        supports: ArrayLike,
+        *,
+        truth: ArrayLike | None = None,
+        sort: bool = False,
+        feature_names: Sequence[str] | None = None,
+        task_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **plot_kw: Any,
+    ) -> SupportDisplay:
+        """Draw given supports or coefficients.
+
+        Parameters
+        ----------
+        supports : array-like of shape (n_tasks, n_features)
+            Features in use, entries other than 0; coefficients will do.
+        truth : array-like of shape (n_tasks, n_factors), default=None
+            True supports. Features are matched to factors one to one so that the
+            two agree best; features without a factor come last.
+        sort : bool, default=False
+            Most used features first. Not with `truth`, which decides the order.
+        feature_names : list of str, default=None
+            Names of the features, or, with `truth`, of the factors.
+        task_names : list of str, default=None
+            Names of the tasks.
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+        **plot_kw : dict
+            Keywords of `plot`.
+
+        Returns
+        -------
+        SupportDisplay
+            The display, drawn.
+        """
+        used = finite_array(supports, "supports", 2) != 0
+        order = np.arange(used.shape[1])
+        if truth is not None:
+            needed = finite_array(truth, "truth", 2) != 0
+            order, truth = _align(used, needed)
+            feature_names = _fill(feature_names, needed.shape[1], order)
+        elif sort:
+            order = np.argsort(-used.sum(axis=0), kind="stable")
+            if feature_names is not None:
+                feature_names = [feature_names[i] for i in order]
+        display = cls(
+            used[:, order],
+            truth=truth,
+            order=order,
+            feature_names=feature_names,
+            task_names=task_names,
+        )
+        return display.plot(ax=ax, **plot_kw)
+
+    def plot(
+        self, *, ax: Any = None, im_kw: dict[str, Any] | None = None
+    ) -> SupportDisplay:
+        """Draw the mask.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+        im_kw : dict, default=None
+            More keywords of ``ax.imshow``.
+
+        Returns
+        -------
+        SupportDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        n_features, n_tasks = self.cells.shape
+        size = (2.5 + 0.15 * min(n_tasks, 60), 1.5 + 0.2 * min(n_features, 40))
+        self.figure_, self.ax_ = new_axes(self, ax, size)
+        from matplotlib.colors import ListedColormap
+        from matplotlib.patches import Patch
+
+        drawing = {"aspect": "auto", "interpolation": "nearest"}
+        self.im_ = self.ax_.imshow(
+            self.cells,
+            cmap=ListedColormap(_COLOURS),
+            vmin=-0.5,
+            vmax=3.5,
+            **{**drawing, **(im_kw or {})},
+        )
+        set_ticks(self.ax_.yaxis, self.feature_names)
+        set_ticks(self.ax_.xaxis, self.task_names)
+        in_use = np.isin(self.cells, [_USED, _WRONG]).mean()
+        self.ax_.set(
+            xlabel="task",
+            ylabel="feature",
+            title=f"{100 * in_use:.0f}% of the features in use",
+        )
+        self.legend_ = None
+        if self.has_truth:
+            meanings = ("used and needed", "missed", "used without need")
+            patches = [
+                Patch(facecolor=colour, label=label)
+                for colour, label in zip(_COLOURS[1:], meanings, strict=True)
+            ]
+            self.legend_ = self.ax_.legend(
+                handles=patches, loc="upper left", bbox_to_anchor=(1.01, 1)
+            )
+        return self
+
+
+def _align(
+    used: NDArray[np.bool_], needed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Order of the features along the factors, and the truth with columns for all."""
+    n_factors, n_features = needed.shape[1], used.shape[1]
+    if len(used) != len(needed) or n_factors > n_features:
+        raise InvalidInputError(
+            "truth must describe the same tasks, with at most as many factors as there "
+            f"are features. Got shapes {needed.shape} and {used.shape}."
+        )
+    # Agreement on both use and disuse, so that unused factors find unused features.
+    agreement = needed.T.astype(float) @ used + (~needed).T.astype(float) @ ~used
+    _, matched = best_matching(agreement)
+    rest = np.setdiff1d(np.arange(n_features), matched)
+    padded = np.zeros(used.shape, dtype=bool)
+    padded[:, :n_factors] = needed
+    return np.concatenate([matched, rest]), padded
+
+
+def _fill(
+    names: Sequence[str] | None, n_factors: int, order: NDArray[np.int64]
+) -> list[str] | None:
+    """Names of the factors, then numbers of the features without one."""
+    if names is None:
+        return None
+    known = names_of(names, n_factors, "factor", "feature_names")
+    return known + [f"feature {i}" for i in order[n_factors:]]
