@@ -361,7 +361,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ValueError
             If the shapes do not agree or a target is not a finite number.
         """
-        return self.staged_predict_episodes(X_support, y_support, X_query)[-1]
+        return self._predict_by_step(X_support, y_support, X_query, staged=False)[-1]
 
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
@@ -387,10 +387,20 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ValueError
             If the shapes do not agree or a target is not a finite number.
         """
+        return self._predict_by_step(X_support, y_support, X_query, staged=True)
+
+    def _predict_by_step(
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        staged: bool,
+    ) -> NDArray[Any]:
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = self._check_targets(targets.ravel(), targets.ravel())
         scaled = self._scaled(targets).reshape(support.shape[:2])
         ways = np.zeros(len(support), dtype=np.intp)
-        scores = self._scores_by_step(support, scaled, query, ways)[..., 0]
+        scores = self._scores_by_step(support, scaled, query, ways, staged)[..., 0]
         return self.target_mean_ + self.target_scale_ * scores
