@@ -66,6 +66,7 @@ class GradientLearnerMixin:
     task_chunk_size: int | str
     checkpoint: bool
     batch_norm: str
+    backbone: Any
     freeze_backbone: bool
 
     # -- learning ----------------------------------------------------------------------
@@ -147,7 +148,8 @@ class GradientLearnerMixin:
             for layer in backbone.modules()
             if isinstance(layer, _BatchNorm) and not layer.affine
         ]
-        if not layers or self.batch_norm != "running":
+        ready = self.freeze_backbone and isinstance(self.backbone, nn.Module)
+        if not layers or ready or self.batch_norm != "running":
             return
         index = np.linspace(0, len(X) - 1, min(len(X), _MOST_ROWS)).astype(np.intp)
         rows = reader(X[index])

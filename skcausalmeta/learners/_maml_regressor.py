@@ -82,7 +82,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     backbone_params : dict, default=None
         Keywords of the backbone, such as ``{"n_blocks": 2}``.
     freeze_backbone : bool, default=False
-        Neither adapt nor learn the backbone.
+        Neither adapt nor learn the backbone; a ready module keeps its statistics
+        as well.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
