@@ -263,9 +263,7 @@ def test_a_pipeline_adapts_and_predicts_many_tasks():
     ).fit(X_OLD, Y_OLD)
     rows = rows_of(6, 7, 9)
     adapted = copy.copy(pipeline).adapt(X_NEW[rows], Y_NEW[rows])
-    found = pipeline.predict_episodes(
-        X_NEW[rows][None], Y_NEW[rows][None], X_NEW[None]
-    )
+    found = pipeline.predict_episodes(X_NEW[rows][None], Y_NEW[rows][None], X_NEW[None])
     np.testing.assert_array_equal(found[0], adapted.predict(X_NEW))
     assert pipeline.classes_.tolist() == [0, 1, 2, 3, 4, 5]
     scaled = pipeline[0].transform(X_NEW)
