@@ -84,7 +84,7 @@ class InvalidInputError(SkcausalmetaError, ValueError):
 
 
 class DivergenceError(SkcausalmetaError, ArithmeticError):
-    """Training has left the range of finite numbers.
+    """Training or adaptation has left the range of finite numbers.
 
     Examples
     --------

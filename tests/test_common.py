@@ -16,7 +16,12 @@ from skcausalmeta.heads import (
     RidgeHead,
     RidgeRegressionHead,
 )
-from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
+from skcausalmeta.learners import (
+    MAMLClassifier,
+    MAMLRegressor,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
 from skcausalmeta.utils import all_estimators
 
 # The failures of scikit-learn's own Pipeline: fitting replaces the given steps.
@@ -56,6 +61,15 @@ CASES = {
     "regressor": (SparseMetaRegressor(**SMALL), 58, set()),
     "regressor-ridge": (
         SparseMetaRegressor(RidgeHead(0.1), split="none", **SMALL),
+        58,
+        set(),
+    ),
+    "maml": (MAMLClassifier(**SMALL), 61, set()),
+    "maml-kfo": (MAMLClassifier("kfo", **SMALL), 61, set()),
+    "maml-head": (MAMLClassifier(adapt_layers="head", **SMALL), 61, set()),
+    "maml-regressor": (MAMLRegressor(**SMALL), 58, set()),
+    "maml-regressor-kfo": (
+        MAMLRegressor("kfo", adapt_layers="head", **SMALL),
         58,
         set(),
     ),

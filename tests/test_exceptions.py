@@ -8,6 +8,7 @@ import sklearn.exceptions
 
 from skcausalmeta import exceptions
 from skcausalmeta.exceptions import (
+    DivergenceError,
     EpisodeError,
     InvalidInputError,
     SkcausalmetaError,
@@ -18,6 +19,7 @@ from skcausalmeta.exceptions import (
 @pytest.mark.parametrize(
     ("error", "builtin"),
     [
+        (DivergenceError, ArithmeticError),
         (SolverError, RuntimeError),
         (EpisodeError, ValueError),
         (InvalidInputError, ValueError),

@@ -42,6 +42,8 @@ class AdaptedModule(nn.Module):
     ----------
     adapted : tuple of str
         Names of the parameters that are adapted.
+    features_are_fixed : bool
+        Whether none of them belongs to the backbone.
 
     Raises
     ------
@@ -85,7 +87,7 @@ class AdaptedModule(nn.Module):
                 "trained. Got none; use adapt_layers='head' or 'all', or another "
                 "backbone with freeze_backbone=False."
             )
-        self.features_are_fixed = adapt_layers == "head"
+        self.features_are_fixed = all(n.startswith("output.") for n in self.adapted)
         self.rule = rule
         rule.build(self.start(), n_steps, lr)
 

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..exceptions import InvalidInputError, NotFittedError
+from ..exceptions import DivergenceError, InvalidInputError, NotFittedError
 from ..nets import EpisodicNet, RowReader
 from ..nets._factory import n_features_out
 from ..nets._stream import Task
@@ -66,6 +66,7 @@ class GradientLearnerMixin:
     task_chunk_size: int | str
     checkpoint: bool
     batch_norm: str
+    backbone: Any
     freeze_backbone: bool
 
     # -- learning ----------------------------------------------------------------------
@@ -91,6 +92,12 @@ class GradientLearnerMixin:
                     "adapt_layers='all' and an update rule without learned parts. Got "
                     f"adapt_layers={self.adapt_layers!r} and update={self.update!r}; "
                     "change them or use outer='gradient'."
+                )
+            if self.multi_step_epochs:
+                raise InvalidInputError(
+                    "outer='reptile' follows no query loss, so it has no "
+                    f"multi_step_epochs. Got {self.multi_step_epochs}; use 0 or "
+                    "outer='gradient'."
                 )
         if self.checkpoint and rule.start():
             raise InvalidInputError(
@@ -141,7 +148,8 @@ class GradientLearnerMixin:
             for layer in backbone.modules()
             if isinstance(layer, _BatchNorm) and not layer.affine
         ]
-        if not layers or self.batch_norm != "running":
+        ready = self.freeze_backbone and isinstance(self.backbone, nn.Module)
+        if not layers or ready or self.batch_norm != "running":
             return
         index = np.linspace(0, len(X) - 1, min(len(X), _MOST_ROWS)).astype(np.intp)
         rows = reader(X[index])
@@ -165,9 +173,16 @@ class GradientLearnerMixin:
 
     def _adapt_net(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Run the inner loop from what `fit` learned."""
-        self.adapted_ = self.net_.adapted(
+        adapted = self.net_.adapted(
             self.reader_(rows), self._as_targets(targets), self._n_steps
         )
+        if not all(torch.isfinite(value).all() for value in adapted.values()):
+            raise DivergenceError(
+                "The inner loop must stay finite. Got infinite or undefined "
+                f"parameters after {self._n_steps} steps on {len(rows)} rows; lower "
+                "adapt_steps, fit with a lower inner_lr, or scale the rows."
+            )
+        self.adapted_ = adapted
         self.__dict__.pop("head_", None)
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:
@@ -195,8 +210,9 @@ class GradientLearnerMixin:
         targets: NDArray[Any],
         query: NDArray[Any],
         ways: NDArray[Any],
+        staged: bool,
     ) -> NDArray[Any]:
-        """Query scores (n_steps + 1, n_tasks, n_query, n_outputs).
+        """Query scores (n_points, n_tasks, n_query, n_outputs).
 
         Parameters
         ----------
@@ -206,11 +222,14 @@ class GradientLearnerMixin:
             Class numbers or real targets.
         ways : ndarray of shape (n_tasks,)
             Classes of every task, 0 in regression.
+        staged : bool
+            Score before the first and after every step, not after the last alone.
         """
         net = self.net_
         rows = [self._task_rows(support), self._task_rows(query)]
         n_outputs = net.module_.output[-1].out_features
-        found = np.empty((self._n_steps + 1, *query.shape[:2], n_outputs))
+        n_points = self._n_steps + 1 if staged else 1
+        found = np.empty((n_points, *query.shape[:2], n_outputs))
         for way in np.unique(ways):
             positions = np.flatnonzero(ways == way)
             tasks = [
@@ -226,7 +245,7 @@ class GradientLearnerMixin:
             begin = 0
             for chunk in net.chunks(tasks):
                 part = positions[begin : begin + len(chunk)]
-                steps = net.scores_by_step(chunk, self._n_steps)
+                steps = net.query_scores(chunk, self._n_steps, staged=staged)
                 found[:, part] = torch.stack(steps).double().cpu().numpy()
                 begin += len(chunk)
         return found

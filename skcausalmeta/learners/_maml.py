@@ -83,7 +83,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     backbone_params : dict, default=None
         Keywords of the backbone, such as ``{"n_blocks": 2}``.
     freeze_backbone : bool, default=False
-        Neither adapt nor learn the backbone.
+        Neither adapt nor learn the backbone; a ready module keeps its statistics
+        as well.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -348,7 +349,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         ndarray of shape (n_samples,)
             Labels of `classes_`.
         """
-        return self.classes_[self._class_scores(X).argmax(axis=1)]
+        winners = self._class_scores(X).argmax(axis=1)
+        return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Softmax of the scores.
@@ -399,7 +401,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         ValueError
             If the shapes do not agree or a task has one class or too many.
         """
-        return self.staged_predict_episodes(X_support, y_support, X_query)[-1]
+        return self._predict_by_step(X_support, y_support, X_query, staged=False)[-1]
 
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
@@ -425,14 +427,24 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         ValueError
             If the shapes do not agree or a task has one class or too many.
         """
+        return self._predict_by_step(X_support, y_support, X_query, staged=True)
+
+    def _predict_by_step(
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        staged: bool,
+    ) -> NDArray[Any]:
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
         codes, classes = encode_tasks(labels)
         ways = np.array([len(names) for names in classes])
         self._check_ways(int(ways.max()))
-        scores = self._scores_by_step(support, codes, query, ways)
+        scores = self._scores_by_step(support, codes, query, ways, staged)
         winners = [
             names[scores[:, k, :, : len(names)].argmax(-1)]
             for k, names in enumerate(classes)
-        ]  # (n_steps + 1, n_query) each
+        ]  # (n_points, n_query) each
         return np.stack(winners, axis=1)

@@ -82,7 +82,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     backbone_params : dict, default=None
         Keywords of the backbone, such as ``{"n_blocks": 2}``.
     freeze_backbone : bool, default=False
-        Neither adapt nor learn the backbone.
+        Neither adapt nor learn the backbone; a ready module keeps its statistics
+        as well.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -361,7 +362,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ValueError
             If the shapes do not agree or a target is not a finite number.
         """
-        return self.staged_predict_episodes(X_support, y_support, X_query)[-1]
+        return self._predict_by_step(X_support, y_support, X_query, staged=False)[-1]
 
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
@@ -387,10 +388,20 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ValueError
             If the shapes do not agree or a target is not a finite number.
         """
+        return self._predict_by_step(X_support, y_support, X_query, staged=True)
+
+    def _predict_by_step(
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        staged: bool,
+    ) -> NDArray[Any]:
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = self._check_targets(targets.ravel(), targets.ravel())
         scaled = self._scaled(targets).reshape(support.shape[:2])
         ways = np.zeros(len(support), dtype=np.intp)
-        scores = self._scores_by_step(support, scaled, query, ways)[..., 0]
+        scores = self._scores_by_step(support, scaled, query, ways, staged)[..., 0]
         return self.target_mean_ + self.target_scale_ * scores

@@ -262,7 +262,9 @@ def build_rule(
             )
         return copy.deepcopy(update)
     rule = UPDATES[update]
-    accepted = list(inspect.signature(rule).parameters)
+    # A rule without a constructor of its own has that of torch, (*args, **kwargs).
+    own = "__init__" in vars(rule)
+    accepted = list(inspect.signature(rule).parameters) if own else []
     unknown = [name for name in params if name not in accepted]
     if unknown:
         raise InvalidInputError(

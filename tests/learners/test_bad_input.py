@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
 from skcausalmeta.heads import GroupLassoSVC
-from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4))
@@ -17,7 +17,7 @@ X[np.arange(24), Y] += 3
 TASKS = np.tile([0, 1], 12)
 
 
-def make_learner(**params):
+def make_learner(kind=SparseMetaClassifier, **params):
     small = {
         "max_epochs": 1,
         "batches_per_epoch": 1,
@@ -25,11 +25,16 @@ def make_learner(**params):
         "verbose": 0,
         "random_state": 0,
     }
-    return SparseMetaClassifier(**{**small, **params})
+    return kind(**{**small, **params})
+
+
+@pytest.fixture(scope="module", params=[SparseMetaClassifier, MAMLClassifier])
+def fitted(request):
+    return make_learner(request.param).fit(X, Y)
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def sparse():
     return make_learner().fit(X, Y)
 
 
@@ -98,8 +103,8 @@ def test_bad_data_is_refused_and_changes_nothing(fitted, method, rows, y, messag
         ({"validation_classes": [1]}, "Got 1 held out and 2 to train on"),
     ],
 )
-def test_bad_parameters_are_refused_and_change_nothing(fitted, params, message):
-    learner = copy.copy(fitted).set_params(**params)
+def test_bad_parameters_are_refused_and_change_nothing(sparse, params, message):
+    learner = copy.copy(sparse).set_params(**params)
     before = vars(learner).copy()
     with pytest.raises(ValueError, match=message):
         learner.fit(X, Y)
@@ -163,8 +168,9 @@ def test_environments_are_checked(envs, message):
         make_learner().fit(X, Y, envs=envs)
 
 
-def test_every_method_before_fit_says_so():
-    learner = make_learner()
+@pytest.mark.parametrize("kind", [SparseMetaClassifier, MAMLClassifier])
+def test_every_method_before_fit_says_so(kind):
+    learner = make_learner(kind)
     for method, arguments in {
         "adapt": (X, Y),
         "predict": (X,),
@@ -224,8 +230,8 @@ def test_bad_task_arrays_are_refused(fitted, support, labels, query, message):
     assert vars(fitted) == before
 
 
-def test_an_interrupted_refit_keeps_the_old_learner(fitted, monkeypatch):
-    learner = copy.copy(fitted)
+def test_an_interrupted_refit_keeps_the_old_learner(sparse, monkeypatch):
+    learner = copy.copy(sparse)
     before = vars(learner).copy()
 
     def broken(self, X, y):

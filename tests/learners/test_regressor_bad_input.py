@@ -1,4 +1,4 @@
-"""What SparseMetaRegressor refuses, with which words, and that nothing changes."""
+"""What the regressors refuse, with which words, and that nothing changes."""
 
 import copy
 
@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
 from skcausalmeta.heads import LassoHead, RidgeHead
-from skcausalmeta.learners import SparseMetaRegressor
+from skcausalmeta.learners import MAMLRegressor, SparseMetaRegressor
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4))
@@ -27,9 +27,18 @@ def make_learner(head=None, **params):
     return SparseMetaRegressor(head, **{**small, **params})
 
 
+def make_maml(**params):
+    return MAMLRegressor(max_epochs=1, batches_per_epoch=1, verbose=0, **params)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     return make_learner().fit(X, Y, tasks=TASKS)
+
+
+@pytest.fixture(scope="module", params=[make_learner, make_maml])
+def either(request):
+    return request.param().fit(X, Y, tasks=TASKS)
 
 
 def spoiled(array, value):
@@ -57,8 +66,8 @@ BAD_DATA = {
 
 @pytest.mark.parametrize("method", ["fit", "adapt"])
 @pytest.mark.parametrize(("rows", "y", "message"), BAD_DATA.values(), ids=BAD_DATA)
-def test_bad_data_is_refused_and_changes_nothing(fitted, method, rows, y, message):
-    learner = copy.copy(fitted)
+def test_bad_data_is_refused_and_changes_nothing(either, method, rows, y, message):
+    learner = copy.copy(either)
     before, predicted = vars(learner).copy(), learner.predict(X)
     with pytest.raises(ValueError, match=message):
         getattr(learner, method)(rows, y)
@@ -155,8 +164,9 @@ def test_environments_are_checked(envs, message):
         make_learner().fit(X, Y, envs=envs)
 
 
-def test_every_method_before_fit_says_so():
-    learner = make_learner()
+@pytest.mark.parametrize("make", [make_learner, make_maml])
+def test_every_method_before_fit_says_so(make):
+    learner = make()
     for method, arguments in {
         "adapt": (X, Y),
         "predict": (X,),
@@ -170,8 +180,8 @@ def test_every_method_before_fit_says_so():
 
 
 @pytest.mark.parametrize("method", ["adapt", "predict", "transform"])
-def test_rows_of_another_width_are_refused(fitted, method):
-    learner = copy.copy(fitted)
+def test_rows_of_another_width_are_refused(either, method):
+    learner = copy.copy(either)
     before = vars(learner).copy()
     arguments = (X[:, :3], Y) if method == "adapt" else (X[:, :3],)
     with pytest.raises(ValueError, match=r"3 features.* expecting 4 features"):
@@ -196,11 +206,11 @@ TASK_X, TASK_Y = X.reshape(2, 12, 4), Y.reshape(2, 12)
         (TASK_X, TASK_Y, TASK_X[:, :0], r"0 sample\(s\)"),
     ],
 )
-def test_bad_task_arrays_are_refused(fitted, support, targets, query, message):
-    before = vars(fitted).copy()
+def test_bad_task_arrays_are_refused(either, support, targets, query, message):
+    before = vars(either).copy()
     with pytest.raises(ValueError, match=message):
-        fitted.predict_episodes(support, targets, query)
-    assert vars(fitted) == before
+        either.predict_episodes(support, targets, query)
+    assert vars(either) == before
 
 
 def test_an_interrupted_refit_keeps_the_old_learner(fitted, monkeypatch):
