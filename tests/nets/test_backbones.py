@@ -72,6 +72,15 @@ def test_conv4_of_the_literature_has_1600_features_and_its_parameter_count():
     assert n_parameters(Conv4(1, 28, n_filters=8, n_blocks=2)) == 72 + 576 + 32
 
 
+def test_conv4_averages_the_last_map():
+    images = random_images(4, 1, 20, 20)
+    flat = seeded(lambda: Conv4(1, 20, n_filters=6, n_blocks=2))
+    pooled = seeded(lambda: Conv4(1, 20, n_filters=6, n_blocks=2, global_pool=True))
+    assert pooled.out_features == 6
+    maps = flat(images).reshape(4, 6, 25)
+    torch.testing.assert_close(pooled(images), maps.mean(-1))
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 13)])
 def test_conv4_equals_the_textbook_order_relu_then_pool(shape):
     backbone = seeded(lambda: Conv4(shape[0], shape[1:], n_filters=8)).double()
@@ -394,7 +403,7 @@ def test_instances_are_copied_with_their_weights():
             "auto",
             (1, 9, 9),
             {"n_filter": 3},
-            r"Conv4 must be among \['n_filters', 'n_blocks', 'global_pool'\].*mean 'n_filters'\?",
+            r"among \['n_filters', 'n_blocks', 'global_pool'\].*mean 'n_filters'\?",
         ),
         ("mlp", (4,), {"in_features": 4}, r"MLP must be among \['hidden',"),
         ("resnet12", (1, 9, 9), {"image_size": 9}, "ResNet12 must be among"),
