@@ -90,7 +90,9 @@ class Harness:
     def table(
         self, title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Print a table with aligned columns."""
+        """Print a table with aligned columns, unless it has no rows."""
+        if not rows:
+            return
         text = [[show(cell) for cell in row] for row in (header, *rows)]
         widths = [max(map(len, column)) for column in zip(*text, strict=True)]
         lines = [
