@@ -182,7 +182,7 @@ class AdaptationCurveDisplay:
             )
         if n_steps is not None:
             estimator = copy.copy(estimator).set_params(adapt_steps=n_steps)
-        score = scoring or (_accuracy if classes else _squared_error)
+        score = scoring or (_accuracy if classes else _mean_squared_error)
         scores = _score_steps(estimator, rows, targets, sampler.draw(n_episodes), score)
         display = cls(
             scores,
@@ -279,7 +279,7 @@ def _accuracy(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
     return float(np.mean(y_true == y_pred))
 
 
-def _squared_error(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+def _mean_squared_error(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
     return float(np.square(y_true - y_pred).mean())
 
 
