@@ -290,11 +290,11 @@ def _score_steps(
     episodes: list[Episode],
     score: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> NDArray[np.float64]:
-    """Scores (n_episodes, n_points)."""
-    scores: list[list[float]] = []
+    """Scores (n_episodes, n_points), in the order of the episodes."""
+    scores: dict[int, list[float]] = {}
     for part in _parts(episodes):
-        support = np.stack([episode.support for episode in part])
-        query = np.stack([episode.query for episode in part])
+        support = np.stack([episodes[k].support for k in part])
+        query = np.stack([episodes[k].query for k in part])
         staged = call_method(
             estimator,
             "staged_predict_episodes",
@@ -302,18 +302,18 @@ def _score_steps(
             targets[support],
             rows[query],
         )  # (n_points, n_tasks, n_query)
-        scores += [
-            [score(targets[query[k]], found) for found in staged[:, k]]
-            for k in range(len(part))
-        ]
-    return np.array(scores, dtype=np.float64)
+        for k, true, found in zip(
+            part, targets[query], staged.swapaxes(0, 1), strict=True
+        ):
+            scores[k] = [score(true, step) for step in found]
+    return np.array([scores[k] for k in range(len(episodes))], dtype=np.float64)
 
 
-def _parts(episodes: list[Episode]) -> Iterator[list[Episode]]:
-    """Episodes of one shape, a bounded number at a time."""
-    groups: dict[tuple[int, int], list[Episode]] = {}
-    for episode in episodes:
-        groups.setdefault((episode.n_support, episode.n_query), []).append(episode)
+def _parts(episodes: list[Episode]) -> Iterator[list[int]]:
+    """Numbers of episodes of one shape, a bounded number at a time."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for k, episode in enumerate(episodes):
+        groups.setdefault((episode.n_support, episode.n_query), []).append(k)
     for group in groups.values():
         for begin in range(0, len(group), _EPISODES_PER_CALL):
             yield group[begin : begin + _EPISODES_PER_CALL]

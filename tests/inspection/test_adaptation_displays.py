@@ -145,7 +145,7 @@ def test_squared_error_of_regressors_on_one_axes(regressor):
     sampler = TaskSampler(
         TASKS, Y, n_shot=4, n_query=5, target_type="value", random_state=1
     )
-    for k, episode in enumerate(sampler.draw(3)):
+    for k, episode in enumerate(sampler.draw(40)[:3]):
         alone = copy.copy(regressor).adapt(X[episode.support], Y[episode.support])
         found = alone.predict(X[episode.query])
         error = mean_squared_error(Y[episode.query], found)
@@ -166,8 +166,14 @@ def test_tasks_with_different_numbers_of_classes(classifier):
         classifier, BUNCH.data[keep], BUNCH.target[keep], tasks=tasks[keep], **SIZES
     )
     assert display.scores.shape == (40, 6)
-    counts = {10, 15}
-    assert all(any(s * n % 1 < 1e-9 for n in counts) for s in display.scores[:, 0])
+    sampler = TaskSampler(
+        tasks[keep], BUNCH.target[keep], n_shot=4, n_query=5, random_state=1
+    )
+    episodes = sampler.draw(40)
+    assert {episode.n_way for episode in episodes} == {2, 3}
+    for episode, scores in zip(episodes, display.scores, strict=True):
+        hits = scores * 5 * episode.n_way
+        np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
 
 
 def test_a_pipeline_that_adapts_has_a_curve():
