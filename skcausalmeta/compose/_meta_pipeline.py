@@ -162,8 +162,48 @@ class MetaPipeline(Pipeline):
         InvalidInputError
             If the arrays have no leading task axis.
         """
-        self._check_fitted("predict_episodes")
-        return self.steps[-1][1].predict_episodes(
+        return self._ask_episodes("predict_episodes", X_support, y_support, X_query)
+
+    @available_if(_final_step_has("staged_predict_episodes"))
+    def staged_predict_episodes(
+        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+    ) -> Any:
+        """Predictions of `predict_episodes` before and after every inner step.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_tasks, n_support, ...)
+            Support rows of each task.
+        y_support : array-like of shape (n_tasks, n_support)
+            Their targets.
+        X_query : array-like of shape (n_tasks, n_query, ...)
+            Query rows of each task.
+
+        Returns
+        -------
+        y_query : ndarray of shape (n_steps + 1, n_tasks, n_query)
+            Predictions, as the last step returns them.
+
+        Raises
+        ------
+        NotFittedError
+            If the pipeline is not fitted.
+        InvalidInputError
+            If the arrays have no leading task axis.
+        """
+        return self._ask_episodes(
+            "staged_predict_episodes", X_support, y_support, X_query
+        )
+
+    def _ask_episodes(
+        self,
+        method: str,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+    ) -> Any:
+        self._check_fitted(method)
+        return getattr(self.steps[-1][1], method)(
             self._transform_episodes(X_support, "X_support"),
             y_support,
             self._transform_episodes(X_query, "X_query"),

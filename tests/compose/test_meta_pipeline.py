@@ -167,6 +167,7 @@ def test_methods_are_offered_only_where_the_last_step_has_them(method):
     with pytest.raises(AttributeError, match=f"has no attribute '{method}'"):
         getattr(plain, method)
     assert not hasattr(MetaPipeline([("none", "passthrough")]), method)
+    assert not hasattr(make_meta_pipeline(FakeLearner()), "staged_predict_episodes")
 
 
 def test_unfitted_pipeline_says_so(task):

@@ -184,7 +184,7 @@ def test_psd_factors_give_descent_directions():
     gradients = torch.autograd.grad(loss(parameters), list(parameters.values()))
     named = dict(zip(parameters, gradients, strict=True))
     for key, move in rule.direction(named, {}, 0).items():
-        assert float((move * named[key]).sum()) >= 0
+        assert (move * named[key]).sum() >= 0
 
 
 def test_adapted_factors_move_after_the_first_step():
