@@ -32,7 +32,9 @@ _MAX_SCALE = 2.0
 _MEANS = np.array([values.mean() for values in FACTOR_VALUES])
 _STDS = np.array([values.std() for values in FACTOR_VALUES])
 _STEPS = np.array([values[1] - values[0] for values in FACTOR_VALUES])
-_STEPS[SHAPE] = 0.0  # there is nothing between a cube and a cylinder
+_REACH = 0.5 * _STEPS
+_REACH[:3] /= 2  # so that the ends of the colour circle keep apart
+_REACH[SHAPE] = 0.0  # there is nothing between a cube and a cylinder
 
 
 def check_factors(factors: ArrayLike) -> NDArray[np.float64]:
@@ -92,8 +94,8 @@ def draw_levels(
 def jitter(
     rng: np.random.RandomState, factors: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Move every factor but the shape by up to half a step of the grid."""
-    return factors + _STEPS * rng.uniform(-0.5, 0.5, size=factors.shape)
+    """Move hues by up to a quarter of a step of the grid, scale and turn by half."""
+    return factors + _REACH * rng.uniform(-1, 1, size=factors.shape)
 
 
 def latents_of_factors(factors: NDArray[np.float64]) -> NDArray[np.float64]:

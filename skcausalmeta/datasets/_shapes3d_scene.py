@@ -41,8 +41,8 @@ class Interval(NamedTuple):
 
 def render_scene(
     hues: Tensor, scale: Tensor, shape: int, orientation: Tensor, size: int
-) -> Tensor:
-    """Images (n, size, size, 3) in [0, 1] of objects of one shape.
+) -> Vector:
+    """Red, green and blue (n, size * size), at least 0, of objects of one shape.
 
     hues (n, 3) of floor, wall and object in turns; scale (n,); orientation (n,) of
     the camera in degrees.
@@ -60,19 +60,14 @@ def render_scene(
 
     albedo = _colours(hues)  # (n, 3, 3): surface, channel
     light, shine = _light(point, normal, direction, on_object)
-    lit = _shadow(shape, point, unit, on_object) * light
-    channels = [
-        torch.where(
-            on_object,
-            albedo[:, 2, c : c + 1],
-            torch.where(on_floor, albedo[:, 0, c : c + 1], albedo[:, 1, c : c + 1]),
-        )
-        * (_AMBIENT + lit)
-        + shine
-        for c in range(3)
-    ]
-    image = torch.stack(channels, dim=-1).clamp_(0, 1)  # (n, n_pixels, 3)
-    return image.reshape(len(hues), size, size, 3)
+    direct = _AMBIENT + _shadow(shape, point, unit, on_object) * light
+
+    def channel(c: int) -> Tensor:
+        floor, wall, thing = (albedo[:, part, c : c + 1] for part in range(3))
+        surface = torch.where(on_object, thing, torch.where(on_floor, floor, wall))
+        return surface * direct + shine
+
+    return channel(0), channel(1), channel(2)
 
 
 # -- geometry --------------------------------------------------------------------------
@@ -127,7 +122,8 @@ def _roots(a: Tensor, b: Tensor, c: Tensor) -> Interval:
     """Interval of t where a t^2 + 2 b t + c < 0; near > far where there is none."""
     a = a.clamp_min(1e-9)
     square = b * b - a * c
-    root = square.clamp_min(0).sqrt_()
+    # torch shares sqrt out to threads at any size, which is slow where one must wait.
+    root = square * square.clamp_min(1e-12).rsqrt()
     near = torch.where(square > 0, (-b - root) / a, _FAR)
     return Interval(near, torch.where(square > 0, (root - b) / a, -_FAR))
 
@@ -230,7 +226,10 @@ def _light(
         p * shorten - d * view for p, d in zip(to_light, direction, strict=True)
     )
     glance = _dot(middle, normal) * _dot(middle, middle).rsqrt()
-    return diffuse, _SPECULAR * glance.clamp_min_(0).pow_(32) * on_object
+    shine = glance.clamp_min_(0)
+    for _ in range(5):  # to the power 32
+        shine = shine * shine
+    return diffuse, _SPECULAR * shine * on_object
 
 
 def _to_light(point: Vector) -> Vector:

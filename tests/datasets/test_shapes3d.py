@@ -242,15 +242,17 @@ def test_correlated_draws_are_correlated(as_matrix):
     assert 0.7 < found.min() <= found.max() < 0.95
 
 
-def test_continuous_draws_move_all_but_the_shape_within_their_cell():
+def test_continuous_draws_move_within_their_cell():
     fixed, moved = (
         make_shapes3d(500, size=4, continuous=c, random_state=3) for c in (False, True)
     )
     np.testing.assert_array_equal(fixed.levels, moved.levels)
     steps = np.array([0.1, 0.1, 0.1, 0.5 / 7, 1.0, 60 / 14])
     offsets = (moved.factors - fixed.factors) / steps
-    assert np.abs(offsets).max() <= 0.5
-    assert (np.abs(offsets).max(axis=0) > 0.45).tolist() == [True] * 4 + [False, True]
+    reach = np.array([0.25, 0.25, 0.25, 0.5, 0.0, 0.5])
+    found = np.abs(offsets).max(axis=0)
+    assert (found <= reach + 1e-12).all()
+    assert (found >= 0.95 * reach).all()
     assert (moved.data != fixed.data).any()
 
 
