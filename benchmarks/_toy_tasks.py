@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-N_FEATURES, N_SHOT, N_QUERY, N_TASKS, N_NEW = 5, 80, 40, 400, 300
+N_FEATURES, N_SHOT, N_QUERY, N_TASKS = 5, 80, 40, 400
 # Standard deviations of the inputs: no step size suits all directions.
 SCALES = np.geomspace(2.0, 0.2, N_FEATURES)
 
@@ -55,17 +55,17 @@ def _log_loss(
     return float(-both[np.arange(len(y_query)), y_query].mean())
 
 
-def linear_tasks(seed: int) -> ToyTasks:
+def linear_tasks(seed: int, n_new: int) -> ToyTasks:
     """y = w'x with a weight vector per task."""
     X, y = _draw(N_TASKS, seed)
-    X_new, y_new = _draw(N_NEW, 10_000)
+    X_new, y_new = _draw(n_new, 10_000)
     return _toy(X, y, X_new, y_new, classes=False)
 
 
-def logistic_tasks(seed: int) -> ToyTasks:
+def logistic_tasks(seed: int, n_new: int) -> ToyTasks:
     """Classes by the sign of w'x, half of the rows of a task in each."""
     X, y = _balanced(N_TASKS, seed)
-    X_new, y_new = _balanced(N_NEW, 10_000)
+    X_new, y_new = _balanced(n_new, 10_000)
     return _toy(X, y, X_new, y_new, classes=True)
 
 

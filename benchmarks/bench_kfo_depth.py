@@ -59,11 +59,17 @@ class Size(NamedTuple):
     toy_batches: int
     sinusoid_batches: int
     episodes: int
+    n_new: int
+
+    def of_conv(self) -> dict[str, Any]:
+        """What decides a run of the convolutional nets."""
+        return {k: v for k, v in self._asdict().items() if k not in _NOT_OF_CONV}
 
 
-SMOKE = Size(8, 2, 2, 2, (1,), 10, 10, 4)
-SMALL = Size(14, 16, 500, 4, (1, 2, 4), 2000, 4000, 600)
-FULL = Size(28, 32, 20_000, 16, (1, 2, 4), 20_000, 60_000, 2000)
+_NOT_OF_CONV = ("toy_batches", "sinusoid_batches", "n_new")
+SMOKE = Size(8, 2, 2, 2, (1,), 2, 2, 4, 5)
+SMALL = Size(14, 16, 500, 4, (1, 2, 4), 2000, 4000, 600, 300)
+FULL = Size(28, 32, 20_000, 16, (1, 2, 4), 20_000, 60_000, 2000, 300)
 
 
 def budget(n_batches: int) -> dict[str, int]:
@@ -103,7 +109,8 @@ def toy_run(
 
 def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any]:
     """Mean squared error on 600 new sinusoids before and after every step."""
-    train, test = sinusoid_tasks(1000, 20, seed), sinusoid_tasks(600, 60, 10_000)
+    n_new = 2 * size.n_new
+    train, test = sinusoid_tasks(1000, 20, seed), sinusoid_tasks(n_new, 60, 10_000)
     learner = MAMLRegressor(
         backbone="mlp",
         backbone_params={"hidden": (40,), "out_features": 40},
@@ -121,7 +128,7 @@ def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any
     start = time.process_time()
     learner.fit(train.X, train.y, tasks=train.tasks)
     seconds = time.process_time() - start
-    X, y = test.X.reshape(600, 60, 1), test.y.reshape(600, 60)
+    X, y = test.X.reshape(n_new, 60, 1), test.y.reshape(n_new, 60)
     found = learner.staged_predict_episodes(X[:, :10], y[:, :10], X[:, 10:])
     errors = ((found - y[:, 10:]) ** 2).mean(axis=2)  # (n_steps + 1, n_tasks)
     return {"errors": errors.round(5).tolist(), "cpu_seconds": seconds}
@@ -213,7 +220,7 @@ def conv_settings(args: Any, size: Size) -> Iterator[tuple[dict[str, Any], str, 
                         "params": params,
                         "depth": depth,
                         "n_shot": args.shots,
-                        "size": size._asdict(),
+                        "size": size.of_conv(),
                         "seed": seed,
                     },
                     name,
@@ -241,7 +248,7 @@ def report_toy(harness: Harness, args: Any, size: Size) -> None:
                 result = harness.run(
                     settings,
                     lambda draw=draw, params=params, seed=seed: toy_run(
-                        draw(seed), params, size, seed
+                        draw(seed, size.n_new), params, size, seed
                     ),
                 )
                 before += result["losses"][0]
