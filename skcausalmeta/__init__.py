@@ -9,13 +9,15 @@ from .heads import (
     PrototypeHead,
     RidgeHead,
 )
-from .learners import SparseMetaClassifier
+from .learners import MTCRLClassifier, MTCRLRegressor, SparseMetaClassifier
 
 __all__ = [
     "GroupLassoLogistic",
     "GroupLassoSVC",
     "GroupLassoSVCCV",
     "LassoHead",
+    "MTCRLClassifier",
+    "MTCRLRegressor",
     "PrototypeHead",
     "RidgeHead",
     "SparseMetaClassifier",

@@ -15,7 +15,11 @@ from skcausalmeta.heads import (
     PrototypeHead,
     RidgeHead,
 )
-from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.learners import (
+    MTCRLClassifier,
+    MTCRLRegressor,
+    SparseMetaClassifier,
+)
 from skcausalmeta.utils import all_estimators
 
 # The failures of scikit-learn's own Pipeline: fitting replaces the given steps.
@@ -49,6 +53,8 @@ CASES = {
     "lasso-ridge": (LassoHead(0.1, 0.1), 60, set()),
     "lasso-fista": (LassoHead(solver="fista", fit_intercept=False), 60, set()),
     "learner": (small_learner(), 61, set()),
+    "mtcrl": (MTCRLClassifier(max_epochs=15), 62, set()),
+    "mtcrl-regressor": (MTCRLRegressor(max_epochs=40), 59, set()),
     "pipeline": (
         MetaPipeline(
             [("scale", StandardScaler()), ("learner", small_learner(random_state=2))]
