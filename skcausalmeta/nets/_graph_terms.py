@@ -18,10 +18,12 @@ _TINY = 1e-8
 def correlations(modules: Tensor) -> Tensor:
     """Pearson correlations of all units in the batch, (K, h, K, h)."""
     n_modules, n_rows, h = modules.shape
-    units = modules.permute(1, 0, 2).flatten(1)  # (n, K h)
-    units = units - units.mean(dim=0)
-    units = units / units.pow(2).mean(dim=0).add(1e-6).sqrt()
-    return (units.T @ units / n_rows).view(n_modules, h, n_modules, h)
+    units = modules.transpose(1, 2).flatten(0, 1)  # (K h, n)
+    units = units - units.mean(dim=1, keepdim=True)
+    products = units @ units.T / n_rows
+    scale = products.diagonal().add(1e-6).rsqrt()
+    found = products * scale[:, None] * scale
+    return found.view(n_modules, h, n_modules, h)
 
 
 def decorrelation(modules: Tensor) -> Tensor:
@@ -32,14 +34,12 @@ def decorrelation(modules: Tensor) -> Tensor:
 
 def sparsity(routing: Tensor) -> Tensor:
     """Mean entropy of the normalised rows of A: few modules per task."""
-    share = _rows_to_one(routing)
-    return -(share * share.clamp_min(_TINY).log()).sum(dim=1).mean()
+    return torch.special.entr(_rows_to_one(routing)).sum() / len(routing)
 
 
 def balance(routing: Tensor) -> Tensor:
     """Minus the entropy of the average normalised row: no dead module."""
-    mean = _rows_to_one(routing).mean(dim=0)
-    return (mean * mean.clamp_min(_TINY).log()).sum()
+    return -torch.special.entr(_rows_to_one(routing).mean(dim=0)).sum()
 
 
 def _rows_to_one(routing: Tensor) -> Tensor:
