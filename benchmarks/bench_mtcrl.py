@@ -4,9 +4,12 @@ Single-task nets, a shared net, MMoE, MT-CRL and MT-CRL without each of its term
 Multi-SEM, Multi-MNIST, MovieLens-100k and rendered scenes; accuracy (R^2 of values)
 on unshifted and shifted tests. "groups": modules read one group of inputs each
 (block of features, patch of the image, kind of column); "all inputs" and the
-"published" objective let every module read everything. Every contender has its grid;
-the point with the best score in the worst training environment is taken, on a
-validation split of the training rows. The shifted test chooses nothing.
+"published" objective let every module read everything.
+
+Every contender has its grid. What counts is the score in the worst training
+environment, on a validation split of the training rows: of the baselines the best
+point is taken, of MT-CRL the strongest penalty within 1% of the best one. No test
+chooses anything.
 
 MNIST and MovieLens are read from ``--data-dir`` or SKCAUSALMETA_DATA; ``--smoke``
 makes do without. ``--only`` names some of the problems, or "throughput".
@@ -38,9 +41,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         "baseline": [
             {"batch_size": 500, "lr": 5e-3, "max_epochs": epochs} for epochs in (5, 15)
         ],
-        "mtcrl": {"batch_size": 2000, "lr": 1e-2, "max_epochs": 100, "lambda_bal": 0.0},
+        "mtcrl": {
+            "batch_size": 1200,
+            "lr": 1e-2,
+            "routing_lr": 0.06,
+            "max_epochs": 100,
+        },
         "irm": (5.0, 20.0),
-        "sps": (0.5, 1.0),
+        "sps": (0.1, 0.3),
     },
     "Multi-MNIST": {
         "net": {"hidden": (64,), "out_features": 16, "head_hidden": 32},
@@ -71,6 +79,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 DEC = 0.001
+# Relative loss on the validation split that the strongest penalty may cost.
+TOLERANCE = 0.01
 # Name, modules, groups of inputs, terms that are left out.
 CONTENDERS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "single": ("single", False, {}),
@@ -128,14 +138,24 @@ def worst_environment(learner: Any, rows: Rows) -> float:
     )
 
 
+def choose(scores: list[float], strongest: bool) -> int:
+    """Position in a grid whose penalties grow; see the top of the file."""
+    best = max(scores)
+    if not strongest:
+        return int(np.argmax(scores))
+    good = [k for k, score in enumerate(scores) if score >= (1 - TOLERANCE) * best]
+    return good[-1]
+
+
 def measure(problem: Problem, contender: str, grid: Any, seed: int) -> dict[str, Any]:
     """Choose on the validation split, then score on both tests."""
     start = time.perf_counter()
     learners = [fit(problem, contender, point, seed) for point in grid]
     scores = [worst_environment(learner, problem.valid) for learner in learners]
-    best = learners[int(np.argmax(scores))]
+    chosen = choose(scores, CONTENDERS[contender][0] == "mtcrl")
+    best = learners[chosen]
     result: dict[str, Any] = {
-        "point": grid[int(np.argmax(scores))],
+        "point": grid[chosen],
         "valid_worst": scores,
         "routing": best.routing_.tolist(),
     }
@@ -148,6 +168,65 @@ def measure(problem: Problem, contender: str, grid: Any, seed: int) -> dict[str,
         result["f1"] = routing_f1(best.routing_, problem.truth["graph"])
     result["seconds"] = time.perf_counter() - start
     return result
+
+
+class Source:
+    """Problems of one name, made when a run needs them and kept."""
+
+    def __init__(self, name: str, size: float, data_dir: str | None) -> None:
+        self.name, self._size, self._data_dir = name, size, data_dir
+        self._made: dict[int, Problem] = {}
+
+    def __call__(self, seed: int) -> Problem:
+        if seed not in self._made:
+            make = PROBLEMS[self.name]
+            self._made[seed] = make(seed, self._size, self._data_dir)
+        return self._made[seed]
+
+
+def cell(
+    harness: Harness, source: Source, contender: str, grid: Any, seed: int
+) -> dict[str, Any]:
+    """One run, or its line if it is there."""
+    settings = {
+        "problem": source.name,
+        "contender": contender,
+        "seed": seed,
+        "grid": grid,
+        "tolerance": TOLERANCE,
+    }
+    return harness.run(settings, lambda: measure(source(seed), contender, grid, seed))
+
+
+def gains_of(
+    runs: list[dict[str, Any]], baseline: list[dict[str, Any]], test: str
+) -> list[float]:
+    """Mean relative gain of the tasks in per cent, seed by seed."""
+    return [
+        100 * relative_gain(run[test], base[test])
+        for run, base in zip(runs, baseline, strict=True)
+    ]
+
+
+def interval(gains: list[float]) -> str:
+    """Mean and half the width of its interval over seeds."""
+    mean, half = mean_confidence_interval(gains)
+    return f"{mean:+.1f} +- {half:.1f}" if len(gains) > 1 else f"{mean:+.1f}"
+
+
+def overall(
+    tables: dict[str, dict[str, list[dict[str, Any]]]],
+) -> list[tuple[Any, ...]]:
+    """Gains over MMoE, mean of the problems with groups of inputs."""
+    grouped = [found for found in tables.values() if "MT-CRL, groups" in found]
+    rows = []
+    for contender in grouped[0] if grouped else ():
+        cells = [contender]
+        for test in ("unshifted", "shifted"):
+            gains = [gains_of(one[contender], one["MMoE"], test) for one in grouped]
+            cells.append(interval(np.mean(gains, axis=0).tolist()))
+        rows.append(tuple(cells))
+    return rows
 
 
 def summary(results: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
@@ -230,7 +309,8 @@ def main() -> None:
     size, repeats = (0.04, 4) if args.smoke else (1.0, 200)
     seeds = args.seeds[:1] if args.smoke else args.seeds
     harness = Harness("mtcrl", args)
-    for name, make in PROBLEMS.items():
+    tables: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name in PROBLEMS:
         if name not in args.only:
             continue
         recipe = {**RECIPES[name]}
@@ -238,32 +318,22 @@ def main() -> None:
             recipe["baseline"] = [{**recipe["baseline"][0], "max_epochs": 1}]
             recipe["mtcrl"] = {**recipe["mtcrl"], "max_epochs": 1}
             recipe["irm"], recipe["sps"] = recipe["irm"][:1], recipe["sps"][:1]
-        problems: dict[int, Problem] = {}
-        results: dict[str, list[dict[str, Any]]] = {}
-        for contender in args.contenders or CONTENDERS:
-            if name == "scenes" and CONTENDERS[contender][1]:
-                # Convolutions see the image: the plain objective and its ablation.
-                continue
-            grid = grid_of(recipe, contender)
-            for seed in seeds:
-                settings = {
-                    "problem": name,
-                    "contender": contender,
-                    "seed": seed,
-                    "grid": grid,
-                }
-
-                def run(
-                    seed: int = seed, contender: str = contender, grid: Any = grid
-                ) -> dict[str, Any]:
-                    if seed not in problems:
-                        problems[seed] = make(seed, size, args.data_dir)
-                    return measure(problems[seed], contender, grid, seed)
-
-                found = harness.run(settings, run)
-                results.setdefault(contender, []).append(found)
+        source = Source(name, size, args.data_dir)
+        results = {
+            contender: [
+                cell(harness, source, contender, grid_of(recipe, contender), seed)
+                for seed in seeds
+            ]
+            for contender in args.contenders or CONTENDERS
+            # Convolutions see the whole image.
+            if name != "scenes" or not CONTENDERS[contender][1]
+        }
         if "MMoE" in results:
             harness.table(f"{name}, {len(seeds)} seeds", HEADER, summary(results))
+            tables[name] = results
+    if rows_of_all := overall(tables):
+        title = f"Mean gain over MMoE, {', '.join(n for n in tables if n != 'scenes')}"
+        harness.table(title, ("contender", "unshifted %", "shifted %"), rows_of_all)
     if "throughput" in args.only:
         rows = []
         for shape in STEPS:
