@@ -13,6 +13,8 @@ from .heads import (
 from .learners import (
     MAMLClassifier,
     MAMLRegressor,
+    MTCRLClassifier,
+    MTCRLRegressor,
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "LassoHead",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MTCRLClassifier",
+    "MTCRLRegressor",
     "PrototypeHead",
     "RidgeHead",
     "RidgeRegressionHead",

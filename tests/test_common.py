@@ -19,6 +19,8 @@ from skcausalmeta.heads import (
 from skcausalmeta.learners import (
     MAMLClassifier,
     MAMLRegressor,
+    MTCRLClassifier,
+    MTCRLRegressor,
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
@@ -73,6 +75,8 @@ CASES = {
         58,
         set(),
     ),
+    "mtcrl": (MTCRLClassifier(max_epochs=15), 62, set()),
+    "mtcrl-regressor": (MTCRLRegressor(max_epochs=40), 59, set()),
     "pipeline": (
         MetaPipeline(
             [("scale", StandardScaler()), ("learner", small_learner(random_state=2))]

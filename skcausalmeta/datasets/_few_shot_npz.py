@@ -120,18 +120,7 @@ def _read(
         raise InvalidInputError(
             f"split must be one of {_SPLITS} or None. Got {split!r}."
         )
-    folder = data_home if data_home is not None else os.environ.get(_VARIABLE)
-    if folder is None:
-        raise InvalidInputError(
-            f"{file_name} is read from a local folder. Got none; pass data_home or set "
-            f"the environment variable {_VARIABLE}."
-        )
-    path = Path(folder).expanduser() / file_name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Cannot find {file_name} in {str(folder)!r}. Pass the folder that holds "
-            f"it as data_home or in the environment variable {_VARIABLE}."
-        )
+    path = find_npz(file_name, data_home)
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     if split is None:
@@ -141,3 +130,25 @@ def _read(
         name: values if name in _PER_CLASS else values[keep]
         for name, values in arrays.items()
     }
+
+
+def find_npz(
+    file_name: str,
+    data_home: str | os.PathLike[str] | None,
+    *,
+    must_exist: bool = True,
+) -> Path:
+    """Path of a file in the folder that is given or set in the environment."""
+    folder = data_home if data_home is not None else os.environ.get(_VARIABLE)
+    if folder is None:
+        raise InvalidInputError(
+            f"{file_name} is read from a local folder. Got none; pass data_home or set "
+            f"the environment variable {_VARIABLE}."
+        )
+    path = Path(folder).expanduser() / file_name
+    if must_exist and not path.is_file():
+        raise FileNotFoundError(
+            f"Cannot find {file_name} in {str(folder)!r}. Pass the folder that holds "
+            f"it as data_home or in the environment variable {_VARIABLE}."
+        )
+    return path

@@ -1,15 +1,19 @@
 """Pictures of learners and codes, in the manner of scikit-learn's Displays."""
 
 from ._adaptation_curve import AdaptationCurveDisplay
+from ._environment_score import EnvironmentScoreDisplay
 from ._latent_correlation import LatentCorrelationDisplay
 from ._latent_traversal import LatentTraversalDisplay
 from ._loss_surface import LossSurfaceDisplay
+from ._routing import RoutingDisplay
 from ._support import SupportDisplay
 
 __all__ = [
     "AdaptationCurveDisplay",
+    "EnvironmentScoreDisplay",
     "LatentCorrelationDisplay",
     "LatentTraversalDisplay",
     "LossSurfaceDisplay",
+    "RoutingDisplay",
     "SupportDisplay",
 ]

@@ -2,6 +2,7 @@
 
 from ._maml import MAMLClassifier
 from ._maml_regressor import MAMLRegressor
+from ._mtcrl import MTCRLClassifier, MTCRLRegressor
 from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
 from ._sparse_meta import SparseMetaClassifier
 from ._sparse_meta_regressor import SparseMetaRegressor
@@ -11,6 +12,8 @@ __all__ = [
     "KFOUpdate",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MTCRLClassifier",
+    "MTCRLRegressor",
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
     "SGDUpdate",

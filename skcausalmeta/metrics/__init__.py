@@ -1,22 +1,29 @@
-"""Numbers that judge learners: intervals, sparsity, disentanglement, supports."""
+"""Numbers that judge learners: intervals, sparsity, codes, environments."""
 
 from ._attribute_predictability import separated_attribute_predictability
 from ._dci import dci_scores
+from ._environments import environment_scores, relative_gain, worst_environment_score
 from ._interval import mean_confidence_interval, paired_difference
 from ._mean_corr_coef import mean_corr_coef
 from ._mutual_info_gap import mutual_info_gap
 from ._r_score import r_score
 from ._sparsity import feature_sparsity
+from ._spurious import routing_f1, spurious_gradient_share
 from ._support_f1 import support_f1
 
 __all__ = [
     "dci_scores",
+    "environment_scores",
     "feature_sparsity",
     "mean_confidence_interval",
     "mean_corr_coef",
     "mutual_info_gap",
     "paired_difference",
     "r_score",
+    "relative_gain",
+    "routing_f1",
     "separated_attribute_predictability",
+    "spurious_gradient_share",
     "support_f1",
+    "worst_environment_score",
 ]

@@ -4,11 +4,14 @@ from ._augment import RandomAffine, RandomFlip, RandomShift, build_augmentation
 from ._conv4 import Conv4
 from ._drop_block import DropBlock
 from ._episodic_net import EpisodicModule, EpisodicNet
+from ._experts import ConvExperts, MLPExperts
 from ._factory import build_backbone
 from ._mlp import MLP
+from ._multi_task_net import MultiTaskNet, RowStream
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._resnet12 import ResNet12
+from ._routed_experts import RoutedExperts
 from ._rows import RowReader
 from ._stream import EpisodeStream
 
@@ -16,16 +19,21 @@ __all__ = [
     "MLP",
     "CodeModule",
     "Conv4",
+    "ConvExperts",
     "DropBlock",
     "EpisodeStream",
     "EpisodicModule",
     "EpisodicNet",
+    "MLPExperts",
+    "MultiTaskNet",
     "RandomAffine",
     "RandomFlip",
     "RandomShift",
     "RegressionNet",
     "ResNet12",
+    "RoutedExperts",
     "RowReader",
+    "RowStream",
     "TaskProgress",
     "build_augmentation",
     "build_backbone",

@@ -1,0 +1,303 @@
+"""Training loop of multi-task nets with environments, on skorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ._graph_terms import (
+    balance,
+    decorrelation,
+    invariance,
+    routing_gradients,
+    sparsity,
+)
+from ._routed_experts import Routed, RoutedExperts
+
+TERMS = ("tasks", "decorrelation", "sparsity", "balance", "irm")
+_MOST_CORRELATED_ROWS = 256
+
+
+class RowBatch(NamedTuple):
+    """Some rows with targets and environments."""
+
+    rows: Tensor  # (n, *sample_shape)
+    targets: Tensor  # (n_tasks, n, n_pixels), NaN: missing
+    envs: Tensor  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class RowStream:
+    """Source of mini-batches, one pass of which is an epoch.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, *sample_shape)
+        Rows.
+    targets : Tensor of shape (n_tasks, n, n_pixels)
+        Class codes or standardised values, NaN where a label is missing.
+    envs : Tensor of shape (n,)
+        Environment numbers 0..E-1.
+    batch_size : int
+        Most rows of a batch; those of an epoch are equal but for one row.
+    seed : int, default=None
+        Seed of the order. None: rows stay in order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.nets import RowStream
+    >>> rows, envs = torch.zeros(10, 3), torch.zeros(10, dtype=torch.long)
+    >>> [len(b) for b in RowStream(rows, torch.zeros(1, 10, 1), envs, 4, seed=0)]
+    [4, 3, 3]
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        targets: Tensor,
+        envs: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+    ) -> None:
+        self._data = RowBatch(rows, targets, envs)
+        self.batch_size = min(batch_size, len(rows))
+        self._generator = (
+            None if seed is None else torch.Generator(device="cpu").manual_seed(seed)
+        )
+        self.n_envs = int(envs.max()) + 1
+        # (n_tasks,): share of labelled rows, which the loss of a task is divided by.
+        self.labelled = targets.isfinite().float().mean(dim=(1, 2))
+
+    def __len__(self) -> int:
+        return -(-len(self._data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[RowBatch]:
+        rows, targets, envs = self._data
+        n = len(rows)
+        order = (
+            torch.arange(n)
+            if self._generator is None
+            else torch.randperm(n, generator=self._generator)
+        ).to(rows.device)
+        # Equal parts: a short last batch would make the invariance a noisy one.
+        for index in order.tensor_split(len(self)):
+            yield RowBatch(rows[index], targets[:, index], envs[index])
+
+
+class MultiTaskNet(NeuralNet):
+    """skorch net that minimises the MT-CRL objective.
+
+    ``sum_t w_t L_t + l_dec L_dec + l_sps L_sps + l_bal L_bal + l_irm L_girm``, the
+    last four only for the routing "mtcrl".
+
+    Parameters
+    ----------
+    module : RoutedExperts
+        Modules, routing and heads.
+    kinds : list of (str, int)
+        "binary", "multiclass" or "regression" of every task, and its classes.
+    task_weights : Tensor of shape (n_tasks,)
+        Weights w_t.
+    weights : dict
+        Weights of "decorrelation", "sparsity", "balance" and "irm".
+    irm_form : {"norm", "variance", "unbiased"}, default="norm"
+        Form of the graph invariance.
+    irm_scale : {"relative", "absolute"}, default="relative"
+        Gradient in log A, or in A.
+    warmup : tuple of float, default=(0.0, 0.5)
+        Shares of training at which the weight of sparsity and invariance
+        begin to rise from 0 and reach their values.
+    uncertainty : bool, default=False
+        Divide every L_t by a learned variance.
+    criterion : type, default=torch.nn.Identity
+        Not used; the loss depends on the kinds of the tasks.
+    **kwargs : dict
+        Keywords of `skorch.NeuralNet`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.nets import MLPExperts, MultiTaskNet, RoutedExperts
+    >>> module = RoutedExperts(MLPExperts(3, n_modules=2), n_tasks=1)
+    >>> net = MultiTaskNet(module, kinds=[("binary", 2)], task_weights=torch.ones(1),
+    ...                    weights={}, lr=0.1).initialize()
+    >>> net.initialized_
+    True
+    """
+
+    def __init__(
+        self,
+        module: RoutedExperts,
+        *,
+        kinds: list[tuple[str, int]],
+        task_weights: Tensor,
+        weights: dict[str, float],
+        irm_form: str = "norm",
+        irm_scale: str = "relative",
+        warmup: tuple[float, float] = (0.0, 0.5),
+        uncertainty: bool = False,
+        criterion: type[nn.Module] = nn.Identity,
+        **kwargs: Any,
+    ) -> None:
+        self.kinds = kinds
+        self.task_weights = task_weights
+        self.weights = weights
+        self.irm_form = irm_form
+        self.irm_scale = irm_scale
+        self.warmup = warmup
+        self.uncertainty = uncertainty
+        super().__init__(module, criterion=criterion, **kwargs)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        scores = [
+            (name, PassthroughScoring(name, on_train=True))
+            for name in ("train_loss", *TERMS)
+        ]
+        valid = ("valid_loss", PassthroughScoring("valid_loss"))
+        return [("epoch_timer", EpochTimer()), *scores, valid]
+
+    # -- skorch steps ---------------------------------------------------------------
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Streams come ready: (training, validation or None)."""
+        self.labelled_ = X[0].labelled.clamp_min(1e-12)
+        self.n_envs_, self.n_steps_ = X[0].n_envs, self.max_epochs * len(X[0])
+        self.step_ = 0
+        return X
+
+    def get_iterator(self, dataset: RowStream, training: bool = False) -> Any:
+        """A stream is its own iterator."""
+        return dataset
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Streams need no check."""
+
+    def train_step_single(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
+        """Gradient of the objective on a batch."""
+        self._set_training(True)
+        self.step_ += 1
+        passed = self.module_(batch.rows)
+        terms = self.terms(passed, batch)
+        loss = self._weighted(terms)
+        loss.backward()
+        for name in TERMS:
+            value = float(terms[name].detach()) if name in terms else 0.0
+            self.history.record_batch(name, value)
+        return {"loss": loss.detach(), "y_pred": None}
+
+    def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
+        """Sum of the task losses on held-out rows."""
+        self._set_training(False)
+        with torch.no_grad():
+            losses, known = self._losses(self.module_(batch.rows).outputs, batch)
+        return {"loss": self._task_loss(losses, known), "y_pred": None}
+
+    # -- objective ------------------------------------------------------------------
+
+    def terms(self, passed: Routed, batch: RowBatch) -> dict[str, Tensor]:
+        """Terms of the objective, without their weights."""
+        losses, known = self._losses(passed.outputs, batch)
+        terms = {"tasks": self._task_loss(losses, known)}
+        if self.module_.routing != "mtcrl":
+            return terms
+        routing = self.module_.routing_matrix()
+        if self.weights.get("decorrelation"):
+            terms["decorrelation"] = decorrelation(_thinned(passed.modules))
+        if self.weights.get("sparsity"):
+            terms["sparsity"] = sparsity(routing)
+        if self.weights.get("balance"):
+            terms["balance"] = balance(routing)
+        if self.weights.get("irm") and self._rise():
+            terms["irm"] = self._invariance(losses, known, passed, batch, routing)
+        return terms
+
+    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        rise = self._rise()
+        weights = {"tasks": 1.0, **self.weights}
+        for name in ("sparsity", "irm"):
+            weights[name] = rise * weights.get(name, 0.0)
+        return torch.stack([weights[name] * terms[name] for name in terms]).sum()
+
+    def _rise(self) -> float:
+        """Share of their weights that sparsity and invariance have reached."""
+        begin, end = self.warmup
+        done = self.step_ / self.n_steps_
+        return 1.0 if done >= end else max(0.0, (done - begin) / (end - begin))
+
+    def _losses(self, outputs: Tensor, batch: RowBatch) -> tuple[Tensor, Tensor]:
+        """Loss of every task and row (n_tasks, n_rows), and which rows have one."""
+        targets = batch.targets.flatten(1)  # (n_tasks, n_rows)
+        known = targets.isfinite()
+        targets = torch.where(known, targets, torch.zeros_like(targets))
+        kinds = {kind for kind, _ in self.kinds}
+        if len(kinds) == 1 and "multiclass" not in kinds:
+            losses = row_losses(outputs, targets, self.kinds[0][0])
+        else:  # heads are as wide as the widest task, the others use a part
+            losses = torch.stack(
+                [
+                    row_losses(outputs[t, :, : max(n, 1)], targets[t], kind)
+                    for t, (kind, n) in enumerate(self.kinds)
+                ]
+            )
+        return losses, known.to(outputs.dtype)
+
+    def _task_loss(self, losses: Tensor, known: Tensor) -> Tensor:
+        """``sum_t w_t L_t``; a rare label counts as often as its rows come."""
+        means = (losses * known).mean(dim=1) / self.labelled_
+        if self.uncertainty:
+            spread = self.module_.log_variances
+            means = means * torch.exp(-spread) + spread
+        return (self.task_weights * means).sum()
+
+    def _invariance(
+        self,
+        losses: Tensor,
+        known: Tensor,
+        passed: Routed,
+        batch: RowBatch,
+        routing: Tensor,
+    ) -> Tensor:
+        envs = batch.envs
+        n_pixels = losses.shape[1] // len(envs)
+        envs = envs.repeat_interleave(n_pixels) if n_pixels > 1 else envs
+        members = functional.one_hot(envs, self.n_envs_).T.to(losses.dtype)
+        halves = [members]
+        if self.irm_form == "unbiased":
+            # Batches come in random order, so the position is a fair coin.
+            first = torch.arange(len(batch.envs), device=envs.device) % 2 == 0
+            first = first.repeat_interleave(n_pixels) if n_pixels > 1 else first
+            halves = [members * first, members * ~first]
+        scale = routing if self.irm_scale == "relative" else 1.0
+        # All halves in one backward pass through the heads.
+        together = routing_gradients(
+            losses, known, passed.routed, passed.modules, torch.cat(halves)
+        )
+        gradients = (scale * together).split(self.n_envs_)
+        return invariance(gradients[0], self.irm_form, gradients[-1])
+
+
+def row_losses(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """Loss of every row: outputs (..., n, n_outputs), targets (..., n)."""
+    if kind == "multiclass":
+        return functional.cross_entropy(outputs, targets.long(), reduction="none")
+    if kind == "binary":
+        return functional.binary_cross_entropy_with_logits(
+            outputs[..., 0], targets, reduction="none"
+        )
+    return (outputs[..., 0] - targets).pow(2)
+
+
+def _thinned(modules: Tensor) -> Tensor:
+    """At most some hundred rows: correlations need no more, and cost by the row."""
+    step = -(-modules.shape[1] // _MOST_CORRELATED_ROWS)
+    return modules[:, ::step] if step > 1 else modules
