@@ -32,6 +32,7 @@ def project_simplex(point: Tensor) -> Tensor:
 
 def _descending(point: Tensor) -> Tensor:
     """Rows sorted from the largest entry to the smallest."""
-    if point.device.type == "cpu" and point.shape[-1] >= _LONG_ROWS:
-        return torch.from_numpy(np.sort(point.detach().numpy(), axis=-1)).flip(-1)
+    by_numpy = point.device.type == "cpu" and point.shape[-1] >= _LONG_ROWS
+    if by_numpy and not point.requires_grad:
+        return torch.from_numpy(np.sort(point.numpy(), axis=-1)).flip(-1)
     return point.sort(dim=-1, descending=True).values

@@ -73,7 +73,7 @@ def test_start_is_feasible_and_has_the_largest_dual_value():
     assert bool((LOSS.dual_value(dual, targets) <= 1.0).all())
 
 
-@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("n_classes", [2, 5, 12])
 def test_projection_solves_the_quadratic_program(n_classes):
     point = np.random.RandomState(n_classes).randn(6, n_classes)
     variable = cp.Variable(point.shape, nonneg=True)
@@ -104,6 +104,13 @@ def test_projection_is_the_nearest_feasible_point(point):
     corners = torch.eye(point.shape[1]).double()
     inner = ((point - projected)[:, None] * (corners - projected[:, None])).sum(-1)
     assert float(inner.max()) <= 1e-10
+
+
+@pytest.mark.parametrize("n_classes", [3, 12])
+def test_projection_is_differentiable_however_long_the_rows_are(n_classes):
+    point = torch.from_numpy(np.random.RandomState(0).randn(4, n_classes))
+    assert torch.autograd.gradcheck(LOSS.project, point.requires_grad_())
+    torch.testing.assert_close(LOSS.project(point), LOSS.project(point.detach()))
 
 
 def test_projection_leaves_its_argument_alone():
