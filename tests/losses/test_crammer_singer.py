@@ -80,9 +80,10 @@ def test_projection_solves_the_quadratic_program(n_classes):
     program = cp.Problem(
         cp.Minimize(cp.sum_squares(variable - point)), [cp.sum(variable, axis=1) == 1]
     )
-    program.solve(solver=cp.CLARABEL)
+    tol = 1e-12
+    program.solve(solver=cp.CLARABEL, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol)
     projected = LOSS.project(torch.from_numpy(point))
-    np.testing.assert_allclose(projected, variable.value, atol=1e-6)
+    np.testing.assert_allclose(projected, variable.value, atol=1e-8)
 
 
 POINTS = hnp.arrays(
