@@ -42,21 +42,21 @@ def _measure(settings: dict[str, Any]) -> dict[str, Any]:
         size, settings["n_tasks"], settings["lambda1"], kind=settings["kind"]
     ).to(dtype)
     run(batch.first(1))
-    before = _reset_peak()
+    before = reset_peak()
     run(batch)
     features = batch.support.numel() * batch.support.element_size()
     system = (size.way**2 * size.shot) ** 2 * batch.support.element_size()
-    return {"extra": _peak() - before, "features": features, "system": system}
+    return {"extra": peak() - before, "features": features, "system": system}
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Forget the peak so far, where the system can; the peak then."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")
-    return _peak()
+    return peak()
 
 
-def _peak() -> int:
+def peak() -> int:
     """Largest resident memory in bytes."""
     if _STATUS.exists():
         lines = _STATUS.read_text().splitlines()

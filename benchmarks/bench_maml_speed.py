@@ -30,7 +30,7 @@ from typing import Any
 
 from _harness import Harness, make_parser
 from _maml_contenders import CONTENDERS, Case, missing, outer_gradient, race
-from _solver_memory import _peak, _reset_peak
+from _solver_memory import peak, reset_peak
 
 CASES = (
     Case("conv", n_shot=1, n_query=15, n_tasks=16, first_order=False),
@@ -68,9 +68,9 @@ def measure_memory(request: dict[str, Any]) -> None:
     small = outer_gradient(request["name"], case._replace(n_tasks=1))
     small()
     run = outer_gradient(request["name"], case)
-    before = _reset_peak()
+    before = reset_peak()
     run()
-    print(json.dumps({"peak": _peak() - before}))
+    print(json.dumps({"peak": peak() - before}))
 
 
 def main() -> None:

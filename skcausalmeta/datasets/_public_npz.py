@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..exceptions import InvalidInputError
+from ._download import RemoteFile, download
 from ._few_shot_npz import find_npz
-
-_SECONDS_TO_WAIT = 60
 
 
 def fetch_mnist(
@@ -46,9 +44,12 @@ def fetch_mnist(
     Raises
     ------
     InvalidInputError
-        If no folder is given, `split` is unknown or the checksum differs.
+        If no folder is given, `split` is unknown or the checksum of a file that is
+        there differs.
     FileNotFoundError
         If the file is not there and no `url` is given.
+    OSError
+        If the download fails or does not have the checksum; nothing is kept.
 
     Examples
     --------
@@ -108,9 +109,12 @@ def fetch_movielens(
     Raises
     ------
     InvalidInputError
-        If no folder is given, `n_slices` is not positive or the checksum differs.
+        If no folder is given, `n_slices` is not positive or the checksum of a file
+        that is there differs.
     FileNotFoundError
         If the file is not there and no `url` is given.
+    OSError
+        If the download fails or does not have the checksum; nothing is kept.
 
     References
     ----------
@@ -181,8 +185,8 @@ def _load(
             "A download needs the checksum of the file. Got a url and no sha256."
         )
     path = find_npz(file_name, data_home, must_exist=url is None)
-    if not path.is_file() and url is not None:
-        _download(url, path)
+    if not path.is_file() and url is not None and sha256 is not None:
+        download(RemoteFile(file_name, url, sha256.lower()), path.parent)
     if sha256 is not None and _checksum(path) != sha256.lower():
         raise InvalidInputError(
             f"{file_name} must have the checksum {sha256}. Got {_checksum(path)}; "
@@ -190,22 +194,6 @@ def _load(
         )
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
-
-
-def _download(url: str, path: Path) -> None:
-    """Write to a file beside the final one, so that a broken download leaves none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=_SECONDS_TO_WAIT) as answer,
-            part.open("wb") as file,
-        ):
-            while block := answer.read(1 << 20):
-                file.write(block)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> str:

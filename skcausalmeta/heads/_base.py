@@ -85,14 +85,20 @@ def check_episodes(
             "from a backbone, its training diverged: lower its learning rate."
         )
     if sample_weight is not None:
-        _check_weights(sample_weight.detach(), targets)
+        check_weights(sample_weight.detach(), features)
 
 
-def _check_weights(weights: Tensor, targets: Tensor) -> None:
-    if weights.shape != targets.shape:
+def check_weights(weights: Tensor, features: Tensor) -> None:
+    """Refuse row weights that do not fit the rows or leave a task without any.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if weights.shape != features.shape[:2]:
         raise InvalidInputError(
-            "sample_weight must have the shape of the targets. Got "
-            f"{tuple(weights.shape)} and {tuple(targets.shape)}."
+            "sample_weight must have one weight for every row. Got shape "
+            f"{tuple(weights.shape)}, expected {tuple(features.shape[:2])}."
         )
     if bool((weights < 0).any()) or not bool((weights > 0).any(-1).all()):
         raise InvalidInputError(

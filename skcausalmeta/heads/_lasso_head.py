@@ -10,20 +10,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ..exceptions import ConvergenceWarning
 from ..solvers import Problem, Solution, solve_lasso, solve_proximal_gradient
 from ._base import HeadSolution
 from ._lasso_problem import LassoData, LassoSettings, build_data, solve_layer
-from ._regression import check_regression, precision, training_rows
+from ._regression import (
+    LinearPredictionsMixin,
+    check_regression,
+    precision,
+    training_rows,
+)
 
 
-class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class LassoHead(
+    LinearPredictionsMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
     """Lasso or elastic-net regression, with a certificate.
 
     For rows x_i, targets y_i, row weights s and n = sum_i s_i it solves, for
@@ -191,23 +198,6 @@ class LassoHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
             validate_data(self, X, skip_check_array=True)
             self._store(data, problem, solution, single=targets.ndim == 1)
         return self
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            ``X @ coef_.T + intercept_``.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.coef_.T + self.intercept_
 
     # -- layer -------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the regression heads share: checks of their data."""
+"""What the regression heads share: checks of their data, and predictions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_X_y
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
+from ._base import check_weights
 
 
 def training_rows(
@@ -56,16 +61,29 @@ def check_regression(
                 f"Support {name} must be finite. Got NaN or infinity; if they come "
                 "from a backbone, its training diverged: lower its learning rate."
             )
-    if sample_weight is None:
-        return
-    if sample_weight.shape != features.shape[:2]:
-        raise InvalidInputError(
-            "sample_weight must have one weight for every row. Got shape "
-            f"{tuple(sample_weight.shape)}, expected {tuple(features.shape[:2])}."
-        )
-    weights = sample_weight.detach()
-    if bool((weights < 0).any()) or not bool((weights > 0).any(-1).all()):
-        raise InvalidInputError(
-            "sample_weight must be >= 0, with a row > 0 in every task. Got a "
-            "negative weight or a task of zeros; drop that task."
-        )
+    if sample_weight is not None:
+        check_weights(sample_weight.detach(), features)
+
+
+class LinearPredictionsMixin:
+    """`predict` of a head with weights and intercept."""
+
+    coef_: NDArray[Any]
+    intercept_: Any
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            ``X @ coef_.T + intercept_``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return X @ self.coef_.T + self.intercept_

@@ -7,18 +7,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ._base import HeadSolution
-from ._regression import check_regression, precision, training_rows
+from ._regression import (
+    LinearPredictionsMixin,
+    check_regression,
+    precision,
+    training_rows,
+)
 from ._ridge_fit import RidgeRegression, fit_ridge
 
 
-class RidgeRegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class RidgeRegressionHead(
+    LinearPredictionsMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
     """Ridge regression of real targets, in closed form: `RidgeHead` for regression.
 
     For rows x_i, targets y_i and row weights s it solves, for every output ::
@@ -145,23 +152,6 @@ class RidgeRegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.support_features_ = np.flatnonzero((coef != 0).any(axis=0))
         self.sparsity_ = float((coef == 0).all(axis=0).mean())
         return self
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            ``X @ coef_.T + intercept_``.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.coef_.T + self.intercept_
 
     # -- layer -------------------------------------------------------------------
 

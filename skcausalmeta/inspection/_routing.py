@@ -31,7 +31,7 @@ class RoutingDisplay:
         Axes of the picture, after `plot`.
     figure_ : matplotlib Figure
         Its figure.
-    image_ : matplotlib AxesImage
+    im_ : matplotlib AxesImage
         The grid.
 
     Examples
@@ -98,13 +98,13 @@ class RoutingDisplay:
             Itself.
         """
         self.figure_, self.ax_ = new_axes(self, ax, (6.4, 4.8))
-        self.image_ = self.ax_.imshow(
+        self.im_ = self.ax_.imshow(
             self.routing, vmin=0.0, vmax=1.0, cmap=cmap, aspect="auto"
         )
         self.ax_.set_xticks(range(len(self.module_names)), self.module_names)
         self.ax_.set_yticks(range(len(self.task_names)), self.task_names)
         self.ax_.set(xlabel="module", ylabel="task")
-        self.figure_.colorbar(self.image_, ax=self.ax_, label="routing weight")
+        self.figure_.colorbar(self.im_, ax=self.ax_, label="routing weight")
         return self
 
 

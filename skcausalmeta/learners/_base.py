@@ -18,13 +18,10 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import EarlyStopping
+from sklearn.utils.validation import validate_data
 
 from ..episodes import Episode
-from ..exceptions import InvalidInputError
 from ..nets import (
     EpisodeStream,
     EpisodicNet,
@@ -34,19 +31,20 @@ from ..nets import (
     build_backbone,
 )
 from ..utils import isolated_torch_rng, named_seeds
+from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
+from ._training import OPTIMIZERS, best_weights
 
-_OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
 
 
 class BaseMetaLearner(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+    DataChecksMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    ABC,
 ):
     """A backbone trained on episodes by a skorch net that is held, not inherited."""
 
@@ -58,7 +56,7 @@ class BaseMetaLearner(
         "tasks_per_batch": [Interval(Integral, 1, None, closed="left")],
         "batches_per_epoch": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "optimizer": [StrOptions(set(_OPTIMIZERS)), callable],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "augment": [str, callable, list, tuple, None],
         "batch_norm": [StrOptions({"running", "episode"})],
@@ -199,37 +197,6 @@ class BaseMetaLearner(
     def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Everything of `adapt` on checked data."""
 
-    # -- data -------------------------------------------------------------------------
-
-    def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
-        """Numeric, finite rows; matrices or arrays with more axes."""
-        rows: NDArray[Any] = check_array(
-            X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
-        )
-        return rows
-
-    def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
-        """Rows of the kind seen in fit."""
-        check_is_fitted(self)
-        rows = validate_data(self, X, reset=False, allow_nd=True)
-        self.reader_.check(rows)
-        return rows
-
-    def _check_ids(
-        self, ids: ArrayLike | None, X: NDArray[Any], name: str
-    ) -> NDArray[Any] | None:
-        return None if ids is None else self._check_given_ids(ids, X, name)
-
-    def _check_given_ids(
-        self, ids: ArrayLike, X: NDArray[Any], name: str
-    ) -> NDArray[Any]:
-        values: NDArray[Any] = column_or_1d(ids)
-        check_consistent_length(X, values)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
-        check_sortable(values, name)
-        return values
-
     # -- net ---------------------------------------------------------------------------
 
     def _seeds(self) -> dict[str, int]:
@@ -281,19 +248,13 @@ class BaseMetaLearner(
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs
             monitor, lower_is_better = self._monitor
-            best_weights = EarlyStopping(
-                monitor=monitor,
-                lower_is_better=lower_is_better,
-                patience=patient,
-                threshold=0.0,
-                load_best=True,
-                sink=_silent,
+            callbacks.append(
+                best_weights(monitor, patient, lower_is_better=lower_is_better)
             )
-            callbacks.append(("best_weights", best_weights))
         if self.verbose:
             callbacks.append(("progress", TaskProgress(self.batches_per_epoch)))
         return {
-            "optimizer": _OPTIMIZERS.get(self.optimizer, self.optimizer),
+            "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
             "lr": self.lr,
             "max_epochs": self.max_epochs,
             "callbacks": callbacks,
@@ -398,22 +359,6 @@ def in_blocks(
         return function(rows)
     filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
     return function(filled)[: len(rows)]
-
-
-def check_sortable(labels: NDArray[Any], name: str) -> None:
-    """Refuse labels of mixed types, missing ones among strings included."""
-    try:
-        np.unique(labels)
-    except TypeError as error:
-        raise InvalidInputError(
-            f"{name} must hold values of one type, none of them missing. Got a mix "
-            "that cannot be sorted; drop the rows without a value and convert the "
-            "rest to one type."
-        ) from error
-
-
-def _silent(*args: Any) -> None:
-    """Sink of messages."""
 
 
 def history_of(net: EpisodicNet) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
-from ._base import BaseMetaLearner, check_sortable
+from ._base import BaseMetaLearner
+from ._data_checks import check_sortable
 from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
 
 
@@ -30,11 +31,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     _monitor = ("valid_accuracy", False)
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None. Pass one label per row."
-            )
+        self._check_y_given(y, "label")
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         check_consistent_length(rows, labels)
         check_sortable(labels, "y")

@@ -20,7 +20,6 @@ from sklearn.base import (
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
-from skorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
@@ -34,10 +33,10 @@ from ..nets import (
 )
 from ..nets._graph_terms import correlations
 from ..utils import isolated_torch_rng, named_seeds
-from ._base import _OPTIMIZERS, _silent
 from ._module_inputs import module_masks
 from ._multi_task_predict import MultiTaskPredictions, score_codes
 from ._task_targets import TaskTargets, read_targets
+from ._training import OPTIMIZERS, best_weights
 
 _ROWS_FOR_FACTS = 2000
 _TERMS = ("train_loss", "tasks", "decorrelation", "sparsity", "balance", "irm")
@@ -76,7 +75,7 @@ class BaseMultiTask(
         "env_folds": [_COUNT],
         "batch_size": [_COUNT],
         "max_epochs": [_COUNT],
-        "optimizer": [StrOptions(set(_OPTIMIZERS)), callable],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "routing_lr": [Interval(Real, 0, None, closed="neither"), None],
         "early_stopping": ["boolean"],
@@ -201,11 +200,7 @@ class BaseMultiTask(
             For invalid rows, targets or parameters, before any training. A learner
             that was fitted before stays as it was.
         """
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None. Pass one label per row."
-            )
+        self._check_y_given(y, "label")
         rows = self._check_rows(X)
         targets = read_targets(
             y,
@@ -353,18 +348,9 @@ class BaseMultiTask(
         # Copies: skorch changes callbacks, parameters must stay as given.
         callbacks = copy.deepcopy(list(self.callbacks or []))
         if validated:
-            best_weights = EarlyStopping(
-                monitor="valid_loss",
-                patience=self.n_iter_no_change,
-                threshold=0.0,
-                load_best=True,
-                sink=_silent,
-            )
-            callbacks.append(("best_weights", best_weights))
-        named = isinstance(self.optimizer, str)
-        optimizer = _OPTIMIZERS[str(self.optimizer)] if named else self.optimizer
+            callbacks.append(best_weights("valid_loss", self.n_iter_no_change))
         arguments: dict[str, Any] = {
-            "optimizer": optimizer,
+            "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
             "lr": self.lr,
             "max_epochs": self.max_epochs,
             "callbacks": callbacks,

@@ -10,48 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import column_or_1d
 
 from ..exceptions import InvalidInputError
-from ..nets import MultiTaskNet, RoutedExperts, RowReader
-from ._base import check_sortable
+from ..nets import MultiTaskNet, RoutedExperts
+from ._data_checks import DataChecksMixin
 from ._task_targets import Task, TaskTargets, known_labels, to_columns
 
 _ROWS_PER_PASS = 512
 
 
-class MultiTaskPredictions:
+class MultiTaskPredictions(DataChecksMixin):
     """`predict`, scores and features of a learner that holds a `MultiTaskNet`."""
 
     net_: MultiTaskNet
-    reader_: RowReader
     targets_: TaskTargets
     tasks_: NDArray[Any]
-
-    def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
-        rows: NDArray[Any] = check_array(
-            X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
-        )
-        return rows
-
-    def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
-        check_is_fitted(self)
-        rows = validate_data(self, X, reset=False, allow_nd=True)
-        self.reader_.check(rows)
-        return rows
-
-    def _check_ids(
-        self, ids: ArrayLike | None, X: NDArray[Any], name: str
-    ) -> NDArray[Any] | None:
-        if ids is None:
-            return None
-        values: NDArray[Any] = column_or_1d(ids)
-        check_consistent_length(X, values)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
-        check_sortable(values, name)
-        return values
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Labels or values of all tasks.
@@ -86,15 +60,19 @@ class MultiTaskPredictions:
     def _of_tasks(
         self, decoded: list[NDArray[Any]], tasks: ArrayLike, rows: NDArray[Any]
     ) -> NDArray[Any]:
-        ids = np.asarray(self._check_ids(tasks, rows, "tasks"))
+        ids = self._check_known_ids(tasks, rows)
+        position = np.searchsorted(self.tasks_, ids)
+        return np.stack(decoded)[position, np.arange(len(rows)), 0]
+
+    def _check_known_ids(self, tasks: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        ids = self._check_given_ids(tasks, rows, "tasks")
         strange = np.setdiff1d(ids, self.tasks_)
         if len(strange):
             raise InvalidInputError(
                 f"tasks must hold ids seen in fit, {self.tasks_.tolist()}. Got "
                 f"{strange.tolist()[0]!r}."
             )
-        position = np.searchsorted(self.tasks_, ids)
-        return np.stack(decoded)[position, np.arange(len(rows)), 0]
+        return ids
 
     def score(
         self,
@@ -151,12 +129,7 @@ class MultiTaskPredictions:
             NaN for a task without labels.
         """
         rows = self._check_known_rows(X)
-        ids = self._check_ids(tasks, rows, "tasks")
-        if ids is not None and len(strange := np.setdiff1d(ids, self.tasks_)):
-            raise InvalidInputError(
-                f"tasks must hold ids seen in fit, {self.tasks_.tolist()}. Got "
-                f"{strange.tolist()[0]!r}."
-            )
+        ids = None if tasks is None else self._check_known_ids(tasks, rows)
         columns, found, _, _ = to_columns(y, len(rows), ids)
         if ids is None and len(columns) != len(self.tasks_):
             raise InvalidInputError(

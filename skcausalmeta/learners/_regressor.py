@@ -34,11 +34,7 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         return ValueSizes(self.n_shot, self.n_query)
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None. Pass one real number per row."
-            )
+        self._check_y_given(y, "real number")
         values: NDArray[Any] = check_array(
             column_or_1d(y, warn=True),
             dtype=np.float64,

@@ -11,7 +11,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
-from ._base import check_sortable
+from ._data_checks import check_sortable
 
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
 

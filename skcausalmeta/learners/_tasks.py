@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
-from ._base import check_sortable
+from ._data_checks import check_sortable
 
 _TASKS_PER_SOLVE = 64
 

@@ -201,7 +201,10 @@ def test_a_download_is_checked_and_kept(folder, tmp_path):
         fetch_mnist(data_home=home, sha256="00")
 
 
-def test_a_broken_download_leaves_nothing(tmp_path):
+def test_a_broken_download_leaves_nothing(folder, tmp_path):
+    home = tmp_path / "new"
     with pytest.raises(OSError, match="No such file"):
-        fetch_mnist(data_home=tmp_path, url=(tmp_path / "no").as_uri(), sha256="00")
-    assert list(tmp_path.iterdir()) == []
+        fetch_mnist(data_home=home, url=(tmp_path / "no").as_uri(), sha256="00")
+    with pytest.raises(OSError, match="must have the SHA-256 00"):
+        fetch_mnist(data_home=home, url=(folder / "mnist.npz").as_uri(), sha256="00")
+    assert list(home.iterdir()) == []

@@ -496,7 +496,7 @@ EPISODE_ERRORS = [
     ((2, 6, 4), (2, 5), 2, None, r"Support features must have shape"),
     ((6, 4), (6,), 2, None, r"Support features must have shape .* Got \(6, 4\)"),
     ((2, 6, 4), (2, 6), 1, None, "at least 2 classes. Got n_classes=1"),
-    ((2, 6, 4), (2, 6), 2, (2, 5), r"shape of the targets. Got \(2, 5\)"),
+    ((2, 6, 4), (2, 6), 2, (2, 5), r"one weight for every row. Got shape \(2, 5\)"),
 ]
 
 

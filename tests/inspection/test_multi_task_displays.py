@@ -27,7 +27,7 @@ def close_figures():
 
 def test_the_grid_holds_the_routing_with_its_names():
     display = RoutingDisplay(A, task_names=["left", "right"]).plot()
-    np.testing.assert_array_equal(display.image_.get_array(), A)
+    np.testing.assert_array_equal(display.im_.get_array(), A)
     assert [t.get_text() for t in display.ax_.get_yticklabels()] == ["left", "right"]
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["0", "1", "2"]
 
@@ -41,7 +41,7 @@ def test_a_learner_shows_its_routing_on_given_axes():
     _, ax = pyplot.subplots()
     display = RoutingDisplay.from_estimator(learner.fit(X, Y), ax=ax)
     assert display.ax_ is ax
-    np.testing.assert_allclose(display.image_.get_array(), learner.routing_)
+    np.testing.assert_allclose(display.im_.get_array(), learner.routing_)
 
 
 def test_bars_are_the_scores_of_the_environments():

@@ -1,0 +1,67 @@
+"""Checks of the data that all learners share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..exceptions import InvalidInputError
+from ..nets import RowReader
+
+
+class DataChecksMixin:
+    """Rows, targets and ids of a learner that holds a `RowReader`."""
+
+    reader_: RowReader
+
+    def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
+        """Numeric, finite rows; matrices or arrays with more axes."""
+        rows: NDArray[Any] = check_array(
+            X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
+        )
+        return rows
+
+    def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
+        """Rows of the kind seen in fit."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, reset=False, allow_nd=True)
+        self.reader_.check(rows)
+        return rows
+
+    def _check_y_given(self, y: ArrayLike | None, what: str) -> None:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                f"None. Pass one {what} per row."
+            )
+
+    def _check_ids(
+        self, ids: ArrayLike | None, X: NDArray[Any], name: str
+    ) -> NDArray[Any] | None:
+        return None if ids is None else self._check_given_ids(ids, X, name)
+
+    def _check_given_ids(
+        self, ids: ArrayLike, X: NDArray[Any], name: str
+    ) -> NDArray[Any]:
+        values: NDArray[Any] = column_or_1d(ids)
+        check_consistent_length(X, values)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
+        check_sortable(values, name)
+        return values
+
+
+def check_sortable(labels: NDArray[Any], name: str) -> None:
+    """Refuse labels of mixed types, missing ones among strings included."""
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{name} must hold values of one type, none of them missing. Got a mix "
+            "that cannot be sorted; drop the rows without a value and convert the "
+            "rest to one type."
+        ) from error
