@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..exceptions import DivergenceError
 from ..nets import EpisodicNet
 from ..nets._batch_norm import batch_norm_mode
+from ..nets._layout import differentiated_twice
 from ..nets._stream import MetaBatch, Task
 from ._gradient import inner_loop
 from ._many_tasks import ManyTasks, can_run_together, has_convolutions
@@ -274,9 +275,11 @@ class GradientNet(EpisodicNet):
         with self._normalisation(len(tasks)):
             support = self._inputs([task.support for task in tasks])
 
+        second_order = record and not self.first_order
+
         def loss(parameters: Named) -> Tensor:
             # Inside, because checkpoints run it again in the backward pass.
-            with self._normalisation(len(tasks)):
+            with self._normalisation(len(tasks)), differentiated_twice(second_order):
                 scores = function.scores(parameters, support)
             return self._loss(scores, targets, n_way)
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ._checks import image_sides, positive_int
+from ._layout import fastest_layout
 
 
 class Conv4(nn.Module):
@@ -55,8 +56,8 @@ class Conv4(nn.Module):
     On CPU the maps are laid out channels last inside. Forward and backward with 2
     threads and torch 2.13, medians in milliseconds, default layout -> channels last:
     1 x 28 x 28 with 80 images 109 -> 68; 3 x 32 x 32 with 55 images 96 -> 65 and with
-    80 images 123 -> 89. On other devices the layout of the images is kept. The order
-    of the features is the same for both layouts.
+    80 images 123 -> 89. On other devices, and in inner loops of the second order, the
+    layout of the images is kept. The order of the features is the same for both.
 
     References
     ----------
@@ -109,7 +110,7 @@ class Conv4(nn.Module):
                 f"height, width) that this Conv4 was built for. Got "
                 f"{tuple(images.shape[1:])}; resize the images or build another one."
             )
-        maps = self.blocks(_fastest_layout(images))
+        maps = self.blocks(fastest_layout(images))
         return maps.mean((-2, -1)) if self.global_pool else maps.flatten(1)
 
 
@@ -121,17 +122,3 @@ def _block(in_channels: int, n_filters: int, pools: bool) -> nn.Sequential:
     if pools:
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.ReLU())
-
-
-def _fastest_layout(images: torch.Tensor) -> torch.Tensor:
-    """Give images on CPU the strides of channels last; values and axes stay.
-
-    The layers keep the layout of their input, so the weights can stay contiguous,
-    as flattening optimisers and file formats expect. `Tensor.to(memory_format=...)`
-    would leave images with one channel as they are and fails inside `torch.vmap`.
-    """
-    if images.device.type != "cpu":
-        return images
-    n, c, h, w = images.shape
-    rows = images.movedim(1, -1).reshape(n, h * w * c)  # (n, h * w * c), copied once
-    return rows.unflatten(1, (h, w, c)).movedim(-1, 1)  # (n, c, h, w)

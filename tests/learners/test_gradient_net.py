@@ -434,3 +434,17 @@ def test_validation_reports_the_mean_loss_and_accuracy():
     assert net.history[-1, "batches", -1, "valid_accuracy"] == pytest.approx(
         math.fsum(hits) / N_TASKS
     )
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_support_maps_keep_their_layout_where_they_are_differentiated_twice(
+    first_order,
+):
+    module = make_module("conv4", 3)
+    seen = []
+    second = module.backbone.blocks[1][0]
+    second.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net = make_net(module, 3, first_order=first_order)
+    net.train_step_single(MetaBatch(make_tasks("conv4", 3, n_tasks=1)))
+    contiguous = {len(maps): maps.is_contiguous() for maps in seen}
+    assert contiguous == {6: not first_order, 7: False}

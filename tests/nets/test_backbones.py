@@ -16,6 +16,7 @@ from skcausalmeta.nets import (
     build_backbone,
 )
 from skcausalmeta.nets._factory import n_features_out
+from skcausalmeta.nets._layout import differentiated_twice
 
 SMALL_RESNET = {"n_filters": (4, 5, 6, 7)}
 
@@ -114,6 +115,17 @@ def test_conv4_features_do_not_depend_on_the_layout_of_the_images(channels):
     assert all(p.is_contiguous() for p in backbone.parameters())
     # feature index = filter * area + row * width + column
     torch.testing.assert_close(backbone(images)[:, 7], maps[:, 1, 1, 1])
+
+
+def test_conv4_keeps_the_layout_of_maps_that_are_differentiated_twice():
+    backbone = Conv4(3, 16, n_filters=4, n_blocks=2)
+    images, seen = random_images(2, 3, 16, 16), []
+    second = backbone.blocks[1][0]
+    second.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    once = backbone(images)
+    with differentiated_twice():
+        torch.testing.assert_close(backbone(images), once)
+    assert [maps.is_contiguous() for maps in seen] == [False, True]
 
 
 def test_conv4_runs_inside_vmap_over_tasks():
