@@ -248,6 +248,14 @@ class GradientLearnerMixin:
                 steps = net.query_scores(chunk, self._n_steps, staged=staged)
                 found[:, part] = torch.stack(steps).double().cpu().numpy()
                 begin += len(chunk)
+        finite = np.isfinite(found).all(axis=(0, 2, 3))
+        if not finite.all():
+            raise DivergenceError(
+                "The inner loop of every task must stay finite. Got infinite or "
+                f"undefined scores for {np.sum(~finite)} of {len(finite)} tasks (first: "
+                f"task {np.argmin(finite)}) within {self._n_steps} steps; lower "
+                "adapt_steps, fit with a lower inner_lr, or scale the rows."
+            )
         return found
 
     def _task_rows(self, X: NDArray[Any]) -> NDArray[Any]:

@@ -221,6 +221,9 @@ def test_an_inner_loop_that_diverges_is_refused(learner):
     before = vars(learner).copy()
     with pytest.raises(DivergenceError, match=r"after 5 steps on 56 rows; lower adapt"):
         learner.adapt(X_NEW, Y_NEW)
+    two = np.stack([X_NEW, X_NEW]), np.stack([Y_NEW, Y_NEW])
+    with pytest.raises(DivergenceError, match=r"for 2 of 2 tasks \(first: task 0\)"):
+        learner.predict_episodes(*two, two[0])
     assert vars(learner) == before
 
 
