@@ -248,14 +248,7 @@ class GradientLearnerMixin:
                 steps = net.query_scores(chunk, self._n_steps, staged=staged)
                 found[:, part] = torch.stack(steps).double().cpu().numpy()
                 begin += len(chunk)
-        finite = np.isfinite(found).all(axis=(0, 2, 3))
-        if not finite.all():
-            raise DivergenceError(
-                "The inner loop of every task must stay finite. Got infinite or "
-                f"undefined scores for {np.sum(~finite)} of {len(finite)} tasks (first: "
-                f"task {np.argmin(finite)}) within {self._n_steps} steps; lower "
-                "adapt_steps, fit with a lower inner_lr, or scale the rows."
-            )
+        _refuse_infinite(found, self._n_steps)
         return found
 
     def _task_rows(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -263,3 +256,15 @@ class GradientLearnerMixin:
         rows = self._check_rows(X.reshape(-1, *X.shape[2:]))  # type: ignore[attr-defined]
         self.reader_.check(rows)
         return rows.reshape(X.shape)
+
+
+def _refuse_infinite(scores: NDArray[Any], n_steps: int) -> None:
+    """Refuse scores (n_points, n_tasks, ...) of tasks that diverged."""
+    lost = np.flatnonzero(~np.isfinite(scores).all(axis=(0, 2, 3)))
+    if len(lost):
+        raise DivergenceError(
+            "The inner loop of every task must stay finite. Got infinite or undefined "
+            f"scores for {len(lost)} of {scores.shape[1]} tasks (first: task "
+            f"{lost[0]}) within {n_steps} steps; lower adapt_steps, fit with a lower "
+            "inner_lr, or scale the rows."
+        )

@@ -1,6 +1,7 @@
-"""Numbers that judge learners: intervals, sparsity, codes, environments."""
+"""Numbers that judge learners: intervals, calibration, sparsity, codes, shifts."""
 
 from ._attribute_predictability import separated_attribute_predictability
+from ._calibration import expected_calibration_error
 from ._dci import dci_scores
 from ._environments import environment_scores, relative_gain, worst_environment_score
 from ._interval import mean_confidence_interval, paired_difference
@@ -14,6 +15,7 @@ from ._support_f1 import support_f1
 __all__ = [
     "dci_scores",
     "environment_scores",
+    "expected_calibration_error",
     "feature_sparsity",
     "mean_confidence_interval",
     "mean_corr_coef",

@@ -27,6 +27,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ..episodes import Episode, EpisodeSampler
 from ..exceptions import InvalidInputError
 from ..metrics import mean_confidence_interval
+from ..metrics._calibration import error_of_confidences
 from ._result import FewShotResult
 
 Scorer = Callable[[Any, Any, np.ndarray], float]
@@ -40,6 +41,7 @@ class _Record:
     adapt_time: float
     sparsity: float
     dual_gap: float
+    sureness: np.ndarray | None  # (2, n_query rows)
 
 
 @validate_params(
@@ -55,6 +57,7 @@ class _Record:
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_jobs": [Integral, None],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "calibration": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -71,6 +74,7 @@ def evaluate_few_shot(
     scoring: str | Scorer | None = None,
     n_jobs: int | None = None,
     confidence: float = 0.95,
+    calibration: bool = False,
 ) -> FewShotResult:
     """Score an estimator on N-way K-shot episodes of the classes of `y`.
 
@@ -106,6 +110,9 @@ def evaluate_few_shot(
         Number of processes that share the episodes, as in scikit-learn.
     confidence : float, default=0.95
         Confidence of the interval of the mean score.
+    calibration : bool, default=False
+        Also ask for probabilities and report their expected calibration error over
+        the query rows of all episodes.
 
     Returns
     -------
@@ -118,7 +125,8 @@ def evaluate_few_shot(
     EpisodeError
         If the classes are too few or too small for the episodes.
     InvalidInputError
-        If the estimator is a plain Pipeline around a meta-learner.
+        If the estimator is a plain Pipeline around a meta-learner, or `calibration`
+        is asked of an estimator without ``predict_proba``.
 
     See Also
     --------
@@ -137,6 +145,12 @@ def evaluate_few_shot(
     50 True
     """
     _refuse_plain_pipeline(estimator)
+    if calibration and not hasattr(estimator, "predict_proba"):
+        raise InvalidInputError(
+            "calibration=True needs an estimator with predict_proba. Got "
+            f"{type(estimator).__name__}; pass calibration=False or a head that gives "
+            "probabilities."
+        )
     check_consistent_length(X, y)
     labels = np.asarray(y)
     sampler = EpisodeSampler(
@@ -149,7 +163,9 @@ def evaluate_few_shot(
     # One batch of episodes per process: the estimator travels once, not per episode.
     n_batches = min(effective_n_jobs(n_jobs), n_episodes)
     batches = Parallel(n_jobs=n_jobs)(
-        delayed(_score_episodes)(estimator, X, labels, episodes[batch], scorer)
+        delayed(_score_episodes)(
+            estimator, X, labels, episodes[batch], scorer, calibration
+        )
         for batch in gen_even_slices(n_episodes, n_batches)
     )
     records = [record for batch in batches for record in batch]
@@ -167,17 +183,36 @@ def evaluate_few_shot(
         n_way=n_way,
         n_shot=n_shot,
         n_query=n_query,
+        calibration_error=_calibration_error(records) if calibration else np.nan,
     )
 
 
 def _score_episodes(
-    estimator: Any, X: Any, y: np.ndarray, episodes: list[Episode], scorer: Scorer
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    episodes: list[Episode],
+    scorer: Scorer,
+    calibration: bool,
 ) -> list[_Record]:
-    return [_score_episode(estimator, X, y, episode, scorer) for episode in episodes]
+    return [
+        _score_episode(estimator, X, y, episode, scorer, calibration)
+        for episode in episodes
+    ]
+
+
+def _calibration_error(records: list[_Record]) -> float:
+    confidence, right = np.concatenate([r.sureness for r in records], axis=1)
+    return error_of_confidences(confidence, right > 0)
 
 
 def _score_episode(
-    estimator: Any, X: Any, y: np.ndarray, episode: Episode, scorer: Scorer
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    episode: Episode,
+    scorer: Scorer,
+    calibration: bool,
 ) -> _Record:
     X_support = _safe_indexing(X, episode.support)
     X_query = _safe_indexing(X, episode.query)
@@ -195,7 +230,14 @@ def _score_episode(
         adapt_time=adapt_time,
         sparsity=float(_fitted_fact(adapted, "sparsity_")),
         dual_gap=float(np.max(_fitted_fact(adapted, "dual_gap_"))),
+        sureness=_sureness(adapted, X_query, y[episode.query]) if calibration else None,
     )
+
+
+def _sureness(estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+    """Confidence of every prediction, and whether it is right."""
+    proba = estimator.predict_proba(X)
+    return np.stack([proba.max(axis=1), estimator.classes_[proba.argmax(axis=1)] == y])
 
 
 def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:

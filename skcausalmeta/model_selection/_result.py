@@ -38,6 +38,9 @@ class FewShotResult:
         Number of support rows of each class.
     n_query : int
         Number of query rows of each class.
+    calibration_error : float, default=nan
+        Expected calibration error over the query rows of all episodes, NaN if it was
+        not asked for.
 
     See Also
     --------
@@ -75,6 +78,7 @@ class FewShotResult:
     n_way: int
     n_shot: int
     n_query: int
+    calibration_error: float = math.nan
 
     def __str__(self) -> str:
         return (
@@ -104,6 +108,7 @@ class FewShotResult:
             "n_way": int(self.n_way),
             "n_shot": int(self.n_shot),
             "n_query": int(self.n_query),
+            "calibration_error": _plain(self.calibration_error),
         }
 
 

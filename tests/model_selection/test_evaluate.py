@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from joblib import parallel_config
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,7 +21,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skcausalmeta.episodes import EpisodeSampler
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
-from skcausalmeta.metrics import mean_confidence_interval
+from skcausalmeta.metrics import (
+    expected_calibration_error,
+    mean_confidence_interval,
+)
 from skcausalmeta.model_selection import (
     ClassKFold,
     evaluate_few_shot,
@@ -330,3 +334,29 @@ def test_cross_val_score_over_held_out_classes(data):
     )
     assert scores.shape == (4,)
     assert (scores > 0.5).all()
+
+
+def test_calibration_error_is_that_of_all_query_rows():
+    X, y = make_data()
+    sizes = {"n_way": 3, "n_shot": 4, "n_query": 5, "random_state": 0}
+    learner = GaussianNB()
+    result = evaluate_few_shot(learner, X, y, n_episodes=6, calibration=True, **sizes)
+    truth, proba = [], []
+    for episode in EpisodeSampler(y, **sizes).draw(6):
+        support, query = episode.support, episode.query
+        # Columns are the classes of the episode in order: name them by position.
+        fitted = clone(learner).fit(X[support], y[support])
+        proba.append(fitted.predict_proba(X[query]))
+        truth.append(np.searchsorted(fitted.classes_, y[query]))
+    expected = expected_calibration_error(np.concatenate(truth), np.concatenate(proba))
+    assert result.calibration_error == pytest.approx(expected)
+    assert 0 < result.to_dict()["calibration_error"] == pytest.approx(expected)
+    plain = evaluate_few_shot(learner, X, y, n_episodes=6, **sizes)
+    assert plain.to_dict()["calibration_error"] is None
+    np.testing.assert_array_equal(plain.scores, result.scores)
+
+
+def test_calibration_needs_probabilities():
+    X, y = make_data()
+    with pytest.raises(InvalidInputError, match=r"predict_proba\. Got FakeLearner"):
+        evaluate_few_shot(FakeLearner().fit(X, y), X, y, calibration=True)
