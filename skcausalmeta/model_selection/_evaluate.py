@@ -171,19 +171,24 @@ def evaluate_few_shot(
     records = [record for batch in batches for record in batch]
     scores = np.array([record.score for record in records])
     mean, half_width = mean_confidence_interval(scores, confidence=confidence)
+    by_episode = {
+        name: np.array([getattr(record, name) for record in records])
+        for name in ("adapt_time", "sparsity", "dual_gap")
+    }
     return FewShotResult(
         scores=scores,
         mean=mean,
         half_width=half_width,
         n_episodes=n_episodes,
         confidence=confidence,
-        adapt_time=float(np.median([record.adapt_time for record in records])),
-        sparsity=float(np.mean([record.sparsity for record in records])),
-        max_dual_gap=float(np.max([record.dual_gap for record in records])),
+        adapt_time=float(np.median(by_episode["adapt_time"])),
+        sparsity=float(np.mean(by_episode["sparsity"])),
+        max_dual_gap=float(np.max(by_episode["dual_gap"])),
         n_way=n_way,
         n_shot=n_shot,
         n_query=n_query,
         calibration_error=_calibration_error(records) if calibration else np.nan,
+        by_episode=by_episode,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class FewShotResult:
     calibration_error : float, default=nan
         Expected calibration error over the query rows of all episodes, NaN if it was
         not asked for.
+    by_episode : dict of str to ndarray of shape (n_episodes,), default={}
+        "adapt_time", "sparsity" and "dual_gap" of every episode.
 
     See Also
     --------
@@ -79,6 +81,7 @@ class FewShotResult:
     n_shot: int
     n_query: int
     calibration_error: float = math.nan
+    by_episode: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return (
@@ -93,8 +96,8 @@ class FewShotResult:
         Returns
         -------
         record : dict
-            One entry per parameter. Numbers that are NaN become None, since JSON
-            has no NaN.
+            One entry per parameter but `by_episode`. Numbers that are NaN become
+            None, since JSON has no NaN.
         """
         return {
             "scores": [float(score) for score in self.scores],
