@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +13,10 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ..exceptions import InvalidInputError
 from ..utils import named_seeds
-from ._confounding import (
-    check_row_counts,
-    check_strengths,
-    check_whole_groups,
-    draw_tied_classes,
-)
+from ._coloured_ink import Painter, PairPlan
+from ._confounding import Amounts, assemble, check_row_counts, check_whole_groups
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
-_SHAPE, _COLOUR = 0, 1
 
 
 @validate_params(
@@ -162,157 +157,32 @@ def make_confounded_images(
     [[True, False], [False, True], [True, False], [False, True]]
     """
     ink, names = _check_images(images, labels)
-    train, shifted = (
-        check_strengths(rho_train, "rho_train"),
-        check_strengths(rho_test, "rho_test"),
-    )
-    check_whole_groups(2, n_tasks=n_tasks, n_test_tasks=n_test_tasks)
-    check_row_counts(
-        n_classes, n_per_env=n_per_env, n_support=n_support, n_query=n_query
-    )
+    amounts = Amounts(n_tasks, n_per_env, n_test_tasks, n_support, n_query)
+    check_whole_groups(2, amounts)
+    check_row_counts(n_classes, amounts)
     seeds = named_seeds(random_state, "classes", "train", "test")
     classes, codes = np.unique(names, return_inverse=True)
     held_out = _held_out(classes, test_classes, seeds["classes"])
-    painter = _Painter(ink, codes, n_classes, hue_noise, label_noise, signature)
-
-    rng = np.random.RandomState(seeds["train"])
-    tasks = _draw_pairs(rng, n_tasks, np.flatnonzero(~held_out), n_classes)
-    rows = painter.draw(rng, tasks, train, n_per_env)
-    envs = np.repeat(np.arange(len(train)), n_per_env)
-    return Bunch(
-        **{
-            name: values.reshape(-1, *values.shape[2:]) for name, values in rows.items()
-        },
-        tasks=np.repeat(np.arange(n_tasks), len(envs)),
-        envs=np.tile(envs, n_tasks),
-        **tasks,
-        classes=classes,
-        test_classes=classes[held_out],
-        rho_train=train,
-        rho_test=shifted,
-        test=_new_tasks(
-            np.random.RandomState(seeds["test"]),
-            painter,
-            np.flatnonzero(held_out),
-            (n_test_tasks, n_support, n_query),
-            (train, shifted),
-        ),
+    plans = [_pairs_of(mask, n_classes) for mask in (~held_out, held_out)]
+    painter = Painter(ink, codes, n_classes, hue_noise, label_noise, signature)
+    bunch = assemble(
+        (plans[0].draw, plans[1].draw),
+        painter.draw,
+        amounts,
+        (rho_train, rho_test),
+        (seeds["train"], seeds["test"]),
     )
+    return Bunch(classes=classes, test_classes=classes[held_out], **bunch)
 
 
-def _new_tasks(
-    rng: np.random.RandomState,
-    painter: _Painter,
-    pool: NDArray[np.int64],
-    sizes: tuple[int, int, int],
-    strengths: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> Bunch:
-    """Tasks with support rows of the training strengths and shifted query rows."""
-    n_tasks, n_support, n_query = sizes
-    tasks = _draw_pairs(rng, n_tasks, pool, painter.n_classes)
-    support = painter.draw(rng, tasks, strengths[0], n_support)
-    query = painter.draw(rng, tasks, strengths[1], n_query)
-    return Bunch(
-        X_support=support.data,
-        y_support=support.target,
-        X_query=query.data,
-        y_query=query.target,
-        latents_support=support.latents,
-        latents_query=query.latents,
-        envs_support=np.repeat(np.arange(len(strengths[0])), n_support),
-        rho_query=np.repeat(strengths[1], n_query),
-        **tasks,
-    )
-
-
-def _draw_pairs(
-    rng: np.random.RandomState, n_tasks: int, pool: NDArray[np.int64], n_classes: int
-) -> Bunch:
-    """Characters and hues of pairs of tasks, and which of the two is the cause."""
+def _pairs_of(mask: NDArray[np.bool_], n_classes: int) -> PairPlan:
+    pool = np.flatnonzero(mask)
     if len(pool) < n_classes:
         raise InvalidInputError(
             "Training and test tasks need n_classes characters each. Got "
             f"{len(pool)} for n_classes={n_classes}; change test_classes."
         )
-    pairs = n_tasks // 2
-    ranks = rng.uniform(size=(pairs, len(pool))).argsort(axis=1)
-    starts = rng.uniform(size=(pairs, 1))
-    hues = (starts + np.arange(n_classes) / n_classes) % 1
-    order = rng.uniform(size=hues.shape).argsort(axis=1)
-    numbers = np.arange(n_tasks)
-    causal = np.eye(2, dtype=bool)[numbers % 2]
-    return Bunch(
-        causal_sets=causal,
-        confounder_sets=~causal,
-        groups=numbers // 2,
-        confounders=numbers ^ 1,
-        characters=np.repeat(pool[ranks[:, :n_classes]], 2, axis=0),
-        hues=np.repeat(np.take_along_axis(hues, order, axis=1), 2, axis=0),
-    )
-
-
-class _Painter(NamedTuple):
-    """Draws rows of tasks from the characters."""
-
-    ink: NDArray[np.float32]
-    codes: NDArray[np.int64]
-    n_classes: int
-    hue_noise: float
-    label_noise: float
-    signature: float
-
-    def draw(
-        self,
-        rng: np.random.RandomState,
-        tasks: Bunch,
-        strengths: NDArray[np.float64],
-        n_rows: int,
-    ) -> Bunch:
-        """Rows (n_tasks, n_envs * n_rows, ...), environment by environment."""
-        shape = len(tasks.characters), n_rows
-        drawn = [
-            draw_tied_classes(rng, shape, self.n_classes, rho, self.label_noise)
-            for rho in strengths
-        ]
-        target, cause, other = (
-            np.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True)
-        )
-        of_colour = tasks.causal_sets[:, [_COLOUR]]
-        shapes = np.take_along_axis(
-            tasks.characters, np.where(of_colour, other, cause), axis=1
-        )
-        hues = np.take_along_axis(
-            tasks.hues, np.where(of_colour, cause, other), axis=1
-        ) + self.hue_noise * rng.standard_normal(target.shape)
-        index = self._draw_images(rng, shapes)
-        background = np.where(of_colour, self.signature, 0.0)
-        return Bunch(
-            data=_paint(self.ink[index], hues % 1, background),
-            target=target,
-            latents=np.stack([shapes, hues % 1], axis=2),
-            index=index,
-        )
-
-    def _draw_images(
-        self, rng: np.random.RandomState, wanted: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """A random image of every wanted class."""
-        order = np.argsort(self.codes, kind="stable")
-        counts = np.bincount(self.codes)
-        first = np.cumsum(counts) - counts
-        return order[first[wanted] + rng.randint(counts[wanted])]
-
-
-def _paint(
-    ink: NDArray[np.float32], hues: NDArray[np.float64], background: NDArray[Any]
-) -> NDArray[np.float32]:
-    """Ink (n_tasks, n_rows, height, width) in pure colours on grey."""
-    # Red, green and blue lie at 0, 1/3 and 2/3 of the wheel.
-    distance = np.abs((hues[..., None] - np.arange(3) / 3 + 0.5) % 1 - 0.5)
-    colours = np.clip(2 - 6 * distance, 0, 1)[:, :, None, None]  # (..., 1, 1, 3)
-    paper = background[:, :, None, None, None]
-    painted: NDArray[Any] = ink[..., None] * (colours - paper) + paper
-    return painted.astype(np.float32)
+    return PairPlan(pool, n_classes)
 
 
 def _check_images(

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import helmert
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..exceptions import InvalidInputError
 from ..utils import named_seeds
-from ._confounding import (
-    check_row_counts,
-    check_strengths,
-    check_whole_groups,
-    draw_tied_classes,
-)
-from ._mixing import build_mixing, mixed_rows
+from ._confounded_factors import FactorRule, GroupPlan
+from ._confounding import Amounts, assemble, check_row_counts, check_whole_groups
+from ._mixing import build_mixing
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 _SIZE = [Interval(Integral, 2, None, closed="left")]
@@ -40,7 +35,7 @@ _SIZE = [Interval(Integral, 2, None, closed="left")]
         "rho_train": [Real, "array-like"],
         "rho_test": [Real, "array-like"],
         "signature": [Interval(Real, None, None, closed="neither")],
-        "label_noise": [Interval(Real, 0, None, closed="left")],
+        "label_noise": [Interval(Real, 0, None, closed="left"), None],
         "n_test_tasks": _COUNT,
         "n_support": _COUNT,
         "n_query": _COUNT,
@@ -64,7 +59,7 @@ def make_confounded_tasks(
     rho_train: float | Sequence[float] = (0.9, 0.1),
     rho_test: float | Sequence[float] = -0.9,
     signature: float = 1.0,
-    label_noise: float = 0.05,
+    label_noise: float | None = None,
     n_test_tasks: int = 100,
     n_support: int = 10,
     n_query: int = 20,
@@ -88,11 +83,12 @@ def make_confounded_tasks(
 
     * regression: :math:`y = u + \nu e`, and d has the correlation rho with y;
     * classification: a score has the class :math:`\arg\max_c (V u)_c`, with V the
-      corners of a regular simplex, which is the sign of u for two classes. Labels
-      are balanced. u has the class y, another one with probability
-      :math:`\nu`. d has the class y with probability rho, any class otherwise;
-      for rho < 0 it has the class after y with probability abs(rho), so that for
-      two classes :math:`P(d \text{ agrees}) = (1 + \rho) / 2` throughout.
+      corners of a regular simplex (``-scipy.linalg.helmert(n_classes).T``), which
+      is the sign of u for two classes. Labels are balanced. u has the class y,
+      another one with probability :math:`\nu`. d has the class y with probability
+      rho, any class otherwise; for rho < 0 it has the class after y with
+      probability abs(rho), so that for two classes the class of d is y with
+      probability :math:`(1 + \rho) / 2` throughout.
 
     In training, every task is seen in one environment per entry of `rho_train`. The
     confounder helps there, to the degree that rho differs from 0, and misleads where
@@ -131,8 +127,9 @@ def make_confounded_tasks(
     signature : float, default=1.0
         Shift :math:`\sigma` of the causal factors of a task; 0 leaves the
         environments as the only hint.
-    label_noise : float, default=0.05
-        :math:`\nu`: probability below 1, or standard deviation in regression.
+    label_noise : float, default=None
+        :math:`\nu`: probability below 1, or standard deviation in regression. None:
+        0.05, or 0.5 in regression, where less would leave the confounder no role.
     n_test_tasks : int, default=100
         New tasks with new weights, a multiple of `tasks_per_group`.
     n_support : int, default=10
@@ -194,191 +191,29 @@ def make_confounded_tasks(
     >>> bunch.confounders[:4].tolist()
     [1, 2, 3, 0]
     """
-    train, shifted = (
-        check_strengths(rho_train, "rho_train"),
-        check_strengths(rho_test, "rho_test"),
-    )
-    check_whole_groups(tasks_per_group, n_tasks=n_tasks, n_test_tasks=n_test_tasks)
-    n_scores = 1
+    amounts = Amounts(n_tasks, n_per_env, n_test_tasks, n_support, n_query)
+    check_whole_groups(tasks_per_group, amounts)
+    n_scores, noise = 1, 0.5
     if kind == "classification":
-        n_scores = n_classes - 1
-        check_row_counts(
-            n_classes, n_per_env=n_per_env, n_support=n_support, n_query=n_query
-        )
-        _check_noise(label_noise)
+        n_scores, noise = n_classes - 1, 0.05
+        check_row_counts(n_classes, amounts)
+        _check_noise(label_noise or 0)
+    noise = noise if label_noise is None else label_noise
     _check_sets(n_factors, set_size, tasks_per_group, n_scores)
     seeds = named_seeds(random_state, "mixing", "train", "test")
-    mix = mixing
+    mix: Any = mixing
     if isinstance(mixing, str):
         mix = build_mixing(mixing, n_factors, n_features, n_layers, 0, seeds["mixing"])
-    plan = _Plan(n_factors, set_size, tasks_per_group, sets, n_scores)
-    rule = _Rule(kind == "classification", n_classes, label_noise, signature)
-
-    rng = np.random.RandomState(seeds["train"])
-    tasks = plan.draw(rng, n_tasks)
-    latents, target = rule.draw(rng, tasks, train, n_per_env)
-    rows = latents.reshape(-1, n_factors)
-    envs = np.repeat(np.arange(len(train)), n_per_env)
-    return Bunch(
-        data=mixed_rows(mix, rows),
-        target=target.ravel(),
-        tasks=np.repeat(np.arange(n_tasks), len(envs)),
-        envs=np.tile(envs, n_tasks),
-        latents=rows,
-        **tasks,
-        rho_train=train,
-        rho_test=shifted,
-        mixing=mix,
-        test=_new_tasks(
-            np.random.RandomState(seeds["test"]),
-            plan.draw,
-            rule,
-            mix,
-            (n_test_tasks, n_support, n_query),
-            (train, shifted),
-        ),
+    plan = GroupPlan(n_factors, set_size, tasks_per_group, sets, n_scores)
+    rule = FactorRule(kind == "classification", n_classes, noise, signature, mix)
+    bunch = assemble(
+        (plan.draw, plan.draw),
+        rule.draw,
+        amounts,
+        (rho_train, rho_test),
+        (seeds["train"], seeds["test"]),
     )
-
-
-def _new_tasks(
-    rng: np.random.RandomState,
-    draw: Callable[[np.random.RandomState, int], Bunch],
-    rule: _Rule,
-    mixing: Any,
-    sizes: tuple[int, int, int],
-    strengths: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> Bunch:
-    """Tasks with support rows of the training strengths and shifted query rows."""
-    n_tasks, n_support, n_query = sizes
-    tasks = draw(rng, n_tasks)
-    support, y_support = rule.draw(rng, tasks, strengths[0], n_support)
-    query, y_query = rule.draw(rng, tasks, strengths[1], n_query)
-
-    def observed(latents: NDArray[np.float64]) -> NDArray[Any]:
-        rows = mixed_rows(mixing, latents.reshape(-1, latents.shape[2]))
-        return rows.reshape(*latents.shape[:2], *rows.shape[1:])
-
-    return Bunch(
-        X_support=observed(support),
-        y_support=y_support,
-        X_query=observed(query),
-        y_query=y_query,
-        latents_support=support,
-        latents_query=query,
-        envs_support=np.repeat(np.arange(len(strengths[0])), n_support),
-        rho_query=np.repeat(strengths[1], n_query),
-        **tasks,
-    )
-
-
-class _Plan(NamedTuple):
-    """What the tasks of a group depend on."""
-
-    n_factors: int
-    set_size: int
-    tasks_per_group: int
-    sets: str
-    n_scores: int
-
-    def draw(self, rng: np.random.RandomState, n_tasks: int) -> Bunch:
-        """Causal sets, weights and confounders of that many tasks."""
-        groups = np.arange(n_tasks) // self.tasks_per_group
-        parts = [self._parts(rng) for _ in range(groups[-1] + 1)]
-        members = np.concatenate(parts)  # (n_tasks, set_size)
-        normal = rng.standard_normal((n_tasks, self.set_size, self.n_scores))
-        inside = np.linalg.qr(normal)[0]  # orthonormal columns
-        weights = np.zeros((n_tasks, self.n_scores, self.n_factors))
-        places = np.arange(n_tasks)[:, None], slice(None), members
-        weights[places] = inside
-        causal = np.zeros((n_tasks, self.n_factors), dtype=bool)
-        np.put_along_axis(causal, members, True, axis=1)
-        first = groups * self.tasks_per_group
-        confounders = first + (np.arange(n_tasks) - first + 1) % self.tasks_per_group
-        return Bunch(
-            causal_sets=causal,
-            confounder_sets=causal[confounders],
-            groups=groups,
-            confounders=confounders,
-            weights=weights,
-        )
-
-    def _parts(self, rng: np.random.RandomState) -> NDArray[np.int64]:
-        """Disjoint sets of factors (tasks_per_group, set_size)."""
-        if self.sets == "random":
-            count = self.tasks_per_group * self.set_size
-            return rng.permutation(self.n_factors)[:count].reshape(-1, self.set_size)
-        blocks = rng.permutation(self.n_factors // self.set_size)
-        chosen = blocks[: self.tasks_per_group, None]
-        return chosen * self.set_size + np.arange(self.set_size)
-
-
-class _Rule(NamedTuple):
-    """How targets come from the factors."""
-
-    classes: bool
-    n_classes: int
-    noise: float
-    signature: float
-
-    def draw(
-        self,
-        rng: np.random.RandomState,
-        tasks: Bunch,
-        strengths: NDArray[np.float64],
-        n_rows: int,
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Latents (n_tasks, n_envs * n_rows, n_factors) and targets, by environment."""
-        draw = self._classify if self.classes else self._regress
-        shift = self.signature * tasks.causal_sets[:, None]
-        latents, targets = [], []
-        for rho in strengths:
-            shape = len(tasks.weights), n_rows, tasks.weights.shape[2]
-            rows = rng.standard_normal(shape)
-            y, score, other = draw(rng, shape[:2], rho)
-            _set_scores(rows, tasks.weights, score)
-            _set_scores(rows, tasks.weights[tasks.confounders], other)
-            latents.append(rows + shift)
-            targets.append(y)
-        return np.concatenate(latents, axis=1), np.concatenate(targets, axis=1)
-
-    def _classify(
-        self, rng: np.random.RandomState, shape: tuple[int, int], rho: float
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        labels, causal, spurious = draw_tied_classes(
-            rng, shape, self.n_classes, rho, self.noise
-        )
-        return labels, self._scores_of(rng, causal), self._scores_of(rng, spurious)
-
-    def _regress(
-        self, rng: np.random.RandomState, shape: tuple[int, int], rho: float
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        score, noise, own = rng.standard_normal((3, *shape))
-        y = score + self.noise * noise
-        other = rho * y / np.sqrt(1 + self.noise**2) + np.sqrt(1 - rho**2) * own
-        return y, score[..., None], other[..., None]
-
-    def _scores_of(
-        self, rng: np.random.RandomState, classes: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Standard normal scores (..., n_classes - 1), given their class."""
-        # A swap of two corners maps the simplex and the normal law to themselves.
-        corners = rng.standard_normal((*classes.shape, self.n_classes))
-        wanted, largest = classes[..., None], corners.argmax(axis=-1)[..., None]
-        best = np.take_along_axis(corners, largest, axis=-1)
-        replaced = np.take_along_axis(corners, wanted, axis=-1)
-        np.put_along_axis(corners, largest, replaced, axis=-1)
-        np.put_along_axis(corners, wanted, best, axis=-1)
-        return -corners @ helmert(self.n_classes).T  # minus: class 1 is u > 0
-
-
-def _set_scores(
-    latents: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    scores: NDArray[np.float64],
-) -> None:
-    """Move latents along orthonormal weights, so that they have given scores."""
-    wrong = scores - latents @ weights.swapaxes(1, 2)  # (n_tasks, n_rows, n_scores)
-    latents += wrong @ weights
+    return Bunch(mixing=mix, **bunch)
 
 
 def _check_sets(n_factors: int, set_size: int, per_group: int, n_scores: int) -> None:
