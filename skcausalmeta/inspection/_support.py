@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
 from ..exceptions import InvalidInputError
-from ..metrics._codes import best_matching
 from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
+from ._matching import align_columns, aligned_names
 
 _UNUSED, _USED, _MISSED, _WRONG = range(4)
 _COLOURS = ("white", "#222222", "#e69f00", "#56b4e9")
@@ -202,8 +202,9 @@ class SupportDisplay:
         order = np.arange(used.shape[1])
         if truth is not None:
             needed = finite_array(truth, "truth", 2) != 0
-            order, truth = _align(used, needed)
-            feature_names = _fill(feature_names, needed.shape[1], order)
+            order, truth = align_columns(used.astype(float), needed)
+            names = feature_names, needed.shape[1], order
+            feature_names = aligned_names(*names, "feature")
         elif sort:
             order = np.argsort(-used.sum(axis=0), kind="stable")
             if feature_names is not None:
@@ -272,32 +273,3 @@ class SupportDisplay:
                 handles=patches, loc="upper left", bbox_to_anchor=(1.01, 1)
             )
         return self
-
-
-def _align(
-    used: NDArray[np.bool_], needed: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Order of the features along the factors, and the truth with columns for all."""
-    n_factors, n_features = needed.shape[1], used.shape[1]
-    if len(used) != len(needed) or n_factors > n_features:
-        raise InvalidInputError(
-            "truth must describe the same tasks, with at most as many factors as there "
-            f"are features. Got shapes {needed.shape} and {used.shape}."
-        )
-    # Agreement on both use and disuse, so that unused factors find unused features.
-    agreement = needed.T.astype(float) @ used + (~needed).T.astype(float) @ ~used
-    _, matched = best_matching(agreement)
-    rest = np.setdiff1d(np.arange(n_features), matched)
-    padded = np.zeros(used.shape, dtype=bool)
-    padded[:, :n_factors] = needed
-    return np.concatenate([matched, rest]), padded
-
-
-def _fill(
-    names: Sequence[str] | None, n_factors: int, order: NDArray[np.int64]
-) -> list[str] | None:
-    """Names of the factors, then numbers of the features without one."""
-    if names is None:
-        return None
-    known = names_of(names, n_factors, "factor", "feature_names")
-    return known + [f"feature {i}" for i in order[n_factors:]]
