@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 
 from ..exceptions import InvalidInputError
 from ._multi_task import BaseMultiTask
+from ._task_targets import Task
 
 
 class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
@@ -81,6 +83,9 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         rise and are reached: the modules have to mean something first.
     env_folds : int, default=2
         Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
     batch_size : int, default=256
         Rows of a training step. The invariance is estimated on a batch: large
         batches serve it better.
@@ -124,6 +129,13 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
     history_ : list of dict
         Per epoch: loss, every term of the objective without its weight, seconds.
     n_iter_ : int
@@ -164,8 +176,34 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     @property
     def classes_(self) -> Any:
         """Classes of the task, or of every task."""
+        if hasattr(self, "new_task_"):
+            return self.new_task_.task.classes
         classes = [task.classes for task in self.targets_.tasks]
         return classes[0] if self.targets_.layout == "single" else classes
+
+    def decision_function(
+        self, X: ArrayLike
+    ) -> NDArray[Any] | list[NDArray[Any] | None]:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes), or list of such
+            For two classes the logarithm of the odds of ``classes_[1]``, else one
+            score per class. After `fit` on several tasks a list, None for
+            regression; per pixel the height and width are added.
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
+        """
+        return self._by_task(X, "decision_function", _decisions)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any] | list[NDArray[Any] | None]:
         """Probabilities of the classes.
@@ -180,28 +218,52 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         ndarray of shape (n_samples, n_classes), or list of such
             After `fit` on several tasks a list, None for regression; per pixel the
             shape is (n_samples, n_classes, height, width).
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
         """
-        rows = self._check_known_rows(X)
+        return self._by_task(X, "predict_proba", _probabilities)
+
+    def _by_task(
+        self,
+        X: ArrayLike,
+        method: str,
+        answer: Callable[[Task, NDArray[Any]], NDArray[Any]],
+    ) -> NDArray[Any] | list[NDArray[Any] | None]:
+        """What `answer` makes of the outputs (n, n_pixels, n_outputs) of every task."""
+        answers = self._answers(self._check_known_rows(X))
         found: list[NDArray[Any] | None] = []
-        for task, scores in zip(self.targets_.tasks, self._outputs(rows), strict=True):
+        for task, outputs in zip(answers.tasks, answers.outputs, strict=True):
             if task.kind == "regression":
                 found.append(None)
                 continue
-            if task.kind == "binary":
-                # Both from their own side: 1 - p would lose the digits of a small p.
-                logit = scores[..., 0]
-                proba = np.stack([expit(-logit), expit(logit)], axis=1)
-            else:
-                proba = softmax(scores[..., : task.n_classes], axis=-1).swapaxes(1, 2)
-            found.append(proba.reshape(*proba.shape[:2], *self.targets_.pixels))
-        if self.targets_.layout != "single":
+            values = answer(task, outputs)  # (n, [n_classes,] n_pixels)
+            found.append(values.reshape(*values.shape[:-1], *self.targets_.pixels))
+        if not answers.single:
             return found
         if found[0] is None:
             raise InvalidInputError(
-                "predict_proba needs a classification task. Got task_types="
+                f"{method} needs a classification task. Got task_types="
                 f"{self.task_types!r}; use predict."
             )
         return found[0]
+
+
+def _decisions(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        return outputs[..., 0]
+    return outputs[..., : task.n_classes].swapaxes(1, 2)
+
+
+def _probabilities(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        # Both from their own side: 1 - p would lose the digits of a small p.
+        logit = outputs[..., 0]
+        return np.stack([expit(-logit), expit(logit)], axis=1)
+    proba: NDArray[Any] = softmax(outputs[..., : task.n_classes], axis=-1)
+    return proba.swapaxes(1, 2)
 
 
 class MTCRLRegressor(RegressorMixin, BaseMultiTask):
@@ -263,6 +325,9 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         rise and are reached: the modules have to mean something first.
     env_folds : int, default=2
         Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
     batch_size : int, default=256
         Rows of a training step. The invariance is estimated on a batch: large
         batches serve it better.
@@ -306,6 +371,13 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
     history_ : list of dict
         Per epoch: loss, every term of the objective without its weight, seconds.
     n_iter_ : int

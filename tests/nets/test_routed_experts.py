@@ -14,7 +14,7 @@ from skcausalmeta.nets import (
     RoutedExperts,
     RowStream,
 )
-from skcausalmeta.nets._multi_task_net import row_losses
+from skcausalmeta.nets._row_losses import row_losses, task_losses, task_slopes
 from skcausalmeta.utils import isolated_torch_rng
 
 
@@ -140,6 +140,35 @@ def test_losses_are_those_of_torch():
     torch.testing.assert_close(binary, expected)
     squared = row_losses(outputs, classes, "regression")
     torch.testing.assert_close(squared, (outputs[:, 0] - classes) ** 2)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [("binary", 2), ("multiclass", 3), ("regression", 0)],
+        [("binary", 2)] * 3,
+        [("regression", 0)] * 3,
+        [("multiclass", 3)] * 3,
+    ],
+)
+def test_slopes_are_the_gradients_of_the_losses(kinds):
+    wide = any(kind == "multiclass" for kind, _ in kinds)
+    outputs = torch.randn(3, 6, 3 if wide else 1, requires_grad=True)
+    targets = torch.tensor([0, 1, 0, 1, 1, 0.0]).expand(3, -1)
+    losses = task_losses(outputs, targets, kinds)
+    (expected,) = torch.autograd.grad(losses.sum(), outputs)
+    torch.testing.assert_close(task_slopes(outputs, targets, kinds), expected)
+
+
+@pytest.mark.parametrize("head_hidden", [0, 5])
+def test_head_slopes_are_those_of_autograd(head_hidden):
+    net = RoutedExperts(MLPExperts(4, 3), 2, 3, head_hidden=head_hidden)
+    for bias in net.head_biases:
+        nn.init.normal_(bias)
+    routed = torch.randn(2, 7, 16, requires_grad=True)
+    slopes = torch.randn(2, 7, 3)
+    (expected,) = torch.autograd.grad(net.heads(routed), routed, slopes)
+    torch.testing.assert_close(net.head_slopes(slopes, routed), expected)
 
 
 def make_stream(n=40, seed=0, batch_size=16):
