@@ -281,7 +281,8 @@ class BaseMultiTask(
         )
         self.module_units_ = self._module_units(rows, targets.codes.shape[2])
         with torch.no_grad():
-            part = self.reader_(rows[:_ROWS_FOR_FACTS])
+            # Rows all over: they may come sorted by time or environment.
+            part = self.reader_(rows[:: -(-len(rows) // _ROWS_FOR_FACTS)])
             self.routing_ = self.net_.module_.gate(part).mean(dim=0).cpu().numpy()
             self.module_correlation_ = _correlation(self.net_.module_.experts(part))
 

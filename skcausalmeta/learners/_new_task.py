@@ -19,7 +19,7 @@ from ._task_targets import Task
 _RIDGE = 0.1
 # A constant of this many units leaves the intercept nearly free of the ridge.
 _INTERCEPT = 3.0
-_TOL = 1e-8
+_TOL = 1e-10
 _MAX_ITER = 20_000
 # Rows times classes from which on gradient steps are cheaper than Newton's.
 _LARGE = 2000
