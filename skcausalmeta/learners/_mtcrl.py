@@ -9,10 +9,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from ..exceptions import InvalidInputError
 from ._multi_task import BaseMultiTask
 from ._task_targets import Task
+
+# From the outputs (n, n_pixels, n_outputs) of a task to (n, [n_classes,] n_pixels).
+Answer = Callable[[Task, NDArray[Any]], NDArray[Any]]
+
+
+def _answers_for_one_task(learner: MTCRLClassifier) -> bool:
+    fitted = hasattr(learner, "targets_") and not hasattr(learner, "new_task_")
+    if fitted and learner.targets_.layout != "single":
+        raise AttributeError(
+            "decision_function answers for one task. Got a fit on "
+            f"{len(learner.targets_.tasks)} tasks; use decision_by_task, predict_proba "
+            "or adapt first."
+        )
+    return True
 
 
 class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
@@ -181,10 +196,12 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         classes = [task.classes for task in self.targets_.tasks]
         return classes[0] if self.targets_.layout == "single" else classes
 
-    def decision_function(
-        self, X: ArrayLike
-    ) -> NDArray[Any] | list[NDArray[Any] | None]:
-        """Scores of the classes.
+    @available_if(_answers_for_one_task)
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Scores of the classes of one task, after `fit` on one or after `adapt`.
+
+        With several tasks it is not there, as scikit-learn asks for one array then;
+        see `decision_by_task`.
 
         Parameters
         ----------
@@ -193,17 +210,33 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes), or list of such
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes the logarithm of the odds of ``classes_[1]``, else one
-            score per class. After `fit` on several tasks a list, None for
-            regression; per pixel the height and width are added.
+            score per class; per pixel the height and width are added.
 
         Raises
         ------
         InvalidInputError
             If the only task is a regression.
         """
-        return self._by_task(X, "decision_function", _decisions)
+        scores: NDArray[Any] = self._by_task(X, "decision_function", _decisions)
+        return scores
+
+    def decision_by_task(self, X: ArrayLike) -> list[NDArray[Any] | None]:
+        """Scores of the classes of every task, as `decision_function` has them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        list of ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of every task of `fit`, or of the new task alone after `adapt`; None for
+            regression; per pixel the height and width are added.
+        """
+        return self._each_task(X, _decisions)[0]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any] | list[NDArray[Any] | None]:
         """Probabilities of the classes.
@@ -224,15 +257,26 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         InvalidInputError
             If the only task is a regression.
         """
-        return self._by_task(X, "predict_proba", _probabilities)
+        found: NDArray[Any] | list[NDArray[Any] | None]
+        found = self._by_task(X, "predict_proba", _probabilities)
+        return found
 
-    def _by_task(
-        self,
-        X: ArrayLike,
-        method: str,
-        answer: Callable[[Task, NDArray[Any]], NDArray[Any]],
-    ) -> NDArray[Any] | list[NDArray[Any] | None]:
-        """What `answer` makes of the outputs (n, n_pixels, n_outputs) of every task."""
+    def _by_task(self, X: ArrayLike, method: str, answer: Answer) -> Any:
+        """A list with several tasks, else what there is of the only one."""
+        found, single = self._each_task(X, answer)
+        if not single:
+            return found
+        if found[0] is None:
+            raise InvalidInputError(
+                f"{method} needs a classification task. Got task_types="
+                f"{self.task_types!r}; use predict."
+            )
+        return found[0]
+
+    def _each_task(
+        self, X: ArrayLike, answer: Answer
+    ) -> tuple[list[NDArray[Any] | None], bool]:
+        """What `answer` makes of every task, None for regression; if there is one."""
         answers = self._answers(self._check_known_rows(X))
         found: list[NDArray[Any] | None] = []
         for task, outputs in zip(answers.tasks, answers.outputs, strict=True):
@@ -241,14 +285,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
                 continue
             values = answer(task, outputs)  # (n, [n_classes,] n_pixels)
             found.append(values.reshape(*values.shape[:-1], *self.targets_.pixels))
-        if not answers.single:
-            return found
-        if found[0] is None:
-            raise InvalidInputError(
-                f"{method} needs a classification task. Got task_types="
-                f"{self.task_types!r}; use predict."
-            )
-        return found[0]
+        return found, answers.single
 
 
 def _decisions(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:

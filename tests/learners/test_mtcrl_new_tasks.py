@@ -217,8 +217,18 @@ def test_decision_function_after_fit():
     types = ["binary", "multiclass", "regression"]
     Y = np.column_stack([Z[:, 0] > 0, np.digitize(Z[:, 1], [-0.5, 0.5]), Z[:, 2]])
     several = MTCRLClassifier(max_epochs=2, task_types=types, **SMALL)
-    shapes = several.fit(X[OLD], Y[OLD]).decision_function(X)
-    assert [None if s is None else s.shape for s in shapes] == [(150,), (150, 3), None]
+    several.fit(X[OLD], Y[OLD])
+    scores = several.decision_by_task(X)
+    assert [None if s is None else s.shape for s in scores] == [(150,), (150, 3), None]
+    proba = several.predict_proba(X)
+    np.testing.assert_allclose(expit(scores[0]), proba[0][:, 1])
+    np.testing.assert_allclose(softmax(scores[1], axis=1), proba[1])
+    with pytest.raises(AttributeError, match="has no attribute 'decision_function'"):
+        several.decision_function(X)
+    several.adapt(X[NEW], LABELS[NEW])
+    alone = several.decision_by_task(X)
+    assert len(alone) == 1
+    np.testing.assert_array_equal(alone[0], several.decision_function(X))
     values = MTCRLClassifier(max_epochs=2, task_types="regression", **SMALL)
     with pytest.raises(InvalidInputError, match="decision_function needs a class"):
         values.fit(X[OLD], Z[OLD, 0]).decision_function(X)
