@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from ..exceptions import InvalidInputError
 from ._multi_task import BaseMultiTask
+from ._task_targets import Task
+
+# From the outputs (n, n_pixels, n_outputs) of a task to (n, [n_classes,] n_pixels).
+Answer = Callable[[Task, NDArray[Any]], NDArray[Any]]
+
+
+def _answers_for_one_task(learner: MTCRLClassifier) -> bool:
+    fitted = hasattr(learner, "targets_") and not hasattr(learner, "new_task_")
+    if fitted and learner.targets_.layout != "single":
+        raise AttributeError(
+            "decision_function answers for one task. Got a fit on "
+            f"{len(learner.targets_.tasks)} tasks; use decision_by_task, predict_proba "
+            "or adapt first."
+        )
+    return True
 
 
 class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
@@ -81,6 +98,9 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         rise and are reached: the modules have to mean something first.
     env_folds : int, default=2
         Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
     batch_size : int, default=256
         Rows of a training step. The invariance is estimated on a batch: large
         batches serve it better.
@@ -124,6 +144,13 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
     history_ : list of dict
         Per epoch: loss, every term of the objective without its weight, seconds.
     n_iter_ : int
@@ -164,8 +191,52 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     @property
     def classes_(self) -> Any:
         """Classes of the task, or of every task."""
+        if hasattr(self, "new_task_"):
+            return self.new_task_.task.classes
         classes = [task.classes for task in self.targets_.tasks]
         return classes[0] if self.targets_.layout == "single" else classes
+
+    @available_if(_answers_for_one_task)
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Scores of the classes of one task, after `fit` on one or after `adapt`.
+
+        With several tasks it is not there, as scikit-learn asks for one array then;
+        see `decision_by_task`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes the logarithm of the odds of ``classes_[1]``, else one
+            score per class; per pixel the height and width are added.
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
+        """
+        scores: NDArray[Any] = self._by_task(X, "decision_function", _decisions)
+        return scores
+
+    def decision_by_task(self, X: ArrayLike) -> list[NDArray[Any] | None]:
+        """Scores of the classes of every task, as `decision_function` has them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        list of ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of every task of `fit`, or of the new task alone after `adapt`; None for
+            regression; per pixel the height and width are added.
+        """
+        return self._each_task(X, _decisions)[0]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any] | list[NDArray[Any] | None]:
         """Probabilities of the classes.
@@ -180,28 +251,56 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         ndarray of shape (n_samples, n_classes), or list of such
             After `fit` on several tasks a list, None for regression; per pixel the
             shape is (n_samples, n_classes, height, width).
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
         """
-        rows = self._check_known_rows(X)
-        found: list[NDArray[Any] | None] = []
-        for task, scores in zip(self.targets_.tasks, self._outputs(rows), strict=True):
-            if task.kind == "regression":
-                found.append(None)
-                continue
-            if task.kind == "binary":
-                # Both from their own side: 1 - p would lose the digits of a small p.
-                logit = scores[..., 0]
-                proba = np.stack([expit(-logit), expit(logit)], axis=1)
-            else:
-                proba = softmax(scores[..., : task.n_classes], axis=-1).swapaxes(1, 2)
-            found.append(proba.reshape(*proba.shape[:2], *self.targets_.pixels))
-        if self.targets_.layout != "single":
+        found: NDArray[Any] | list[NDArray[Any] | None]
+        found = self._by_task(X, "predict_proba", _probabilities)
+        return found
+
+    def _by_task(self, X: ArrayLike, method: str, answer: Answer) -> Any:
+        """A list with several tasks, else what there is of the only one."""
+        found, single = self._each_task(X, answer)
+        if not single:
             return found
         if found[0] is None:
             raise InvalidInputError(
-                "predict_proba needs a classification task. Got task_types="
+                f"{method} needs a classification task. Got task_types="
                 f"{self.task_types!r}; use predict."
             )
         return found[0]
+
+    def _each_task(
+        self, X: ArrayLike, answer: Answer
+    ) -> tuple[list[NDArray[Any] | None], bool]:
+        """What `answer` makes of every task, None for regression; if there is one."""
+        answers = self._answers(self._check_known_rows(X))
+        found: list[NDArray[Any] | None] = []
+        for task, outputs in zip(answers.tasks, answers.outputs, strict=True):
+            if task.kind == "regression":
+                found.append(None)
+                continue
+            values = answer(task, outputs)  # (n, [n_classes,] n_pixels)
+            found.append(values.reshape(*values.shape[:-1], *self.targets_.pixels))
+        return found, answers.single
+
+
+def _decisions(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        return outputs[..., 0]
+    return outputs[..., : task.n_classes].swapaxes(1, 2)
+
+
+def _probabilities(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        # Both from their own side: 1 - p would lose the digits of a small p.
+        logit = outputs[..., 0]
+        return np.stack([expit(-logit), expit(logit)], axis=1)
+    proba: NDArray[Any] = softmax(outputs[..., : task.n_classes], axis=-1)
+    return proba.swapaxes(1, 2)
 
 
 class MTCRLRegressor(RegressorMixin, BaseMultiTask):
@@ -263,6 +362,9 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         rise and are reached: the modules have to mean something first.
     env_folds : int, default=2
         Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
     batch_size : int, default=256
         Rows of a training step. The invariance is estimated on a batch: large
         batches serve it better.
@@ -306,6 +408,13 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
     history_ : list of dict
         Per epoch: loss, every term of the objective without its weight, seconds.
     n_iter_ : int

@@ -34,18 +34,21 @@ from ..nets import (
 from ..nets._graph_terms import correlations
 from ..utils import isolated_torch_rng, named_seeds
 from ._module_inputs import module_masks
-from ._multi_task_predict import MultiTaskPredictions, score_codes
+from ._multi_task_adapt import NewTasksMixin
+from ._multi_task_predict import score_codes
+from ._new_task import ModuleFeatures
 from ._task_targets import TaskTargets, read_targets
 from ._training import OPTIMIZERS, best_weights
 
 _ROWS_FOR_FACTS = 2000
+_PIXELS_FOR_UNITS = 10_000
 _TERMS = ("train_loss", "tasks", "decorrelation", "sparsity", "balance", "irm")
 _WEIGHT = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class BaseMultiTask(
-    MultiTaskPredictions,
+    NewTasksMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -73,6 +76,7 @@ class BaseMultiTask(
         "irm_scale": [StrOptions({"relative", "absolute"})],
         "warmup": [tuple, list],
         "env_folds": [_COUNT],
+        "adapt_reg": [_WEIGHT],
         "batch_size": [_COUNT],
         "max_epochs": [_COUNT],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
@@ -110,6 +114,7 @@ class BaseMultiTask(
         irm_scale: str = "relative",
         warmup: tuple[float, float] = (0.2, 0.6),
         env_folds: int = 2,
+        adapt_reg: float = 0.1,
         batch_size: int = 256,
         max_epochs: int = 40,
         optimizer: str | type = "adam",
@@ -143,6 +148,7 @@ class BaseMultiTask(
         self.irm_scale = irm_scale
         self.warmup = warmup
         self.env_folds = env_folds
+        self.adapt_reg = adapt_reg
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.optimizer = optimizer
@@ -213,6 +219,7 @@ class BaseMultiTask(
         )
         env_codes = self._env_codes(envs, rows, seeds["folds"])
         fitted = copy.copy(self)  # a failure leaves self as it was
+        fitted.__dict__.pop("new_task_", None)
         validate_data(fitted, X, skip_check_array=True)
         fitted._learn(rows, targets, env_codes, seeds)
         self.__dict__ = fitted.__dict__
@@ -272,10 +279,19 @@ class BaseMultiTask(
                 for task, out, code in zip(targets.tasks, outputs, codes, strict=True)
             ]
         )
+        self.module_units_ = self._module_units(rows, targets.codes.shape[2])
         with torch.no_grad():
-            part = self.reader_(rows[:_ROWS_FOR_FACTS])
+            # Rows all over: they may come sorted by time or environment.
+            part = self.reader_(rows[:: -(-len(rows) // _ROWS_FOR_FACTS)])
             self.routing_ = self.net_.module_.gate(part).mean(dim=0).cpu().numpy()
             self.module_correlation_ = _correlation(self.net_.module_.experts(part))
+
+    def _module_units(self, rows: NDArray[Any], n_pixels: int) -> ModuleFeatures:
+        """Centre and scale of the features of the modules, from rows all over."""
+        step = -(-len(rows) * n_pixels // _PIXELS_FOR_UNITS)
+        features = self._features(rows[::step], pooled=False)
+        n_modules = self.net_.module_.experts.n_modules
+        return ModuleFeatures.of(features.reshape(-1, self.n_features_out_), n_modules)
 
     def _build(self, shape: Sequence[int], targets: TaskTargets) -> RoutedExperts:
         n_tasks = len(targets.tasks)

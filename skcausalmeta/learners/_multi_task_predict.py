@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import _check_sample_weight
 
 from ..exceptions import InvalidInputError
 from ..nets import MultiTaskNet, RoutedExperts
 from ._data_checks import DataChecksMixin
-from ._task_targets import Task, TaskTargets, known_labels, to_columns
+from ._new_task import ModuleFeatures, NewTask
+from ._task_targets import Task, TaskTargets, as_targets, known_labels, to_columns
 
 _ROWS_PER_PASS = 512
+
+
+class Answers(NamedTuple):
+    """What a learner speaks of."""
+
+    tasks: list[Task]
+    outputs: list[NDArray[np.float64]]  # (n, n_pixels, n_outputs) of every task
+    single: bool  # one task, whose predictions have no task axis
 
 
 class MultiTaskPredictions(DataChecksMixin):
@@ -26,6 +36,8 @@ class MultiTaskPredictions(DataChecksMixin):
     net_: MultiTaskNet
     targets_: TaskTargets
     tasks_: NDArray[Any]
+    module_units_: ModuleFeatures
+    new_task_: NewTask
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Labels or values of all tasks.
@@ -35,34 +47,29 @@ class MultiTaskPredictions(DataChecksMixin):
         X : array-like of shape (n_samples, ...)
             Rows of the kind seen in `fit`.
         tasks : array-like of shape (n_samples,), default=None
-            Task id of every row; the prediction of that task only.
+            Task of `fit` of every row; the prediction of that task only.
 
         Returns
         -------
         ndarray of shape (n_samples,), (n_samples, n_tasks) or \
 (n_samples, n_tasks, height, width)
-            One column after `fit` on one column, or with `tasks`; else one per task.
+            One column after `fit` on one column, after `adapt`, or with `tasks`; else
+            one per task. With targets per pixel, the shape of the pixels is added.
         """
         rows = self._check_known_rows(X)
+        if tasks is not None:
+            position = np.searchsorted(self.tasks_, self._check_known_ids(tasks, rows))
+        answers = self._answers(rows, new=tasks is None)
         decoded = [
             task.decode(out)
-            for task, out in zip(self.targets_.tasks, self._outputs(rows), strict=True)
+            for task, out in zip(answers.tasks, answers.outputs, strict=True)
         ]
-        if tasks is not None:
-            return self._of_tasks(decoded, tasks, rows)
-        if self.targets_.layout == "single":
-            return decoded[0][:, 0]
         stacked = np.stack(decoded, axis=1)  # (n, n_tasks, n_pixels)
-        if self.targets_.layout == "pixels":
-            return stacked.reshape(*stacked.shape[:2], *self.targets_.pixels)
-        return stacked[:, :, 0]
-
-    def _of_tasks(
-        self, decoded: list[NDArray[Any]], tasks: ArrayLike, rows: NDArray[Any]
-    ) -> NDArray[Any]:
-        ids = self._check_known_ids(tasks, rows)
-        position = np.searchsorted(self.tasks_, ids)
-        return np.stack(decoded)[position, np.arange(len(rows)), 0]
+        if tasks is not None:
+            found = stacked[np.arange(len(rows)), position]
+        else:
+            found = stacked[:, 0] if answers.single else stacked
+        return found.reshape(*found.shape[:-1], *self.targets_.pixels)
 
     def _check_known_ids(self, tasks: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         ids = self._check_given_ids(tasks, rows, "tasks")
@@ -84,6 +91,8 @@ class MultiTaskPredictions(DataChecksMixin):
     ) -> float:
         """Mean over tasks of accuracy (classification) or R^2 (regression).
 
+        After `adapt`, that of the new task.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
@@ -100,7 +109,20 @@ class MultiTaskPredictions(DataChecksMixin):
         float
             Mean score of the tasks that have labels.
         """
-        return float(np.nanmean(self.score_tasks(X, y, sample_weight, tasks=tasks)))
+        if not hasattr(self, "new_task_") or tasks is not None:
+            return float(np.nanmean(self.score_tasks(X, y, sample_weight, tasks=tasks)))
+        rows = self._check_known_rows(X)
+        answers = self._answers(rows)
+        truth = as_targets(y)
+        check_consistent_length(rows, truth)
+        decoded = answers.tasks[0].decode(answers.outputs[0])
+        if truth.size != decoded.size:
+            raise InvalidInputError(
+                "After adapt, y must hold the targets of the new task. Got shape "
+                f"{truth.shape} for {len(rows)} rows; pass one column."
+            )
+        weights = _row_weights(sample_weight, rows, decoded.shape)
+        return _score(truth.reshape(decoded.shape), decoded, answers.tasks[0], weights)
 
     def score_tasks(
         self,
@@ -110,7 +132,7 @@ class MultiTaskPredictions(DataChecksMixin):
         *,
         tasks: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
-        """Accuracy or R^2 of every task.
+        """Accuracy or R^2 of every task of `fit`.
 
         Parameters
         ----------
@@ -136,15 +158,12 @@ class MultiTaskPredictions(DataChecksMixin):
                 "y must have one column per task seen in fit. Got "
                 f"{len(columns)} columns for {len(self.tasks_)} tasks."
             )
-        weights = None
-        if sample_weight is not None:
-            weights = np.broadcast_to(
-                column_or_1d(sample_weight)[:, None], columns.shape[1:]
-            )
+        weights = _row_weights(sample_weight, rows, columns.shape[1:])
+        # Columns are the tasks in their order, whatever these are called.
+        positions = found if ids is None else np.searchsorted(self.tasks_, found)
         scores = np.full(len(self.tasks_), np.nan)
         outputs = self._outputs(rows)
-        for column, name in zip(columns, found, strict=True):
-            position = int(np.flatnonzero(self.tasks_ == name)[0])
+        for column, position in zip(columns, positions.tolist(), strict=True):
             task = self.targets_.tasks[position]
             decoded = task.decode(outputs[position])
             scores[position] = _score(column, decoded, task, weights)
@@ -164,8 +183,7 @@ class MultiTaskPredictions(DataChecksMixin):
             Features of the first module, then of the second...; for targets per
             pixel their means over the image.
         """
-        rows = self._check_known_rows(X)
-        return np.concatenate([_module_features(*part) for part in self._passes(rows)])
+        return self._features(self._check_known_rows(X))
 
     def input_gradients(self, X: ArrayLike) -> NDArray[np.float32]:
         """Gradient of the output of every task in the inputs.
@@ -198,6 +216,24 @@ class MultiTaskPredictions(DataChecksMixin):
         parts = [_row_outputs(*part) for part in self._passes(rows)]
         return np.concatenate(parts, axis=1)
 
+    def _features(
+        self, rows: NDArray[Any], *, pooled: bool = True
+    ) -> NDArray[np.float64]:
+        """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled."""
+        parts = [_module_features(*part) for part in self._passes(rows)]
+        if pooled:
+            return np.concatenate([part.mean(axis=1) for part in parts])
+        return np.concatenate(parts)
+
+    def _answers(self, rows: NDArray[Any], *, new: bool = True) -> Answers:
+        """Outputs of the new task if there is one, else of the tasks of `fit`."""
+        if new and hasattr(self, "new_task_"):
+            features = self.module_units_(self._features(rows, pooled=False))
+            outputs = [self.new_task_.outputs(features)]
+            return Answers([self.new_task_.task], outputs, True)
+        single = self.targets_.layout == "single"
+        return Answers(self.targets_.tasks, list(self._outputs(rows)), single)
+
     def _passes(
         self, rows: NDArray[Any]
     ) -> Iterator[tuple[RoutedExperts, torch.Tensor]]:
@@ -208,6 +244,16 @@ class MultiTaskPredictions(DataChecksMixin):
         module = copy.deepcopy(self.net_.module_).double().eval()
         for begin in range(0, len(rows), _ROWS_PER_PASS):
             yield module, self.reader_(rows[begin : begin + _ROWS_PER_PASS]).double()
+
+
+def _row_weights(
+    sample_weight: ArrayLike | None, rows: NDArray[Any], shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Weights of rows spread over their pixels, (n, n_pixels)."""
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)
+    return np.broadcast_to(weights[:, None], shape)
 
 
 def _row_outputs(module: RoutedExperts, rows: torch.Tensor) -> NDArray[np.float64]:
@@ -221,8 +267,8 @@ def _module_features(module: RoutedExperts, rows: torch.Tensor) -> NDArray[np.fl
     with torch.no_grad():
         features = module.experts(rows)
     n_modules, _, h = features.shape
-    pooled = features.view(n_modules, len(rows), -1, h).mean(dim=2)
-    return pooled.permute(1, 0, 2).flatten(1).cpu().numpy()
+    by_row = features.view(n_modules, len(rows), -1, h)
+    return by_row.permute(1, 2, 0, 3).flatten(2).cpu().numpy()
 
 
 def _score(

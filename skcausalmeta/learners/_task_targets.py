@@ -92,7 +92,7 @@ def read_targets(
     types = _types(task_types, len(columns))
     known = np.stack([known_labels(column) for column in columns])
     read = [
-        _read_task(column, good, kind, name)
+        read_task(column, good, kind, name)
         for column, good, kind, name in zip(
             columns, known, types, ids.tolist(), strict=True
         )
@@ -105,7 +105,7 @@ def to_columns(
     y: ArrayLike, n_rows: int, tasks: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], str, tuple[int, ...]]:
     """Targets as (n_tasks, n, n_pixels), task ids, layout, shape of the pixels."""
-    values = _as_array(y)
+    values = as_targets(y)
     if tasks is not None:
         column = column_or_1d(values, warn=True)
         _same_length(n_rows, column)
@@ -135,7 +135,8 @@ def to_columns(
     )
 
 
-def _as_array(y: ArrayLike) -> NDArray[Any]:
+def as_targets(y: ArrayLike) -> NDArray[Any]:
+    """Targets as an array of any type and shape, NaN allowed, infinity refused."""
     values: NDArray[Any] = check_array(
         y,
         dtype=None,
@@ -187,7 +188,14 @@ def _are_whole(values: NDArray[Any]) -> bool:
     return values.dtype.kind == "f" and bool((values == np.round(values)).all())
 
 
-def _read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -> Task:
+def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -> Task:
+    """Kind, classes and units of the targets of one task.
+
+    Raises
+    ------
+    InvalidInputError
+        If nothing is known, or the classes do not fit the kind.
+    """
     found = values[known]
     if len(found) == 0:
         raise InvalidInputError(

@@ -16,9 +16,20 @@ _TASKS_PER_SOLVE = 64
 
 
 def check_tasks(
-    X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+    X_support: ArrayLike,
+    y_support: ArrayLike,
+    X_query: ArrayLike,
+    pixels: tuple[int, ...] = (),
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Support rows, targets and query rows as arrays that agree in shape."""
+    """Support rows, targets and query rows as arrays that agree in shape.
+
+    Parameters
+    ----------
+    X_support, y_support, X_query : array-like
+        Arrays with a leading task axis.
+    pixels : tuple of int, default=()
+        Height and width of the targets of a row, if they are per pixel.
+    """
     support, query = np.asarray(X_support), np.asarray(X_query)
     targets = np.asarray(y_support)
     shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
@@ -27,10 +38,12 @@ def check_tasks(
             "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
             f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
         )
-    if targets.shape != support.shape[:2] or len(query) != len(support):
+    agree = targets.shape == (*support.shape[:2], *pixels)
+    if not agree or len(query) != len(support):
+        per_pixel = f", with targets of shape {pixels} for every row" if pixels else ""
         raise InvalidInputError(
             "X_support, y_support and X_query must agree in the number of tasks, and "
-            f"X_support and y_support in the number of rows. {shapes}"
+            f"X_support and y_support in the number of rows{per_pixel}. {shapes}"
         )
     return support, targets, query
 

@@ -88,10 +88,7 @@ class MLPExperts(nn.Module):
         """Take centre and spread of the inputs from the training rows."""
         flat = rows.flatten(1)
         self.center.copy_(flat.mean(dim=0))
-        spread = flat.std(dim=0, correction=0)
-        # Of a constant value only the rounding of its mean would be left.
-        floor = 1e-6 * flat.abs().amax(dim=0)
-        self.spread.copy_(torch.where(spread > floor, spread, torch.ones_like(spread)))
+        self.spread.copy_(_scale(flat.std(dim=0, correction=0), flat.abs().amax(dim=0)))
 
     def standardize(self, rows: Tensor) -> Tensor:
         """Flat standardised rows (n, in_features)."""
@@ -173,7 +170,8 @@ class ConvExperts(nn.Module):
     def set_statistics(self, rows: Tensor) -> None:
         """Take centre and spread of the channels from the training images."""
         self.center.copy_(rows.mean(dim=(0, 2, 3)))
-        self.spread.copy_(rows.std(dim=(0, 2, 3)).clamp_min(1e-6))
+        largest = rows.abs().amax(dim=(0, 2, 3))
+        self.spread.copy_(_scale(rows.std(dim=(0, 2, 3)), largest))
 
     def standardize(self, rows: Tensor) -> Tensor:
         """Mean of every standardised channel, (n, in_channels)."""
@@ -195,3 +193,8 @@ class ConvExperts(nn.Module):
         if not self.dense:
             return maps.mean(dim=-1).transpose(0, 1)
         return maps.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def _scale(spread: Tensor, largest: Tensor) -> Tensor:
+    """The spread, 1 for a constant value: only the rounding of its mean is left."""
+    return torch.where(spread > 1e-6 * largest, spread, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,16 +10,18 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ._graph_terms import (
     balance,
     decorrelation,
     invariance,
+    risk_weights,
     routing_gradients,
+    shares,
     sparsity,
 )
 from ._routed_experts import Routed, RoutedExperts
+from ._row_losses import task_losses, task_slopes
 
 TERMS = ("tasks", "decorrelation", "sparsity", "balance", "irm")
 _MOST_CORRELATED_ROWS = 256
@@ -33,6 +36,17 @@ class RowBatch(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def n_pixels(self) -> int:
+        """Targets of a row for every task."""
+        return self.targets.shape[2]
+
+    def known_targets(self) -> tuple[Tensor, Tensor]:
+        """Targets (n_tasks, n * n_pixels), 0 where missing; 1 where known, else 0."""
+        targets = self.targets.flatten(1)
+        known = targets.isfinite()
+        return torch.where(known, targets, 0.0), known.to(targets.dtype)
 
 
 class RowStream:
@@ -199,26 +213,35 @@ class MultiTaskNet(NeuralNet):
         """Sum of the task losses on held-out rows."""
         self._set_training(False)
         with torch.no_grad():
-            losses, known = self._losses(self.module_(batch.rows).outputs, batch)
+            targets, known = batch.known_targets()
+            losses = task_losses(self.module_(batch.rows).outputs, targets, self.kinds)
         return {"loss": self._task_loss(losses, known), "y_pred": None}
 
     # -- objective ------------------------------------------------------------------
 
     def terms(self, passed: Routed, batch: RowBatch) -> dict[str, Tensor]:
         """Terms of the objective, without their weights."""
-        losses, known = self._losses(passed.outputs, batch)
+        targets, known = batch.known_targets()
+        losses = task_losses(passed.outputs, targets, self.kinds)
         terms = {"tasks": self._task_loss(losses, known)}
-        if self.module_.routing != "mtcrl":
+        routing = passed.routing
+        if routing is None or self.module_.routing != "mtcrl":
             return terms
-        routing = self.module_.routing_matrix()
+        divided = shares(routing)
         if self.weights.get("decorrelation"):
-            terms["decorrelation"] = decorrelation(_thinned(passed.modules))
+            terms["decorrelation"] = decorrelation(_thinned(passed.modules, batch))
         if self.weights.get("sparsity"):
-            terms["sparsity"] = sparsity(routing)
+            terms["sparsity"] = sparsity(divided)
         if self.weights.get("balance"):
-            terms["balance"] = balance(routing)
+            terms["balance"] = balance(divided)
         if self.weights.get("irm") and self._rise():
-            terms["irm"] = self._invariance(losses, known, passed, batch, routing)
+            slopes = task_slopes(passed.outputs, targets, self.kinds)
+            slopes = self.module_.head_slopes(slopes, passed.routed)
+            weights = self._risk_weights(batch, known)
+            gradients = routing_gradients(slopes, passed.modules, weights)
+            if self.irm_scale == "relative":
+                gradients = routing * gradients
+            terms["irm"] = self._invariance(gradients, weights)
         return terms
 
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
@@ -226,30 +249,16 @@ class MultiTaskNet(NeuralNet):
         weights = {"tasks": 1.0, **self.weights}
         for name in ("sparsity", "irm"):
             weights[name] = rise * weights.get(name, 0.0)
-        return torch.stack([weights[name] * terms[name] for name in terms]).sum()
+        values = torch.stack(list(terms.values()))
+        return values @ values.new_tensor([weights[name] for name in terms])
 
     def _rise(self) -> float:
         """Share of their weights that sparsity and invariance have reached."""
         begin, end = self.warmup
         done = self.step_ / self.n_steps_
-        return 1.0 if done >= end else max(0.0, (done - begin) / (end - begin))
-
-    def _losses(self, outputs: Tensor, batch: RowBatch) -> tuple[Tensor, Tensor]:
-        """Loss of every task and row (n_tasks, n_rows), and which rows have one."""
-        targets = batch.targets.flatten(1)  # (n_tasks, n_rows)
-        known = targets.isfinite()
-        targets = torch.where(known, targets, torch.zeros_like(targets))
-        kinds = {kind for kind, _ in self.kinds}
-        if len(kinds) == 1 and "multiclass" not in kinds:
-            losses = row_losses(outputs, targets, self.kinds[0][0])
-        else:  # heads are as wide as the widest task, the others use a part
-            losses = torch.stack(
-                [
-                    row_losses(outputs[t, :, : max(n, 1)], targets[t], kind)
-                    for t, (kind, n) in enumerate(self.kinds)
-                ]
-            )
-        return losses, known.to(outputs.dtype)
+        if done >= end:
+            return 1.0
+        return (done - begin) / (end - begin) if done > begin else 0.0
 
     def _task_loss(self, losses: Tensor, known: Tensor) -> Tensor:
         """``sum_t w_t L_t``; a rare label counts as often as its rows come."""
@@ -259,45 +268,30 @@ class MultiTaskNet(NeuralNet):
             means = means * torch.exp(-spread) + spread
         return (self.task_weights * means).sum()
 
-    def _invariance(
-        self,
-        losses: Tensor,
-        known: Tensor,
-        passed: Routed,
-        batch: RowBatch,
-        routing: Tensor,
-    ) -> Tensor:
-        envs = batch.envs
-        n_pixels = losses.shape[1] // len(envs)
-        envs = envs.repeat_interleave(n_pixels) if n_pixels > 1 else envs
-        members = functional.one_hot(envs, self.n_envs_).T.to(losses.dtype)
-        halves = [members]
+    def _risk_weights(self, batch: RowBatch, known: Tensor) -> Tensor:
+        """Weights of the rows in the risks of all environments, or of their halves."""
+        numbers = torch.arange(self.n_envs_, device=batch.envs.device)
+        members = numbers[:, None] == batch.envs
         if self.irm_form == "unbiased":
             # Batches come in random order, so the position is a fair coin.
-            first = torch.arange(len(batch.envs), device=envs.device) % 2 == 0
-            first = first.repeat_interleave(n_pixels) if n_pixels > 1 else first
-            halves = [members * first, members * ~first]
-        scale = routing if self.irm_scale == "relative" else 1.0
-        # All halves in one backward pass through the heads.
-        together = routing_gradients(
-            losses, known, passed.routed, passed.modules, torch.cat(halves)
-        )
-        gradients = (scale * together).split(self.n_envs_)
-        return invariance(gradients[0], self.irm_form, gradients[-1])
+            first = torch.arange(len(batch), device=batch.envs.device) % 2 == 0
+            members = torch.cat([members & first, members & ~first])
+        if batch.n_pixels > 1:
+            members = members.repeat_interleave(batch.n_pixels, dim=1)
+        return risk_weights(members, known)
+
+    def _invariance(self, gradients: Tensor, weights: Tensor) -> Tensor:
+        if self.irm_form == "unbiased":
+            half, other = gradients.split(self.n_envs_)
+            return invariance(half, "unbiased", other=other)
+        present = weights.sum(dim=2) > 0 if self.irm_form == "variance" else None
+        return invariance(gradients, self.irm_form, present=present)
 
 
-def row_losses(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """Loss of every row: outputs (..., n, n_outputs), targets (..., n)."""
-    if kind == "multiclass":
-        return functional.cross_entropy(outputs, targets.long(), reduction="none")
-    if kind == "binary":
-        return functional.binary_cross_entropy_with_logits(
-            outputs[..., 0], targets, reduction="none"
-        )
-    return (outputs[..., 0] - targets).pow(2)
-
-
-def _thinned(modules: Tensor) -> Tensor:
+def _thinned(modules: Tensor, batch: RowBatch) -> Tensor:
     """At most some hundred rows: correlations need no more, and cost by the row."""
     step = -(-modules.shape[1] // _MOST_CORRELATED_ROWS)
+    # Any common factor would pick the same places of all images, such as one edge.
+    while math.gcd(step, batch.n_pixels) > 1:
+        step += 1
     return modules[:, ::step] if step > 1 else modules

@@ -22,6 +22,7 @@ class Routed(NamedTuple):
     modules: Tensor  # (n_modules, n_rows, h)
     routed: Tensor  # (n_tasks, n_rows, h)
     outputs: Tensor  # (n_tasks, n_rows, n_outputs)
+    routing: Tensor | None  # (n_tasks, n_modules), None where it depends on the row
 
 
 class RoutedExperts(nn.Module):
@@ -122,15 +123,17 @@ class RoutedExperts(nn.Module):
     def forward(self, rows: Tensor) -> Routed:
         """Modules, routed sums and outputs."""
         modules = self.experts(rows)
+        routing = None
         if self.routing == "mmoe":
             gates = self.gate(rows)  # (n, n_tasks, n_modules)
             n_pixels = modules.shape[1] // len(rows)
             gates = gates.repeat_interleave(n_pixels, dim=0) if n_pixels > 1 else gates
             routed = torch.bmm(gates, modules.transpose(0, 1)).transpose(0, 1)
         else:
-            mixed = self.routing_matrix() @ modules.flatten(1)
+            routing = self.routing_matrix()
+            mixed = routing @ modules.flatten(1)
             routed = mixed.view(self.n_tasks, *modules.shape[1:])
-        return Routed(modules, routed, self.heads(routed))
+        return Routed(modules, routed, self.heads(routed), routing)
 
     def heads(self, routed: Tensor) -> Tensor:
         """Outputs of the task predictors, (n_tasks, n_rows, n_outputs)."""
@@ -139,3 +142,25 @@ class RoutedExperts(nn.Module):
             values = functional.relu(values) if layer else values
             values = torch.baddbmm(self.head_biases[layer], values, weight)
         return values
+
+    def head_slopes(self, slopes: Tensor, routed: Tensor) -> Tensor:
+        """Gradients in the routed sums, given those in the outputs; differentiable.
+
+        Parameters
+        ----------
+        slopes : Tensor of shape (n_tasks, n_rows, n_outputs)
+            Gradients in the outputs of `heads`.
+        routed : Tensor of shape (n_tasks, n_rows, h)
+            What `heads` was given.
+
+        Returns
+        -------
+        Tensor of shape (n_tasks, n_rows, h)
+        """
+        slopes = slopes @ self.head_weights[-1].mT
+        if len(self.head_weights) == 1:
+            return slopes
+        with torch.no_grad():  # where a unit is on has no derivative
+            first, bias = self.head_weights[0], self.head_biases[0]
+            on = torch.baddbmm(bias, routed, first) > 0
+        return (slopes * on) @ self.head_weights[0].mT

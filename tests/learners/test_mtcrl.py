@@ -94,6 +94,18 @@ def test_task_ids_are_columns_with_gaps():
     )
 
 
+def test_columns_are_the_tasks_whatever_their_ids():
+    tasks = np.where(np.arange(120) % 2, "b", "a")
+    y = (Z[:, 0] > 0).astype(int)
+    learner = make().fit(X, y, tasks=tasks)
+    columns = np.where(tasks[:, None] == ["a", "b"], y[:, None], np.nan)
+    np.testing.assert_array_equal(
+        learner.score_tasks(X, columns), learner.score_tasks(X, y, tasks=tasks)
+    )
+    one = make().fit(X, y, tasks=np.full(120, "a"))
+    assert one.score(X, y) == one.score(X, y, tasks=np.full(120, "a"))
+
+
 def test_strings_may_be_missing_as_none():
     Y = np.array([["a", "x"], ["b", None], ["a", "y"], ["b", "x"]] * 5, dtype=object)
     learner = make().fit(X[:20], Y)
@@ -273,6 +285,52 @@ def test_targets_per_pixel():
     assert learner.score_tasks(images, Y)[0] == pytest.approx(right)
     assert learner.predict_proba(images)[0].shape == (6, 2, 8, 10)
     assert learner.transform(images).shape == (6, 12)
+
+
+def test_missing_pixels_teach_nothing_and_are_not_scored():
+    # Blocks of 2 x 2 equal pixels, so that what is learned on the left holds.
+    images = RNG.standard_normal((8, 4, 8)).repeat(2, 1).repeat(2, 2)
+    Y = np.stack([images > 0, images * 3, images], axis=1)
+    hidden = np.zeros((8, 1, 8, 16), dtype=bool)
+    hidden[:, :, :, 8:] = True
+    seen = np.where(hidden, np.nan, Y)
+    seen[:4, 1] = np.nan  # a task of half of the images
+    wrong = np.where(hidden, np.stack([images < 0, -9 * images, images], axis=1), Y)
+    params = {"task_types": ["binary", "regression", "regression"], "hidden": (4,)}
+    params |= {"max_epochs": 60, "batch_size": 4, "lr": 2e-2, "warmup": (1, 1)}
+    learner = make(**params).fit(images, seen)
+    predicted = learner.predict(images)
+    known = np.isfinite(seen)
+    right = (predicted[:, 0] == Y[:, 0])[known[:, 0]].mean()
+    values = r2_score(Y[:, 1][known[:, 1]], predicted[:, 1][known[:, 1]])
+    assert right > 0.85
+    assert values > 0.8
+    np.testing.assert_allclose(learner.score_tasks(images, seen)[:2], [right, values])
+    assert learner.score(images, seen) == learner.score_tasks(images, seen).mean()
+    np.testing.assert_allclose(
+        learner.task_scores_, learner.score_tasks(images, seen), rtol=1e-5
+    )
+    # The hidden half has the rule of the other, unless it is taught another one.
+    taught = make(**params).fit(images, wrong).predict(images)
+    right, wrong = ((found[:, 0] == Y[:, 0])[:, :, 8:] for found in (predicted, taught))
+    assert right.mean() > 0.8
+    assert wrong.mean() < 0.6
+
+
+def test_a_noisy_task_gets_a_larger_variance():
+    noise = RNG.standard_normal(120)
+    params = {"task_types": "regression", "uncertainty_weighting": True}
+    learner = make_trained(**params).fit(X, np.column_stack([Z[:, 0], noise]))
+    clean, noisy = learner.net_.module_.log_variances.tolist()
+    assert clean < -0.5 < noisy
+
+
+def test_facts_are_of_rows_all_over():
+    rows = np.repeat(np.linspace(-1, 1, 20), 200)[:, None] + np.zeros(3)
+    learner = make(modules="mmoe", max_epochs=3, lr=0.1)
+    learner.fit(rows, (rows[:, :2] > 0).astype(int))
+    gates = learner.net_.module_.gate(learner.reader_(rows)).mean(dim=0)
+    np.testing.assert_allclose(learner.routing_, gates.detach(), atol=1e-4)
 
 
 def test_seeds_repeat_and_leave_the_global_states_alone():

@@ -12,9 +12,12 @@ from skcausalmeta.nets._graph_terms import (
     correlations,
     decorrelation,
     invariance,
+    risk_weights,
     routing_gradients,
+    shares,
     sparsity,
 )
+from skcausalmeta.nets._row_losses import task_slopes
 
 RNG = np.random.default_rng(0)
 A = torch.tensor(RNG.uniform(0.1, 0.9, (3, 4)))
@@ -34,6 +37,14 @@ def test_correlations_are_those_of_numpy():
     assert decorrelation(modules).item() == pytest.approx(total, abs=1e-4)
 
 
+def test_the_gradient_of_the_decorrelation_is_that_of_autograd():
+    modules = torch.tensor(RNG.standard_normal((3, 20, 2))).requires_grad_()
+    squares = correlations(modules).square().sum(dim=(1, 3))
+    (expected,) = torch.autograd.grad(squares.triu(1).sum(), modules)
+    (found,) = torch.autograd.grad(5 * decorrelation(modules), modules)
+    np.testing.assert_allclose(found, 5 * expected, atol=1e-12)
+
+
 def test_a_constant_unit_is_correlated_with_nothing():
     modules = torch.tensor(RNG.standard_normal((2, 20, 1)))
     modules[0] = 3.0
@@ -42,18 +53,13 @@ def test_a_constant_unit_is_correlated_with_nothing():
 
 def test_entropies_are_those_of_scipy():
     rows = A.numpy()
-    assert sparsity(A).item() == pytest.approx(entropy(rows, axis=1).mean())
+    divided = shares(A)
+    assert sparsity(divided).item() == pytest.approx(entropy(rows, axis=1).mean())
     mean = (rows / rows.sum(axis=1, keepdims=True)).mean(axis=0)
-    assert balance(A).item() == pytest.approx(-entropy(mean))
-    one_each = torch.eye(4, dtype=torch.double)
+    assert balance(divided).item() == pytest.approx(-entropy(mean))
+    one_each = shares(torch.eye(4, dtype=torch.double))
     assert sparsity(one_each).item() == pytest.approx(0, abs=1e-6)
     assert balance(one_each).item() == pytest.approx(-np.log(4))
-
-
-def losses_of(net, rows, targets):
-    passed = net(rows)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits
-    return passed, loss(passed.outputs[..., 0], targets, reduction="none")
 
 
 def make_net():
@@ -70,13 +76,20 @@ def problem():
     targets = torch.tensor(RNG.integers(2, size=(3, 12)) + 0.0)
     weights = torch.tensor(RNG.integers(2, size=(3, 12)) + 0.0)
     envs = torch.tensor([0, 1, 2] * 4)
-    return net, rows, targets, weights, torch.nn.functional.one_hot(envs).T.double()
+    return net, rows, targets, weights, torch.nn.functional.one_hot(envs).T.bool()
+
+
+def gradients_of(net, rows, targets, weights, members):
+    passed = net(rows)
+    slopes = task_slopes(passed.outputs, targets, [("binary", 2)] * 3)
+    slopes = net.head_slopes(slopes, passed.routed)
+    return routing_gradients(slopes, passed.modules, risk_weights(members, weights))
 
 
 def test_one_pass_gives_the_gradients_of_every_risk_in_every_environment(problem):
     net, rows, targets, weights, members = problem
-    passed, losses = losses_of(net, rows, targets)
-    found = routing_gradients(losses, weights, passed.routed, passed.modules, members)
+    passed = net(rows)
+    found = gradients_of(*problem)
     # The definition: derivative of one risk at a time in a free matrix.
     A = net.routing_matrix().detach().requires_grad_()
     modules = passed.modules.detach()
@@ -93,14 +106,10 @@ def test_one_pass_gives_the_gradients_of_every_risk_in_every_environment(problem
 
 
 def test_the_penalty_can_be_differentiated_in_all_weights(problem):
-    net, rows, targets, weights, members = problem
+    net = problem[0]
 
     def penalty():
-        passed, losses = losses_of(net, rows, targets)
-        gradients = routing_gradients(
-            losses, weights, passed.routed, passed.modules, members
-        )
-        return invariance(gradients * net.routing_matrix(), "norm")
+        return invariance(gradients_of(*problem) * net.routing_matrix(), "norm")
 
     for weight in (net.theta, net.experts.weights[0], net.head_weights[0]):
         (slope,) = torch.autograd.grad(penalty(), weight)
@@ -120,7 +129,11 @@ def test_forms_of_the_penalty_by_hand():
     g = torch.tensor([[[1.0, 2.0]], [[3.0, 2.0]]])
     assert invariance(g, "norm").item() == 18
     assert invariance(g, "variance").item() == 2
-    assert invariance(g, "unbiased", -g).item() == -18
+    assert invariance(g, "unbiased", other=-g).item() == -18
+    # Without a label in the third environment there is no gradient to vary.
+    more = torch.cat([g, torch.zeros(1, 1, 2)])
+    present = torch.tensor([[True], [True], [False]])
+    assert invariance(more, "variance", present=present).item() == 2
     for form in ("l1", "unbiased"):
         with pytest.raises(InvalidInputError, match="must be one of"):
             invariance(g, form)

@@ -1,6 +1,5 @@
-"""Batched modules against modules run one by one; routings; the training net."""
+"""Batched modules against modules run one by one; routings; losses of rows."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,11 +9,9 @@ from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.nets import (
     ConvExperts,
     MLPExperts,
-    MultiTaskNet,
     RoutedExperts,
-    RowStream,
 )
-from skcausalmeta.nets._multi_task_net import row_losses
+from skcausalmeta.nets._row_losses import row_losses, task_losses, task_slopes
 from skcausalmeta.utils import isolated_torch_rng
 
 
@@ -55,6 +52,15 @@ def test_constant_inputs_are_not_divided_by_zero():
     experts.set_statistics(rows)
     assert experts(rows).isfinite().all()
     assert experts.spread[0] == 1
+
+
+def test_a_constant_channel_is_not_divided_by_zero():
+    experts = ConvExperts(2, 1)
+    rows = torch.rand(4, 2, 8, 8)
+    rows[:, 1] = 0.1
+    experts.set_statistics(rows)
+    assert experts.spread[1] == 1
+    torch.testing.assert_close(experts.spread[0], rows[:, 0].std())
 
 
 def test_grouped_convolutions_keep_modules_apart():
@@ -142,80 +148,30 @@ def test_losses_are_those_of_torch():
     torch.testing.assert_close(squared, (outputs[:, 0] - classes) ** 2)
 
 
-def make_stream(n=40, seed=0, batch_size=16):
-    rng = np.random.default_rng(0)
-    rows = torch.tensor(rng.standard_normal((n, 3)), dtype=torch.float32)
-    targets = torch.tensor(rng.integers(2, size=(2, n, 1)), dtype=torch.float32)
-    targets[1, n // 4 :] = torch.nan
-    return RowStream(rows, targets, torch.arange(n) % 2, batch_size, seed=seed)
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [("binary", 2), ("multiclass", 3), ("regression", 0)],
+        [("binary", 2)] * 3,
+        [("regression", 0)] * 3,
+        [("multiclass", 3)] * 3,
+    ],
+)
+def test_slopes_are_the_gradients_of_the_losses(kinds):
+    wide = any(kind == "multiclass" for kind, _ in kinds)
+    outputs = torch.randn(3, 6, 3 if wide else 1, requires_grad=True)
+    targets = torch.tensor([0, 1, 0, 1, 1, 0.0]).expand(3, -1)
+    losses = task_losses(outputs, targets, kinds)
+    (expected,) = torch.autograd.grad(losses.sum(), outputs)
+    torch.testing.assert_close(task_slopes(outputs, targets, kinds), expected)
 
 
-def test_an_epoch_shows_every_row_once_with_its_target():
-    stream = make_stream()
-    batches = list(stream)
-    rows = torch.cat([batch.rows for batch in batches])
-    order = rows[:, 0].argsort()
-    full = next(iter(make_stream(seed=None, batch_size=40)))
-    truth = full.rows[:, 0].argsort()
-    targets = torch.cat([batch.targets for batch in batches], dim=1)
-    torch.testing.assert_close(
-        targets[:, order], full.targets[:, truth], equal_nan=True
-    )
-    assert stream.labelled.tolist() == [1.0, 0.25]
-    again = torch.cat([batch.rows for batch in stream])
-    assert not torch.equal(rows, again)
-
-
-def make_net(weights, routing="mtcrl", **params):
-    module = RoutedExperts(MLPExperts(3, 4), 2, routing=routing)
-    settings = {"kinds": [("binary", 2)] * 2, "task_weights": torch.ones(2)}
-    return MultiTaskNet(
-        module,
-        weights=weights,
-        optimizer=torch.optim.Adam,
-        train_split=None,
-        max_epochs=4,
-        verbose=0,
-        **{**settings, **params},
-    )
-
-
-def test_the_loss_of_rare_labels_is_the_mean_over_them():
-    net = make_net({}).initialize()
-    net.labelled_, net.n_steps_, net.step_, net.n_envs_ = (
-        make_stream().labelled,
-        1,
-        1,
-        2,
-    )
-    batch = next(iter(make_stream(seed=None, batch_size=40)))
-    passed = net.module_(batch.rows)
-    loss = functional.binary_cross_entropy_with_logits
-    expected = loss(passed.outputs[0, :, 0], batch.targets[0, :, 0])
-    expected += loss(passed.outputs[1, :10, 0], batch.targets[1, :10, 0])
-    torch.testing.assert_close(net.terms(passed, batch)["tasks"], expected)
-
-
-@pytest.mark.parametrize("form", ["norm", "variance", "unbiased"])
-def test_every_term_is_in_the_history_and_rises(form):
-    weights = {"decorrelation": 0.1, "sparsity": 0.1, "balance": 0.1, "irm": 1.0}
-    net = make_net(weights, irm_form=form, warmup=(0.5, 1.0), uncertainty=True)
-    net.fit((make_stream(), make_stream(seed=None)))
-    first, last = net.history[0], net.history[-1]
-    assert first["irm"] == 0.0
-    assert last["irm"] != 0.0
-    assert last["decorrelation"] > 0 < last["sparsity"]
-    assert last["balance"] < 0
-    assert "valid_loss" in last
-    total = sum(
-        weight * last[name] for name, weight in weights.items() if name != "irm"
-    )
-    assert last["train_loss"] != pytest.approx(last["tasks"] + total, abs=1e-9)
-    assert not torch.equal(net.module_.log_variances.detach(), torch.zeros(2))
-
-
-def test_baselines_have_no_penalties():
-    net = make_net({"sparsity": 1.0, "irm": 1.0}, routing="shared")
-    net.fit((make_stream(), None))
-    assert net.history[-1]["train_loss"] == pytest.approx(net.history[-1]["tasks"])
-    assert net.history[-1]["sparsity"] == 0.0
+@pytest.mark.parametrize("head_hidden", [0, 5])
+def test_head_slopes_are_those_of_autograd(head_hidden):
+    net = RoutedExperts(MLPExperts(4, 3), 2, 3, head_hidden=head_hidden)
+    for bias in net.head_biases:
+        nn.init.normal_(bias)
+    routed = torch.randn(2, 7, 16, requires_grad=True)
+    slopes = torch.randn(2, 7, 3)
+    (expected,) = torch.autograd.grad(net.heads(routed), routed, slopes)
+    torch.testing.assert_close(net.head_slopes(slopes, routed), expected)
