@@ -35,9 +35,9 @@ def parameter_texts(nodes: list[Any], root: Any) -> tuple[str, dict[str, str]]:
 
 def _node(nodes: list[Any], value: Any) -> dict[str, Any]:
     number = value.get("ref") if isinstance(value, dict) else None
-    inside = type(number) is int and 0 <= number < len(nodes)
-    node = nodes[number] if inside else None
-    return node if isinstance(node, dict) else {}
+    if type(number) is not int or not 0 <= number < len(nodes):
+        return {}
+    return nodes[number] if isinstance(nodes[number], dict) else {}
 
 
 def _text(nodes: list[Any], value: Any, depth: int) -> str:
