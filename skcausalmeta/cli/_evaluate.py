@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from ..episodes import TaskSampler
 from ..metrics import mean_confidence_interval
 from ..model_selection import evaluate_few_shot
-from ._tables import Table
+from ._tables import Table, columns_of
 
 
 def evaluation_text(
@@ -38,6 +39,23 @@ def evaluation_text(
     ValueError
         If the rows do not fit the estimator or are too few.
     """
+    if hasattr(estimator, "feature_names_in_"):
+        table = table._replace(X=columns_of(table, estimator.feature_names_in_))
+    with warnings.catch_warnings():
+        # The columns have just been put in the order of their names.
+        warnings.filterwarnings("ignore", "X does not have valid feature names")
+        return _evaluation(estimator, table, n_way, n_shot, n_query, n_episodes, seed)
+
+
+def _evaluation(
+    estimator: Any,
+    table: Table,
+    n_way: int,
+    n_shot: int,
+    n_query: int,
+    n_episodes: int,
+    seed: int,
+) -> str:
     if table.tasks is None:
         result = evaluate_few_shot(
             estimator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ class Table(NamedTuple):
     X: NDArray[Any]
     y: NDArray[Any]
     tasks: NDArray[Any] | None
+    features: list[str] | None = None  # names of the columns of X
 
 
 def read_table(path: Path, target: str, task_column: str | None) -> Table:
@@ -48,6 +50,25 @@ def read_table(path: Path, target: str, task_column: str | None) -> Table:
     )
 
 
+def columns_of(table: Table, names: Sequence[str]) -> NDArray[Any]:
+    """The features with these names, in this order; all, where none has a name.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is missing.
+    """
+    if table.features is None:
+        return table.X
+    missing = [name for name in names if name not in table.features]
+    if missing:
+        raise InvalidInputError(
+            f"The data must have the {len(names)} features that the estimator was "
+            f"fitted on. Got no {missing[:3]}; the columns are {table.features[:10]}."
+        )
+    return table.X[:, [table.features.index(name) for name in names]]
+
+
 def _read_npz(path: Path, target: str, task_column: str | None) -> Table:
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays.files
@@ -74,7 +95,7 @@ def _read_csv(path: Path, target: str, task_column: str | None) -> Table:
         )
     X = np.stack([_numbers(columns[name], name, path) for name in features], axis=1)
     ids = None if tasks is None else np.array(columns[tasks])
-    return Table(X, _labels(columns[target]), ids)
+    return Table(X, _labels(columns[target]), ids, features)
 
 
 def _task_name(names: list[str], wanted: str | None, path: Path) -> str | None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -72,6 +73,20 @@ def test_evaluate_is_repeatable_and_takes_npz_files(folder, capsys):
     assert outs[0] == outs[1] == outs[2]
     other = run(capsys, "evaluate", folder / "learner", files[0], *options, "--seed", 1)
     assert other != outs[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_columns_of_a_csv_file_are_found_by_name(folder, tmp_path, capsys):
+    frame = pandas.read_csv(folder / "tasks.csv")
+    head = RidgeHead().fit(frame[["d", "c", "b", "a"]], Y)
+    save(head, tmp_path / "head")
+    options = ("--target", "label", "--shots", 3, "--episodes", 3)
+    command = ("evaluate", tmp_path / "head", folder / "tasks.csv", *options)
+    assert run(capsys, *command)[0] == 0
+    save(head.fit(frame[["a"]].rename(columns={"a": "z"}), Y), tmp_path / "head")
+    code, _, err = run(capsys, *command)
+    assert code == 1
+    assert "Got no ['z']" in err
 
 
 def test_evaluate_draws_classes_without_tasks(folder, capsys):
