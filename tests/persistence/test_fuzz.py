@@ -1,6 +1,7 @@
 """The fuzz test in its smallest size, and that it can fail."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,14 @@ SCRIPT = FOLDER / "fuzz_persistence.py"
 
 def test_damaged_and_forged_files_do_no_harm(tmp_path):
     command = [sys.executable, SCRIPT, "--smoke", "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = done.stdout.splitlines()[-1].split()
     files, refused, identical, loaded, faults = map(int, figures[:5])
