@@ -32,7 +32,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 help:
 	@echo "make test         lint, then run the tests and docstring examples"
 	@echo "make lint         ruff check, ruff format --check, mypy"
-	@echo "make demo         run the digits example and write demo.png"
+	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
 	@echo "make bench-smoke  run every benchmark at its smallest size"
 	@echo "make clean        remove environments, caches and builds"
 
@@ -51,7 +51,7 @@ test: lint
 	$(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist loadfile
 
 demo: $(DEMO_STAMP)
-	$(DEMO_PYTHON) examples/plot_digits_few_shot.py --output demo.png
+	$(DEMO_PYTHON) -m skcausalmeta demo --output demo.png
 
 bench-smoke: $(TEST_STAMP)
 	@set -e; for file in $(BENCHMARKS); do \

@@ -34,12 +34,13 @@ INSTALL_REQUIRES = [
     "skorch>=1.1",
     "cvxpy>=1.5",
     "tqdm>=4.65",
+    "safetensors>=0.5",
 ]
 
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib>=3.7"],
     "data": ["pooch>=1.7", "pillow>=9.4", "h5py>=3.8"],
-    "io": ["safetensors>=0.4", "skops>=0.10"],
+    "io": ["skops>=0.10"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
     "docs": ["sphinx>=7.2", "sphinx-gallery>=0.15", "numpydoc>=1.6"],
     "bench": ["cvxpylayers>=0.1.6", "qpth>=0.0.16", "matplotlib>=3.7", "pandas>=2.1"],
@@ -52,6 +53,7 @@ EXTRAS_REQUIRE = {
         "matplotlib>=3.7",
         "pandas>=2.1",
         "numpydoc>=1.6",
+        "skops>=0.10",
     ],
 }
 

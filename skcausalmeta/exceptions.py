@@ -10,6 +10,7 @@ __all__ = [
     "EpisodeError",
     "InvalidInputError",
     "NotFittedError",
+    "PersistenceError",
     "SkcausalmetaError",
     "SolverError",
 ]
@@ -90,5 +91,16 @@ class DivergenceError(SkcausalmetaError, ArithmeticError):
     --------
     >>> from skcausalmeta.exceptions import DivergenceError
     >>> issubclass(DivergenceError, ArithmeticError)
+    True
+    """
+
+
+class PersistenceError(SkcausalmetaError, ValueError):
+    """An estimator cannot be saved, or a file is not a sound saved estimator.
+
+    Examples
+    --------
+    >>> from skcausalmeta.exceptions import PersistenceError
+    >>> issubclass(PersistenceError, ValueError)
     True
     """

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("plot_*.py"))
@@ -22,30 +21,3 @@ def test_example_prints_a_table_and_draws(path, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "+-" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_digits_example_takes_omniglot(tmp_path):
-    rng = np.random.RandomState(0)
-    character = np.repeat(np.arange(18), 20)
-    np.savez(
-        tmp_path / "omniglot.npz",
-        images=rng.randint(0, 256, (360, 28, 28)).astype(np.uint8),
-        character=character,
-        alphabet=character // 6,
-        alphabet_names=np.array(["one", "two", "three"]),
-        split=np.array(["train", "val", "test"])[character // 6],
-    )
-    example = Path(__file__).parents[1] / "examples" / "plot_digits_few_shot.py"
-    output = tmp_path / "picture.png"
-    options = ("--smoke", "--data", "omniglot", "--data-dir", tmp_path)
-    done = run(example, *options, "--output", output)
-    assert done.returncode == 0, done.stderr
-    assert "5-way accuracy" in done.stdout
-    assert output.exists()
-
-
-def test_example_says_where_omniglot_must_be(tmp_path):
-    example = Path(__file__).parents[1] / "examples" / "plot_digits_few_shot.py"
-    done = run(example, "--data", "omniglot", "--data-dir", tmp_path / "nowhere")
-    assert done.returncode != 0
-    assert "Cannot find omniglot.npz" in done.stderr

@@ -11,6 +11,7 @@ from skcausalmeta.exceptions import (
     DivergenceError,
     EpisodeError,
     InvalidInputError,
+    PersistenceError,
     SkcausalmetaError,
     SolverError,
 )
@@ -23,6 +24,7 @@ from skcausalmeta.exceptions import (
         (SolverError, RuntimeError),
         (EpisodeError, ValueError),
         (InvalidInputError, ValueError),
+        (PersistenceError, ValueError),
     ],
 )
 @pytest.mark.parametrize("caught_as_builtin", [True, False])

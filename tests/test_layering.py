@@ -27,6 +27,8 @@ RANKS = {
     "heads": 4,
     "learners": 5,
     "compose": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 MAX_BYTES = 24 * 1024
 FILES = sorted(ROOT.rglob("*.py"))

@@ -4,7 +4,11 @@ import re
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
+
+from skcausalmeta.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -21,11 +25,12 @@ def run(block, capsys):
 
 
 def test_every_block_is_found():
-    assert len(code_blocks()) == README.count(".. code-block:: python") == 3
+    assert len(code_blocks()) == README.count(".. code-block:: python") == 4
 
 
-def test_first_example_has_ten_lines():
-    lines = [line for line in code_blocks()[0].splitlines() if line.strip()]
+@pytest.mark.parametrize("block", [0, 3])
+def test_newcomers_examples_have_ten_lines(block):
+    lines = [line for line in code_blocks()[block].splitlines() if line.strip()]
     assert len(lines) <= 10
 
 
@@ -47,7 +52,24 @@ def test_head_example_selects_features(capsys):
     assert 0 <= float(gap) < 1e-3
 
 
-@pytest.mark.parametrize("room", ["heads", "learners", "solvers", "compose"])
+def test_csv_example_saves_reloads_and_adapts(tmp_path, monkeypatch, capsys):
+    rng = np.random.RandomState(0)
+    tasks = np.repeat([f"customer {k}" for k in range(15)] + ["zoe"], 60)
+    X = rng.randn(len(tasks), 8).round(3)
+    # Every customer decides by one of three features.
+    column = np.unique(tasks, return_inverse=True)[1] % 3
+    label = np.where(X[np.arange(len(X)), column] > 0, "buys", "leaves")
+    table = pandas.DataFrame(X, columns=[f"f{k}" for k in range(8)])
+    monkeypatch.chdir(tmp_path)
+    table.assign(task=tasks, label=label).to_csv("customers.csv", index=False)
+    (accuracy,) = map(float, run(code_blocks()[3], capsys))
+    assert accuracy > 0.7
+    for arguments in (["info"], ["evaluate", "customers.csv", "--target", "label"]):
+        command, *rest = arguments
+        assert main([command, "learner.safetensors", *rest]) == 0
+
+
+@pytest.mark.parametrize("room", ["heads", "learners", "solvers", "compose", "cli"])
 def test_map_names_the_rooms(room):
     assert re.search(rf"^\d +.*\b{room}\b", README, flags=re.MULTILINE)
     assert (ROOT / "skcausalmeta" / room).is_dir()

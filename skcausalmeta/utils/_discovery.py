@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sklearn.base import (
     BaseEstimator,
@@ -69,6 +70,24 @@ def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
         if _is_estimator(name, cls) and issubclass(cls, required)
     }
     return sorted(found, key=lambda item: (item[0], item[1].__module__))
+
+
+def package_definitions() -> Iterator[tuple[str, Any]]:
+    """Classes and functions of the package, each with the room that defines it.
+
+    Yields
+    ------
+    room : str
+        Name of the room, such as "nets".
+    definition : type or function
+        What a module of that room defines at its top level, public or not.
+    """
+    for module in _iter_modules():
+        room = module.__name__.split(".")[1]
+        for definition in vars(module).values():
+            kind = inspect.isclass(definition) or inspect.isfunction(definition)
+            if kind and definition.__module__ == module.__name__:
+                yield room, definition
 
 
 def _iter_modules() -> Iterator[ModuleType]:

@@ -1,0 +1,253 @@
+"""Save and load estimators."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import skorch
+import torch
+from sklearn.base import BaseEstimator
+
+from .._version import __version__
+from ..exceptions import PersistenceError
+from ._container import Header, TensorReader, read_header, write_file
+from ._decode import Decoder
+from ._encode import Encoder
+from ._summary import parameter_texts
+
+FORMAT = 1
+
+
+def save(
+    estimator: BaseEstimator, path: str | PathLike[str], *, optimizer_state: bool = True
+) -> None:
+    """Save an estimator, fitted or not, in one file without code.
+
+    Settings and structure are JSON, numbers are safetensors; both are in one file
+    that the safetensors library reads by itself. The file appears in one step: a
+    crash leaves the old one or the new one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An estimator of this package, or a (Meta)Pipeline of such and of
+        scikit-learn's transformers, with all they hold. Classes and functions of
+        your own are saved by their name, and `load` asks you for them.
+    path : str or path-like
+        File to write; the ending is yours to choose.
+    optimizer_state : bool, default=True
+        Keep what the optimiser has accumulated, which further training of ``net_``
+        begins with. Without it the file is about a third as large.
+
+    Raises
+    ------
+    PersistenceError
+        If the estimator holds what cannot be saved, such as a lambda, a hook or an
+        open file; the message says where.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load : The way back.
+
+    Notes
+    -----
+    ``pickle`` and ``joblib.dump`` work too, but a pickle is a program: whoever can
+    write the file can run anything on the machine that loads it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_iris
+    >>> from skcausalmeta.heads import RidgeHead
+    >>> from skcausalmeta.persistence import load, save
+    >>> X, y = load_iris(return_X_y=True)
+    >>> head = RidgeHead().fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(head, Path(folder) / "head.safetensors")
+    ...     again = load(Path(folder) / "head.safetensors")
+    >>> print((again.predict(X) == head.predict(X)).all())
+    True
+    """
+    if not isinstance(estimator, BaseEstimator):
+        raise PersistenceError(
+            "save takes an estimator. Got a "
+            f"{type(estimator).__name__}; pass the object that has fit."
+        )
+    encoder = Encoder(optimizer_state)
+    root = encoder.value(estimator, "")
+    description = {
+        "format": FORMAT,
+        "versions": versions(),
+        "custom": sorted(encoder.custom),
+        "root": root,
+        "nodes": encoder.nodes,
+    }
+    write_file(Path(path), description, encoder.tensors)
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    modules: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+) -> Any:
+    """Load an estimator that `save` has written.
+
+    Nothing in the file is run. Classes and functions are looked up by name in a
+    fixed list: those of this package, the layers, losses and optimisers that torch
+    exports, scikit-learn's common transformers, skorch's callbacks that write no
+    files, and `modules`. No constructor is called either.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to read.
+    modules : mapping of str to type or function, default=None
+        Your own backbones, heads, callbacks or functions by name, such as
+        ``{"MyNet": MyNet}``. They are yours to trust: their methods run when the
+        estimator is used.
+    device : str or torch.device, default=None
+        Where the tensors go. None: where they were.
+
+    Returns
+    -------
+    estimator
+        Equal to the saved one to the last bit, and independent of the file.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged, cut short, of another kind or of a newer format, or
+        names a class that is not in the list.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    The checksum finds damage, not intent: whoever can change a file can also write
+    a new checksum. Such a file can make an estimator that predicts something else;
+    it cannot run code. Reading takes the memory of the numbers once, and sizes are
+    checked against that of the file before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skcausalmeta.heads import RidgeHead
+    >>> from skcausalmeta.persistence import load, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(RidgeHead(0.5), Path(folder) / "head.safetensors")
+    ...     print(load(Path(folder) / "head.safetensors"))
+    RidgeHead(ridge_reg=0.5)
+    """
+    path = Path(path)
+    header = read_header(path)
+    description = _checked(header, path)
+    place = None if device is None else torch.device(device)
+    tensors = TensorReader(path, header)
+    decoder = Decoder(description["nodes"], tensors, dict(modules or {}), place)
+    try:
+        found = decoder.value(description["root"])
+    except PersistenceError:
+        raise
+    # Whatever a file that was forged with a right checksum brings about.
+    except Exception as error:
+        raise PersistenceError(
+            f"The file {path} must describe an estimator. Got an error: "
+            f"{type(error).__name__}: {str(error)[:200]}; it is damaged."
+        ) from error
+    if not isinstance(found, BaseEstimator):
+        raise PersistenceError(
+            f"The file {path} must hold an estimator. Got a {type(found).__name__}."
+        )
+    return found
+
+
+def describe(path: str | PathLike[str]) -> dict[str, Any]:
+    """Tell what is in a saved file, without loading any numbers or classes.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File that `save` has written.
+
+    Returns
+    -------
+    dict
+        ``"class"``: name of the class of the estimator. ``"parameters"``: dict of
+        name to a short text. ``"format"``: version of the format.
+        ``"versions"``: dict of the versions of the packages it was saved with.
+        ``"modules"``: names that `load` needs from you. ``"n_tensors"`` and
+        ``"n_bytes"``: number of arrays and size of the file.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged or no saved estimator.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skcausalmeta.heads import RidgeHead
+    >>> from skcausalmeta.persistence import describe, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(RidgeHead(0.5), Path(folder) / "head.safetensors")
+    ...     found = describe(Path(folder) / "head.safetensors")
+    >>> print(found["class"], found["parameters"]["ridge_reg"], found["format"])
+    RidgeHead 0.5 1
+    """
+    path = Path(path)
+    header = read_header(path)
+    description = _checked(header, path)
+    name, parameters = parameter_texts(description["nodes"], description["root"])
+    return {
+        "class": name,
+        "parameters": parameters,
+        "format": description["format"],
+        "versions": description["versions"],
+        "modules": description["custom"],
+        "n_tensors": len(header.tensors),
+        "n_bytes": header.n_bytes,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what a file means."""
+    return {
+        "skcausalmeta": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "skorch": skorch.__version__,
+        "torch": str(torch.__version__),
+    }
+
+
+def _checked(header: Header, path: Path) -> dict[str, Any]:
+    description = header.description
+    number = description.get("format")
+    if type(number) is int and number > FORMAT:
+        raise PersistenceError(
+            f"The file {path} must be of format {FORMAT} or older. Got format "
+            f"{number}; install a newer version of skcausalmeta."
+        )
+    expected = {"versions": dict, "custom": list, "nodes": list, "root": dict}
+    wrong = [k for k, kind in expected.items() if type(description.get(k)) is not kind]
+    if number != FORMAT or wrong:
+        raise PersistenceError(
+            f"The file {path} must describe an estimator in format {FORMAT}. Got "
+            f"format {number!r} without {wrong}; it is damaged, get another copy."
+        )
+    return description
