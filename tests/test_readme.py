@@ -1,9 +1,11 @@
 """The code of README.rst runs as it stands, and its claims about files hold."""
 
+import io
 import re
 import textwrap
 from pathlib import Path
 
+import docutils.core
 import numpy as np
 import pandas
 import pytest
@@ -73,3 +75,12 @@ def test_csv_example_saves_reloads_and_adapts(tmp_path, monkeypatch, capsys):
 def test_map_names_the_rooms(room):
     assert re.search(rf"^\d +.*\b{room}\b", README, flags=re.MULTILINE)
     assert (ROOT / "skcausalmeta" / room).is_dir()
+
+
+@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst", "CONTRIBUTING.rst"])
+def test_text_is_valid_markup(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = io.StringIO()
+    settings = {"report_level": 2, "warning_stream": found, "_disable_config": True}
+    docutils.core.publish_doctree(text, settings_overrides=settings)
+    assert found.getvalue() == ""
