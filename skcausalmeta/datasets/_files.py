@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..exceptions import InvalidInputError
 
 _MOST_BYTES = 1 << 29
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)
+# RuntimeError: zip archives with a password or an unknown compression.
+# ValueError, struct.error: damaged headers that the standard library trips over.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError),
+    *(zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError),
+)
 
 
 def list_files(source: Path) -> list[str]:
@@ -25,7 +33,8 @@ def list_files(source: Path) -> list[str]:
     InvalidInputError
         If it is neither a folder nor an archive, or a damaged one.
     """
-    return sorted(name for name, _ in _walk(source) if not _is_hidden(name))
+    with _expect_whole(source):
+        return sorted(name for name, _ in _walk(source) if not _is_hidden(name))
 
 
 def read_files(source: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -39,9 +48,10 @@ def read_files(source: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     InvalidInputError
         If the archive is damaged, or a file is larger than 512 MB.
     """
-    for name, read in _walk(source):
-        if name in names:
-            yield name, read()
+    with _expect_whole(source):
+        for name, read in _walk(source):
+            if name in names:
+                yield name, read()
 
 
 def fingerprint(source: Path) -> str:
@@ -61,14 +71,20 @@ def _walk(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         for path in _paths(source):
             _check_size(path.name, path.stat().st_size)
             yield path.relative_to(source).as_posix(), path.read_bytes
-        return
-    if not source.is_file():
+    elif not source.is_file():
         raise FileNotFoundError(f"Cannot find the folder or archive {str(source)!r}.")
+    elif zipfile.is_zipfile(source):
+        yield from _walk_zip(source)
+    else:
+        yield from _walk_tar(source)
+
+
+@contextmanager
+def _expect_whole(source: Path) -> Iterator[None]:
     try:
-        if zipfile.is_zipfile(source):
-            yield from _walk_zip(source)
-        else:
-            yield from _walk_tar(source)
+        yield
+    except (FileNotFoundError, PermissionError, InvalidInputError):
+        raise
     except _BROKEN as error:
         raise InvalidInputError(
             f"{source.name} must be a folder, or a zip or tar archive that is whole. "

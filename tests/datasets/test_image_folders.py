@@ -1,5 +1,6 @@
 """Folders and archives of images: own ones, mini-ImageNet and tiered-ImageNet."""
 
+import contextlib
 import io
 import os
 import sys
@@ -185,6 +186,30 @@ def test_names_in_an_archive_do_no_harm(tmp_path, kind):
     found = load_image_folder(path).filenames
     assert set(found) == {"a/good.png", f"{tmp_path}/evil.png"}
     assert sorted(os.walk(tmp_path)) == before
+
+
+@pytest.mark.parametrize("name", ["animals.zip", "animals.tar.gz"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_damaged_archives_are_refused(animals, tmp_path, name, share):
+    """One byte turned, or the end cut off: an error of ours, or the same images."""
+    path = pack(animals, tmp_path / name)
+    content = bytearray(path.read_bytes())
+    position = int(share * len(content))
+    path.write_bytes(content[:position])
+    with pytest.raises(InvalidInputError, match=r"that is whole. Got \w+: "):
+        load_image_folder(path)
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+    with contextlib.suppress(InvalidInputError):
+        assert load_image_folder(path).data.shape == (3, 4, 6, 3)
+
+
+def test_a_turned_byte_in_an_image_of_an_archive_is_found(animals, tmp_path):
+    path = pack(animals, tmp_path / "animals.zip")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"IDAT", b"IDAS", 1))
+    with pytest.raises(InvalidInputError, match=r"whole. Got BadZipFile: Bad CRC"):
+        load_image_folder(path)
 
 
 def test_huge_files_in_archives_are_refused(tmp_path, monkeypatch):
