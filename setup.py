@@ -52,6 +52,8 @@ EXTRAS_REQUIRE = {
         "mypy>=1.8",
         "matplotlib>=3.7",
         "pandas>=2.1",
+        "pooch>=1.7",
+        "pillow>=9.4",
         "numpydoc>=1.6",
         "skops>=0.10",
     ],

@@ -2,12 +2,20 @@
 
 from ._confounded_images import make_confounded_images
 from ._confounded_tasks import make_confounded_tasks
+from ._data_home import get_data_home
 from ._dense_scenes import make_dense_scenes
 from ._fetch_3dshapes import fetch_3dshapes
-from ._few_shot_npz import fetch_omniglot, fetch_tiny_imagenet
+from ._fetch_cifar_fs import fetch_cifar_fs
+from ._fetch_mini_imagenet import fetch_mini_imagenet, fetch_tiered_imagenet
+from ._fetch_mnist import fetch_mnist
+from ._fetch_movielens import fetch_movielens
+from ._fetch_omniglot import fetch_omniglot
+from ._fetch_tiny_imagenet import fetch_tiny_imagenet
+from ._load_digits_few_shot import load_digits_few_shot
+from ._load_image_folder import load_image_folder
+from ._load_task_frame import load_task_frame
 from ._multi_mnist import make_multi_mnist
 from ._multi_sem import make_multi_sem
-from ._public_npz import fetch_mnist, fetch_movielens
 from ._rotations import add_rotated_classes
 from ._shapes3d import make_shapes3d, render_shapes3d
 from ._sparse_classes import make_sparse_classes
@@ -17,10 +25,17 @@ from ._wave_tasks import make_harmonic_tasks, make_sinusoid_tasks
 __all__ = [
     "add_rotated_classes",
     "fetch_3dshapes",
+    "fetch_cifar_fs",
+    "fetch_mini_imagenet",
     "fetch_mnist",
     "fetch_movielens",
     "fetch_omniglot",
+    "fetch_tiered_imagenet",
     "fetch_tiny_imagenet",
+    "get_data_home",
+    "load_digits_few_shot",
+    "load_image_folder",
+    "load_task_frame",
     "make_confounded_images",
     "make_confounded_tasks",
     "make_dense_scenes",

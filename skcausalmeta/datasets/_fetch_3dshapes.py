@@ -14,7 +14,9 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ..exceptions import InvalidInputError
 from ..utils import named_seeds
-from ._download import RemoteFile, download
+from ._data_home import FETCH_CONSTRAINTS, find, get_data_home
+from ._download import RemoteFile, fetch_files
+from ._npz import read_npz
 from ._shapes3d_factors import (
     FACTOR_NAMES,
     FACTOR_SIZES,
@@ -22,21 +24,25 @@ from ._shapes3d_factors import (
     latents_of_factors,
 )
 
-_VARIABLE = "SKCAUSALMETA_DATA"
 _REMOTE = RemoteFile(
     "3dshapes.h5",
     "https://storage.googleapis.com/3d-shapes/3dshapes.h5",
-    "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
+    "sha256:0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
 )
 _FILES = ("3dshapes.npz", _REMOTE.name)
+
+_DESCR = """\
+3D shapes: colour images of 64 x 64 pixels of an object in a room, one for every
+combination of six factors. C. Burgess, H. Kim (2018). Apache licence 2.0.
+https://github.com/deepmind/3dshapes-dataset
+"""
 
 
 @validate_params(
     {
-        "data_home": [str, os.PathLike, None],
+        **FETCH_CONSTRAINTS,
         "path": [str, os.PathLike, None],
         "n_samples": [Interval(Integral, 1, None, closed="left"), None],
-        "download_if_missing": ["boolean"],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -47,8 +53,11 @@ def fetch_3dshapes(
     path: str | os.PathLike[str] | None = None,
     n_samples: int | None = None,
     download_if_missing: bool = True,
+    n_retries: int = 3,
+    delay: float = 1.0,
     random_state: int | np.random.RandomState | None = None,
-) -> Bunch:
+    return_X_y: bool = False,
+) -> Bunch | tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Load the published 3D shapes images and their six factors.
 
     480,000 colour images of 64 x 64 pixels, one for every combination of the
@@ -59,7 +68,7 @@ def fetch_3dshapes(
     ----------
     data_home : path-like, default=None
         Folder with ``3dshapes.npz`` or ``3dshapes.h5``, or to download the latter
-        to. None: the environment variable SKCAUSALMETA_DATA.
+        to. None: see `get_data_home`.
     path : path-like, default=None
         The file itself, HDF5 or npz with arrays ``images`` and ``labels``,
         whatever its folder.
@@ -68,27 +77,34 @@ def fetch_3dshapes(
     download_if_missing : bool, default=True
         Download the file into `data_home` if it is not there, and verify its
         SHA-256.
+    n_retries : int, default=3
+        How often to try again after a broken transfer, which is then continued.
+    delay : float, default=1.0
+        Seconds between two tries.
     random_state : int, RandomState instance or None, default=None
         Decides which images are drawn.
+    return_X_y : bool, default=False
+        Return ``(data, factors)``.
 
     Returns
     -------
-    Bunch
+    Bunch or (data, factors)
         ``data`` (n_samples, 64, 64, 3) uint8; ``factors`` (n_samples, 6) as
         published; ``latents`` (n_samples, 6), the factors in standard units;
         ``levels`` (n_samples, 6), numbers of the grid values; ``factor_names``
-        and ``factor_sizes``. Rows keep the order of the file.
+        and ``factor_sizes``; ``DESCR``. Rows keep the order of the file.
 
     Raises
     ------
     ImportError
-        If the file is HDF5 and h5py is not installed; nothing is downloaded then.
+        If the file is HDF5 and h5py is not installed, or pooch is needed and is not;
+        nothing is downloaded then.
     FileNotFoundError
         If the file is not there and may not be downloaded.
     OSError
         If the download fails or is not the published file.
     InvalidInputError
-        If no folder is given, or the file does not hold the images.
+        If the file does not hold the images.
 
     References
     ----------
@@ -103,13 +119,26 @@ def fetch_3dshapes(
     ...
     FileNotFoundError: Cannot find 3dshapes.npz or 3dshapes.h5 in 'no such folder'. ...
     """
-    file = _find(path, data_home, download_if_missing)
+    file = _local(path, data_home)
+    if file is None:
+        if download_if_missing:
+            _import_h5py(_REMOTE.name)  # before 255 MB that could not be read
+        (file,) = fetch_files(
+            [_REMOTE],
+            get_data_home(data_home),
+            download_if_missing=download_if_missing,
+            n_retries=n_retries,
+            delay=delay,
+            instead=_FILES[0],
+        )
     seed = named_seeds(random_state, "rows")["rows"]
     images, factors = _read(file, n_samples, np.random.RandomState(seed))
     levels = [
         np.abs(values - column[:, None]).argmin(axis=1)
         for values, column in zip(FACTOR_VALUES, factors.T, strict=True)
     ]
+    if return_X_y:
+        return images, factors
     return Bunch(
         data=images,
         factors=factors,
@@ -117,36 +146,20 @@ def fetch_3dshapes(
         levels=np.column_stack(levels),
         factor_names=list(FACTOR_NAMES),
         factor_sizes=FACTOR_SIZES,
+        DESCR=_DESCR,
     )
 
 
-def _find(
-    path: str | os.PathLike[str] | None,
-    data_home: str | os.PathLike[str] | None,
-    download_if_missing: bool,
-) -> Path:
-    if path is not None:
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(f"Cannot find the file {str(path)!r} of 3D shapes.")
-        return file
-    folder = data_home if data_home is not None else os.environ.get(_VARIABLE)
-    if folder is None:
-        raise InvalidInputError(
-            "3D shapes are read from a local file or folder. Got none; pass path or "
-            f"data_home, or set the environment variable {_VARIABLE}."
-        )
-    home = Path(folder).expanduser()
-    for name in _FILES:
-        if (home / name).is_file():
-            return home / name
-    if not download_if_missing:
-        raise FileNotFoundError(
-            f"Cannot find {' or '.join(_FILES)} in {str(folder)!r}. Put a file there, "
-            "or use download_if_missing=True."
-        )
-    _import_h5py(_REMOTE.name)  # before 255 MB that could not be read
-    return download(_REMOTE, home)
+def _local(
+    path: str | os.PathLike[str] | None, data_home: str | os.PathLike[str] | None
+) -> Path | None:
+    """The file that is named, or one in the folder."""
+    if path is None:
+        return find(get_data_home(data_home), _FILES)
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"Cannot find the file {str(path)!r} of 3D shapes.")
+    return file
 
 
 def _import_h5py(name: str) -> Any:
@@ -165,8 +178,7 @@ def _read(
     file: Path, n_samples: int | None, rng: np.random.RandomState
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as archive:
-            return _select(dict(archive), file.name, n_samples, rng)
+        return _select(read_npz(file, ()), file.name, n_samples, rng)
     with _import_h5py(file.name).File(file, "r") as archive:
         return _select(archive, file.name, n_samples, rng)
 

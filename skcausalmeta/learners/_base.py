@@ -30,7 +30,7 @@ from ..nets import (
     build_augmentation,
     build_backbone,
 )
-from ..utils import isolated_torch_rng, named_seeds
+from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
 from ._training import OPTIMIZERS, best_weights
@@ -304,10 +304,11 @@ class BaseMetaLearner(
         """Apply a function of rows by parts, where rows do not depend on each other."""
         if self.batch_norm == "episode":
             return function(X)
-        parts = [
-            in_blocks(function, X[begin : begin + _ROWS_PER_PASS], _ROWS_PER_BLOCK)
-            for begin in range(0, len(X), _ROWS_PER_PASS)
-        ]
+        parts = []
+        for begin in range(0, len(X), _ROWS_PER_PASS):
+            rows = X[begin : begin + _ROWS_PER_PASS]
+            parts.append(in_blocks(function, rows, _ROWS_PER_BLOCK))
+            release_pages(X)
         return np.concatenate(parts)
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:

@@ -22,8 +22,9 @@ from ._plan import EpisodePlan
 from ._rules import UPDATES, build_rule
 from ._updates import UpdateRule
 
-# Rows that the standardisation of the input is computed from, at most.
+# Rows, and values, that the standardisation of the input is computed from, at most.
 _MOST_ROWS = 10_000
+_MOST_VALUES = 2**25
 
 
 class GradientLearnerMixin:
@@ -151,7 +152,8 @@ class GradientLearnerMixin:
         ready = self.freeze_backbone and isinstance(self.backbone, nn.Module)
         if not layers or ready or self.batch_norm != "running":
             return
-        index = np.linspace(0, len(X) - 1, min(len(X), _MOST_ROWS)).astype(np.intp)
+        most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
+        index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
         rows = reader(X[index])
         backbone.to(rows.device).eval()
         momenta = [layer.momentum for layer in layers]

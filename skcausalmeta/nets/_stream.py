@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..episodes import Episode
+from ..utils import release_pages
 from ._augment import Augmentation
 from ._rows import RowReader
 
@@ -116,4 +117,5 @@ class EpisodeStream:
 
     def _rows(self, index: NDArray[Any]) -> Tensor:
         rows = self._reader(self._X[index])
+        release_pages(self._X)
         return rows if self._augment is None else self._augment(rows, self._generator)

@@ -170,15 +170,52 @@ def test_the_folder_may_come_from_the_environment(folder, monkeypatch, fetch):
     monkeypatch.setenv("SKCAUSALMETA_DATA", str(folder))
     assert len(fetch().data) == 5
     with pytest.raises(FileNotFoundError, match="'elsewhere'"):
-        fetch(data_home="elsewhere")
+        fetch(data_home="elsewhere", download_if_missing=False)
 
 
 @pytest.mark.parametrize("fetch", [fetch_omniglot, fetch_tiny_imagenet])
-def test_missing_folders_files_and_splits_are_named(tmp_path, monkeypatch, fetch):
-    monkeypatch.delenv("SKCAUSALMETA_DATA", raising=False)
-    with pytest.raises(InvalidInputError, match="Got none; pass data_home or set"):
-        fetch()
-    with pytest.raises(FileNotFoundError, match=r"Cannot find .*\.npz in"):
-        fetch(data_home=tmp_path)
+def test_missing_folders_files_and_splits_are_named(tmp_path, fetch):
+    with pytest.raises(FileNotFoundError, match=r"in '.*skcausalmeta_data'\. Use"):
+        fetch(download_if_missing=False)
+    message = r"Cannot find .*\.npz or .*\.zip in .*DATA\.$"
+    with pytest.raises(FileNotFoundError, match=message):
+        fetch(data_home=tmp_path, download_if_missing=False)
     with pytest.raises(InvalidInputError, match=r"split must be one of .* Got 'valid'"):
         fetch(data_home=tmp_path, split="valid")
+
+
+@pytest.mark.parametrize("fetch", [fetch_omniglot, fetch_tiny_imagenet])
+def test_rows_and_targets_alone(folder, fetch):
+    X, y = fetch(data_home=folder, split="test", return_X_y=True)
+    np.testing.assert_array_equal(X, fetch(data_home=folder).data[3:])
+    assert y.tolist() == [3, 3]
+
+
+def test_names_of_characters_are_found_by_number(folder):
+    bunch = fetch_omniglot(data_home=folder)
+    names = bunch.target_names[bunch.target].tolist()
+    assert names[1:4] == [
+        "Greek/character02",
+        "Early_Aramaic/character01",
+        "Sanskrit/character01",
+    ]
+    assert bunch.drawer.tolist() == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "must be an npz file of plain arrays"),
+        (b"", "must be an npz file"),
+        ({"images": np.zeros(3)}, r"Got \['images'\], without \['character', 'alph"),
+        ({"images": np.array([None])}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, content, message):
+    path = tmp_path / "omniglot.npz"
+    if isinstance(content, dict):
+        np.savez(path, **content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        fetch_omniglot(data_home=tmp_path)

@@ -1,17 +1,13 @@
 """fetch_3dshapes on files written here and from a server on this machine."""
 
-import hashlib
-import http.server
 import io
 import sys
-import threading
 import types
 
 import numpy as np
 import pytest
 
 from skcausalmeta.datasets import _fetch_3dshapes, fetch_3dshapes
-from skcausalmeta.datasets._download import RemoteFile
 from skcausalmeta.exceptions import InvalidInputError
 
 LEVELS = np.random.default_rng(0).integers([10, 10, 10, 8, 4, 15], size=(12, 6))
@@ -72,40 +68,11 @@ def no_h5py(monkeypatch):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """Serve ``server.body`` at the address of the published file."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            state.requests += 1
-            if state.body is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(state.body)))
-            self.end_headers()
-            self.wfile.write(state.body[: state.sent])
-
-        def log_message(self, *args):
-            pass
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def published(server, monkeypatch):
+    """The published file on a server of this machine."""
     body = npz_bytes(images=IMAGES, labels=LABELS)
-    state = types.SimpleNamespace(body=body, sent=None, requests=0)
-    remote = RemoteFile(
-        "3dshapes.h5",
-        f"http://127.0.0.1:{httpd.server_address[1]}/3dshapes.h5",
-        hashlib.sha256(body).hexdigest(),
-    )
-    monkeypatch.setattr(_fetch_3dshapes, "_REMOTE", remote)
-    thread = threading.Thread(
-        target=httpd.serve_forever, kwargs={"poll_interval": 0.01}
-    )
-    thread.start()
-    yield state
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    monkeypatch.setattr(_fetch_3dshapes, "_REMOTE", server.remote("3dshapes.h5", body))
+    return server
 
 
 @pytest.fixture
@@ -171,14 +138,11 @@ def test_without_h5py_the_remedy_is_named(tmp_path, no_h5py):
         fetch_3dshapes(data_home=tmp_path)
 
 
-def test_missing_files_are_named(tmp_path, monkeypatch):
-    monkeypatch.delenv("SKCAUSALMETA_DATA", raising=False)
-    with pytest.raises(InvalidInputError, match="Got none; pass path or data_home"):
-        fetch_3dshapes()
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"Cannot find the file '.*elsewhere"):
         fetch_3dshapes(path=tmp_path / "elsewhere.h5")
     with pytest.raises(
-        FileNotFoundError, match=r"npz or 3dshapes\.h5 in .* Put a file"
+        FileNotFoundError, match=r"npz or 3dshapes\.h5 in .* there by hand"
     ):
         fetch_3dshapes(data_home=tmp_path, download_if_missing=False)
     assert list(tmp_path.iterdir()) == []
@@ -210,6 +174,12 @@ def test_no_more_rows_than_there_are(npz):
         fetch_3dshapes(path=npz, n_samples=0)
 
 
+def test_images_and_factors_alone(npz):
+    X, y = fetch_3dshapes(path=npz, return_X_y=True)
+    np.testing.assert_array_equal(X, IMAGES)
+    np.testing.assert_array_equal(y, LABELS)
+
+
 # -- download --------------------------------------------------------------------------
 
 
@@ -217,48 +187,25 @@ def test_the_published_address_and_checksum_are_well_formed():
     remote = _fetch_3dshapes._REMOTE
     assert remote.url.startswith("https://")
     assert remote.url.endswith("/3dshapes.h5")
-    assert len(bytes.fromhex(remote.sha256)) == 32
+    assert len(bytes.fromhex(remote.checksum.removeprefix("sha256:"))) == 32
 
 
-def test_download_once_into_a_new_folder(tmp_path, server, h5py):
+def test_download_once_into_a_new_folder(tmp_path, published, h5py):
     home = tmp_path / "new" / "folder"
     check_all_rows(fetch_3dshapes(data_home=home))
     check_all_rows(fetch_3dshapes(data_home=home))
-    assert server.requests == 1
+    assert len(published.asked) == 1
     assert [path.name for path in home.iterdir()] == ["3dshapes.h5"]
-    assert (home / "3dshapes.h5").read_bytes() == server.body
 
 
-@pytest.mark.parametrize("change", ["replaced", "cut off"])
-def test_a_file_that_is_not_the_published_one_is_deleted(
-    tmp_path, server, h5py, change
-):
-    if change == "replaced":
-        server.body = npz_bytes(images=IMAGES, labels=LABELS + 1)
-    else:
-        server.sent = -100
-    with pytest.raises(OSError, match="by hand"):
-        fetch_3dshapes(data_home=tmp_path)
+def test_a_file_that_is_not_the_published_one_is_deleted(tmp_path, published, h5py):
+    published.files["3dshapes.h5"] = npz_bytes(images=IMAGES, labels=LABELS + 1)
+    with pytest.raises(OSError, match=r"does not match .* by hand"):
+        fetch_3dshapes(data_home=tmp_path, delay=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_checksum_that_came_is_named(tmp_path, server, h5py):
-    server.body = b"something else"
-    found = hashlib.sha256(server.body).hexdigest()
-    with pytest.raises(OSError, match=f"must have the SHA-256 .* Got {found}"):
-        fetch_3dshapes(data_home=tmp_path)
-
-
-def test_a_server_without_the_file(tmp_path, server, h5py):
-    server.body = None
-    with pytest.raises(
-        OSError, match=r"could not be downloaded: HTTP Error 404.*by hand"
-    ):
-        fetch_3dshapes(data_home=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_downloaded_that_could_not_be_read(tmp_path, server, no_h5py):
+def test_nothing_is_downloaded_that_could_not_be_read(tmp_path, published, no_h5py):
     with pytest.raises(ImportError, match="pip install h5py"):
         fetch_3dshapes(data_home=tmp_path)
-    assert server.requests == 0
+    assert published.asked == []

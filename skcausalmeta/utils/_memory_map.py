@@ -1,0 +1,102 @@
+"""Arrays on disk that are larger than memory."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, TypeGuard
+
+import numpy as np
+
+_BYTES_PER_BLOCK = 1 << 25
+
+
+def is_memory_map(X: Any) -> TypeGuard[np.memmap]:
+    """Tell whether an array is a memory map of numbers, with rows of values.
+
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import is_memory_map
+    >>> is_memory_map(np.zeros((2, 3)))
+    False
+    """
+    return (
+        isinstance(X, np.memmap)
+        and X.dtype.kind in "fiub"
+        and X.ndim >= 2
+        and X.size > 0
+    )
+
+
+def all_finite(X: np.memmap) -> bool:
+    """Tell whether all values are finite, a block of rows at a time.
+
+    Parameters
+    ----------
+    X : memmap of shape (n_samples, ...)
+        A memory map; of integers nothing is read.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import all_finite
+    >>> with tempfile.TemporaryFile() as file:
+    ...     X = np.memmap(file, dtype=np.float32, mode="w+", shape=(4, 3))
+    ...     X[2, 1] = np.nan
+    ...     print(all_finite(X))
+    False
+    """
+    if X.dtype.kind != "f":
+        return True
+    step = max(1, _BYTES_PER_BLOCK // (X[0].size * X.itemsize))
+    for begin in range(0, len(X), step):
+        finite = bool(np.isfinite(X[begin : begin + step]).all())
+        release_pages(X)
+        if not finite:
+            return False
+    return True
+
+
+def release_pages(X: Any) -> None:
+    """Give the memory of rows that were read back; they stay on disk.
+
+    The operating system drops pages that it read from a file only when memory runs
+    short, and until then they count as memory of the process. Other arrays are left
+    alone, and so are maps that are copied on write, whose changes would be lost.
+
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import release_pages
+    >>> with tempfile.TemporaryFile() as file:
+    ...     X = np.memmap(file, dtype=np.uint8, mode="w+", shape=(4, 3))
+    ...     X[1] = 7
+    ...     release_pages(X)
+    ...     print(X.sum())
+    21
+    """
+    if not isinstance(X, np.memmap) or X.mode == "c":
+        return
+    pages = getattr(X, "_mmap", None)
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
