@@ -39,6 +39,7 @@ def plan_episodes(
     sizes: EpisodeSizes,
     held_out: NDArray[Any] | None,
     seeds: dict[str, int],
+    envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Samplers of training and validation episodes.
 
@@ -54,6 +55,8 @@ def plan_episodes(
         Classes (or task ids) for validation.
     seeds : dict
         Seeds named "episodes" and "validation".
+    envs : ndarray of shape (n_samples,) or None, default=None
+        Environments that support and query shall differ in.
 
     Raises
     ------
@@ -64,10 +67,10 @@ def plan_episodes(
     valid_rows = np.zeros(len(y), dtype=bool)
     if held_out is not None:
         valid_rows = np.isin(units, held_out)
-    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"])
+    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"], envs)
     if held_out is None:
         return EpisodePlan(train, None, way)
-    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"])
+    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"], envs)
     return EpisodePlan(train, valid, max(way, valid_way))
 
 
@@ -77,6 +80,7 @@ def _source(
     sizes: EpisodeSizes,
     rows: NDArray[Any],
     seed: int,
+    envs: NDArray[Any] | None,
 ) -> tuple[Callable[[int], list[Episode]], int]:
     """Draws episodes from the marked rows, by indices of all rows; their most ways."""
     index = np.flatnonzero(rows)
@@ -84,7 +88,12 @@ def _source(
         index = index[_usable(y[index], sizes)]
         way, shot, query = _resolve(sizes, y[index])
         sampler: Any = EpisodeSampler(
-            y[index], n_way=way, n_shot=shot, n_query=query, random_state=seed
+            y[index],
+            n_way=way,
+            n_shot=shot,
+            n_query=query,
+            envs=None if envs is None else envs[index],
+            random_state=seed,
         )
     else:
         pairs = np.unique(
@@ -95,7 +104,12 @@ def _source(
         way = int(np.unique(pairs[0][0], return_counts=True)[1].max())
         shot, query = _shot_and_query(sizes, int(pairs[1].min()))
         sampler = TaskSampler(
-            tasks[index], y[index], n_shot=shot, n_query=query, random_state=seed
+            tasks[index],
+            y[index],
+            n_shot=shot,
+            n_query=query,
+            envs=None if envs is None else envs[index],
+            random_state=seed,
         )
 
     def draw(n_episodes: int) -> list[Episode]:

@@ -36,6 +36,7 @@ def plan_value_episodes(
     validated: bool = False,
     given: ArrayLike | None = None,
     fraction: float = 0.2,
+    envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Samplers of training and validation episodes of regression tasks.
 
@@ -58,6 +59,8 @@ def plan_value_episodes(
         Task ids to hold out. None: a share of the tasks (rows without tasks).
     fraction : float, default=0.2
         That share.
+    envs : ndarray of shape (n_samples,) or None, default=None
+        Environments that support and query shall differ in.
 
     Raises
     ------
@@ -70,10 +73,11 @@ def plan_value_episodes(
     valid_rows = np.zeros(len(y), dtype=bool)
     if validated:
         valid_rows = _held_out_rows(y, tasks, given, fraction, seeds["held-out"])
-    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"])
+    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"], envs)
     if not validated:
         return EpisodePlan(train, None)
-    return EpisodePlan(train, _draw(y, ids, sizes, valid_rows, seeds["validation"]))
+    valid = _draw(y, ids, sizes, valid_rows, seeds["validation"], envs)
+    return EpisodePlan(train, valid)
 
 
 def _held_out_rows(
@@ -108,6 +112,7 @@ def _draw(
     sizes: ValueSizes,
     rows: NDArray[np.bool_],
     seed: int,
+    envs: NDArray[Any] | None,
 ) -> Callable[[int], list[Episode]]:
     """Draw episodes from the marked rows; indices refer to all rows."""
     index = np.flatnonzero(rows)
@@ -119,6 +124,7 @@ def _draw(
         n_shot=shot,
         n_query=query,
         target_type="value",
+        envs=None if envs is None else envs[index],
         random_state=seed,
     )
 
