@@ -46,7 +46,7 @@ class FactorHook(EpisodeHook):
         lambda_group: float = 0.1,
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,
-        swap_share: float = 0.25,
+        swap_every: int | None = 4,
         xi_lr: float = 3e-3,
         group_lr: float = 3e-3,
         level2_every: int | None = 1,
@@ -59,7 +59,8 @@ class FactorHook(EpisodeHook):
         self.lambda_group = lambda_group
         self.lambda_inv = lambda_inv
         self.lambda_swap = lambda_swap
-        self.swap_share = swap_share
+        self.swap_every = swap_every
+        self._n_turns = 0
         self.xi_lr = xi_lr
         self.group_lr = group_lr
         self.every = level2_every or 0
@@ -143,40 +144,37 @@ class FactorHook(EpisodeHook):
             "orthogonality": (self.lambda_orth, orth),
             "l1": (self.lambda_group, l1),
             "entropy": (-self.lambda_group, entropy),
-            "swapped": (self.lambda_swap, swapped),
             "invariance": (self.lambda_inv, invariance),
         }
+        if swapped is not None:
+            terms["swapped"] = (self.lambda_swap, swapped)
         total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         return total, {name: float(v.detach()) for name, (_, v) in terms.items()}
 
     def _environments(
         self, episodes: Sequence[EpisodeOutcome]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor]:
         """Loss of the support rows after adaptation to the query, and the penalty."""
+        swaps = self._swaps_now()
         n_tasks = sum(len(episode.targets) for episode in episodes)
-        left = math.ceil(self.swap_share * n_tasks) if self._swaps else 0
-        wanted = left
-        swapped, penalty = self.xi.new_zeros(()), self.xi.new_zeros(())
+        losses, penalties = [], []
         for episode in episodes:
             share = len(episode.targets) / n_tasks
+            views = [(episode.scores, episode.targets)]
+            if swaps and episode.swap is not None:
+                views.append(episode.swap(len(episode.targets)))
+                losses.append(share * episode.loss(*views[1]))
             if self.lambda_inv:
-                penalty = penalty + share * scale_penalty(
-                    episode, episode.scores, episode.targets
-                )
-            if not left or episode.swap is None:
-                continue
-            count = min(left, len(episode.targets))
-            left -= count
-            scores, targets = episode.swap(count)
-            share = count / wanted
-            swapped = swapped + share * episode.loss(scores, targets)
-            if self.lambda_inv:
-                penalty = penalty + share * scale_penalty(episode, scores, targets)
-        return swapped, penalty
+                penalties += [share * scale_penalty(episode, *view) for view in views]
+        zero = self.xi.new_zeros(())
+        return (sum(losses, zero) if losses else None), sum(penalties, zero)
 
-    @property
-    def _swaps(self) -> bool:
-        return bool(self.swap_share and (self.lambda_swap or self.lambda_inv))
+    def _swaps_now(self) -> bool:
+        """Tell whether environments change roles in this step; it counts the steps."""
+        self._n_turns += 1
+        if not self.swap_every or not (self.lambda_swap or self.lambda_inv):
+            return False
+        return (self._n_turns - 1) % self.swap_every == 0
 
     def learning_rates(self) -> dict[str, float]:
         """Rates of Xi and of f_gr."""

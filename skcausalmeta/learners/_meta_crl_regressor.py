@@ -41,9 +41,9 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         Strength of the invariance penalty.
     lambda_swap : float, default=1.0
         Strength of the loss of the support rows after adaptation to the query.
-    swap_share : float, default=0.25
-        Share of the tasks of a step, rounded up, that are also adapted to (as many
-        as support rows of) their query rows; 0: none.
+    swap_every : int or None, default=4
+        Support and query change roles, for that loss and for the penalty, in every
+        so many steps of level 2, with as many query as support rows. None: never.
     xi_lr : float, default=3e-3
         Learning rate of Xi.
     group_lr : float, default=3e-3
