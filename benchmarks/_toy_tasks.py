@@ -1,4 +1,4 @@
-"""Tasks that one weight vector solves, and sinusoids."""
+"""Tasks that one weight vector solves."""
 
 from __future__ import annotations
 
@@ -96,19 +96,3 @@ def _balanced(n_tasks: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     X, scores = _draw(n_tasks, seed)
     y = np.broadcast_to(np.arange(N_SHOT + N_QUERY) % 2, scores.shape)
     return X * np.where((scores > 0) == (y == 1), 1, -1)[..., None], y.copy()
-
-
-def sinusoid_tasks(n_tasks: int, n_rows: int, seed: int) -> ToyTasks:
-    """``A sin(x - b)`` with A in 0.1..5, b in 0..pi, x in -5..5 [1]_.
-
-    References
-    ----------
-    .. [1] C. Finn, P. Abbeel, S. Levine (2017). Model-agnostic meta-learning for fast
-       adaptation of deep networks. ICML, section 5.1.
-    """
-    rng = np.random.default_rng(seed)
-    tasks = np.repeat(np.arange(n_tasks), n_rows)
-    X = rng.uniform(-5, 5, (n_tasks * n_rows, 1))
-    size, phase = rng.uniform(0.1, 5, n_tasks), rng.uniform(0, np.pi, n_tasks)
-    y = size[tasks] * np.sin(X[:, 0] - phase[tasks])
-    return ToyTasks(X, y, tasks, X[:0], y[:0], 10, 10, False)

@@ -25,9 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _harness import Harness, make_parser
-from _toy_tasks import ToyTasks, linear_tasks, logistic_tasks, sinusoid_tasks
+from _toy_tasks import ToyTasks, linear_tasks, logistic_tasks
 
-from skcausalmeta.datasets import fetch_omniglot, fetch_tiny_imagenet
+from skcausalmeta.datasets import (
+    fetch_omniglot,
+    fetch_tiny_imagenet,
+    make_sinusoid_tasks,
+)
 from skcausalmeta.learners import MAMLClassifier, MAMLRegressor
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
@@ -110,7 +114,8 @@ def toy_run(
 def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any]:
     """Mean squared error on 600 new sinusoids before and after every step."""
     n_new = 2 * size.n_new
-    train, test = sinusoid_tasks(1000, 20, seed), sinusoid_tasks(n_new, 60, 10_000)
+    train = make_sinusoid_tasks(1000, 20, random_state=seed)
+    test = make_sinusoid_tasks(n_new, 60, random_state=10_000)
     learner = MAMLRegressor(
         backbone="mlp",
         backbone_params={"hidden": (40,), "out_features": 40},
@@ -126,9 +131,9 @@ def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any
         **params,
     )
     start = time.process_time()
-    learner.fit(train.X, train.y, tasks=train.tasks)
+    learner.fit(train.data, train.target, tasks=train.tasks)
     seconds = time.process_time() - start
-    X, y = test.X.reshape(n_new, 60, 1), test.y.reshape(n_new, 60)
+    X, y = test.data.reshape(n_new, 60, 1), test.target.reshape(n_new, 60)
     found = learner.staged_predict_episodes(X[:, :10], y[:, :10], X[:, 10:])
     errors = ((found - y[:, 10:]) ** 2).mean(axis=2)  # (n_steps + 1, n_tasks)
     return {"errors": errors.round(5).tolist(), "cpu_seconds": seconds}

@@ -139,6 +139,17 @@ def check_latents(latents: ArrayLike, n_factors: int) -> NDArray[np.float64]:
     return rows
 
 
+def mixed_rows(mixing: Any, latents: NDArray[np.float64]) -> NDArray[Any]:
+    """Observations of latents, one per row."""
+    rows = np.asarray(mixing(latents))
+    if len(np.atleast_1d(rows)) != len(latents):
+        raise InvalidInputError(
+            "mixing must return one row per row of latents. Got shape "
+            f"{rows.shape} for {len(latents)} rows."
+        )
+    return rows
+
+
 def _orthonormal(
     rng: np.random.RandomState, n_rows: int, n_columns: int
 ) -> NDArray[np.float64]:

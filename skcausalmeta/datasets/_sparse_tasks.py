@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from ..exceptions import InvalidInputError
 from ..utils import named_seeds
-from ._mixing import build_mixing, draw_vectors
+from ._mixing import build_mixing, draw_vectors, mixed_rows
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 _MIXINGS = {"identity", "linear", "mlp", "shapes3d"}
@@ -169,7 +169,7 @@ def make_sparse_tasks(
     )
     target += noise * _matched_noise(rngs["noise"], target)
     return Bunch(
-        data=_mixed(mix, latents),
+        data=mixed_rows(mix, latents),
         target=target.ravel(),
         tasks=np.repeat(np.arange(n_tasks), n_per_task),
         latents=latents,
@@ -243,16 +243,6 @@ def _matched_noise(
     noise = rng.standard_normal(target.shape)
     norms = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (target, noise)]
     return noise * (norms[0] / norms[1])
-
-
-def _mixed(mixing: Any, latents: NDArray[np.float64]) -> NDArray[Any]:
-    rows = np.asarray(mixing(latents))
-    if len(np.atleast_1d(rows)) != len(latents):
-        raise InvalidInputError(
-            "mixing must return one row per row of latents. Got shape "
-            f"{rows.shape} for {len(latents)} rows."
-        )
-    return rows
 
 
 def _at_most_factors(name: str, value: int, n_factors: int) -> None:

@@ -6,18 +6,21 @@ from ._environments import environment_scores, relative_gain, worst_environment_
 from ._interval import mean_confidence_interval, paired_difference
 from ._mean_corr_coef import mean_corr_coef
 from ._mutual_info_gap import mutual_info_gap
+from ._negative_transfer import NegativeTransfer, negative_transfer
 from ._r_score import r_score
 from ._sparsity import feature_sparsity
 from ._spurious import routing_f1, spurious_gradient_share
 from ._support_f1 import support_f1
 
 __all__ = [
+    "NegativeTransfer",
     "dci_scores",
     "environment_scores",
     "feature_sparsity",
     "mean_confidence_interval",
     "mean_corr_coef",
     "mutual_info_gap",
+    "negative_transfer",
     "paired_difference",
     "r_score",
     "relative_gain",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..exceptions import InvalidInputError
 from ._codes import best_matching
@@ -16,6 +18,7 @@ from ._codes import best_matching
         "recovered": ["array-like"],
         "average": [StrOptions({"micro", "tasks"})],
         "permute": ["boolean"],
+        "threshold": [Interval(Real, 0, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )
@@ -25,6 +28,7 @@ def support_f1(
     *,
     average: str = "micro",
     permute: bool = False,
+    threshold: float = 0.0,
 ) -> float:
     r"""F1 score of recovered supports against the true ones.
 
@@ -45,6 +49,9 @@ def support_f1(
         Match features to factors one to one so that the score is largest, for
         features that come without order. Features without a factor stay, and
         count as wrong where they are used.
+    threshold : float, default=0.0
+        A feature is used if its absolute value in `recovered` is above this: 0 for
+        coefficients of sparse predictors, 0.5 for gates that are never 0.
 
     Returns
     -------
@@ -66,8 +73,10 @@ def support_f1(
     0.75
     >>> support_f1(supports, coef, permute=True)
     1.0
+    >>> support_f1(supports, [[0.9, 0.8, 0.1], [0.2, 0.7, 0.6]], threshold=0.5)
+    1.0
     """
-    true, found = _check_supports(supports, recovered, permute)
+    true, found = _check_supports(supports, recovered, permute, threshold)
     sizes = true.sum(axis=1) + found.sum(axis=1)  # (n_tasks,)
     weights = np.ones(len(true)) if average == "micro" else 1 / np.maximum(sizes, 1)
     columns = (
@@ -88,9 +97,9 @@ def _matched(
 
 
 def _check_supports(
-    supports: ArrayLike, recovered: ArrayLike, permute: bool
+    supports: ArrayLike, recovered: ArrayLike, permute: bool, threshold: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    true, found = _mask(supports, "supports"), _mask(recovered, "recovered")
+    true, found = _mask(supports, "supports"), _mask(recovered, "recovered", threshold)
     if len(true) != len(found):
         raise InvalidInputError(
             "supports and recovered must describe the same tasks. Got "
@@ -105,7 +114,7 @@ def _check_supports(
     return true, found
 
 
-def _mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
+def _mask(values: ArrayLike, name: str, threshold: float = 0) -> NDArray[np.bool_]:
     array = np.atleast_2d(np.asarray(values))
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
         raise InvalidInputError(
@@ -117,4 +126,4 @@ def _mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
             f"{name} must not hold NaN. Got {np.count_nonzero(np.isnan(array))}; the "
             "predictors of these tasks were not solved."
         )
-    return array != 0
+    return np.abs(array.astype(np.float64)) > threshold

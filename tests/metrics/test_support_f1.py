@@ -66,6 +66,18 @@ def test_one_task_and_empty_supports():
     assert support_f1([[0, 0], [1, 1]], [[0, 0], [0, 0]], average="tasks") == 0.5
 
 
+def test_gates_are_used_above_the_threshold():
+    true = [[1, 1, 0], [0, 1, 0]]
+    gates = [[0.9, 0.4, 0.5], [-0.6, 0.7, 1e-3]]
+    # Used above 0.5: {0} and {0, 1}. Hits 2, true entries 3, used ones 3.
+    assert support_f1(true, gates, threshold=0.5) == pytest.approx(2 / 3)
+    # All are used: hits 3, true entries 3, used ones 6.
+    assert support_f1(true, gates) == pytest.approx(2 / 3)
+    assert support_f1(true, gates, threshold=0.3) == pytest.approx(6 / 8)
+    with pytest.raises(ValueError, match="'threshold' parameter of support_f1"):
+        support_f1(true, gates, threshold=-1)
+
+
 def test_chance_level_of_random_supports():
     rng = np.random.default_rng(0)
     true, found = rng.random((2, 20_000, 6)) < 0.3
