@@ -42,7 +42,7 @@ class FactorHook(EpisodeHook):
         self,
         n_factors: int | None = None,
         *,
-        lambda_orth: float = 0.1,
+        lambda_orth: float = 1.0,
         lambda_group: float = 0.1,
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,
@@ -138,7 +138,7 @@ class FactorHook(EpisodeHook):
         """Swapped query loss, invariance penalty and L_dis."""
         orth = orthogonality(self.xi)
         l1 = codes.mean()
-        entropy = decided_entropy(codes)
+        entropy = usage_entropy(codes)
         swapped, invariance = self._environments(episodes)
         terms = {
             "orthogonality": (self.lambda_orth, orth),
@@ -190,20 +190,17 @@ def orthogonality(xi: Tensor) -> Tensor:
     return off.square().sum() / (2 * k)
 
 
-def decided_entropy(weights: Tensor) -> Tensor:
-    """Entropy of the mean share of the factors minus the mean entropy, over log K.
+def usage_entropy(weights: Tensor) -> Tensor:
+    """Entropy of the mean share of the factors over tasks, over log K.
 
-    Between 0 (all tasks alike) and 1 (every task one factor, all factors used).
+    1 if all factors are used alike over the tasks, 0 if one alone is used.
     """
     k = weights.shape[1]
     if k == 1:
         return weights.sum() * 0.0
     shares = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-12)
-    return (_entropy(shares.mean(dim=0)) - _entropy(shares).mean()) / math.log(k)
-
-
-def _entropy(shares: Tensor) -> Tensor:
-    return -(shares * shares.clamp_min(1e-12).log()).sum(dim=-1)
+    mean = shares.mean(dim=0)
+    return -(mean * mean.clamp_min(1e-12).log()).sum() / math.log(k)
 
 
 def scale_penalty(episode: EpisodeOutcome, scores: Tensor, targets: Tensor) -> Tensor:

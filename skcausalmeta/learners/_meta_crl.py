@@ -32,7 +32,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
                                + lambda_orth L_orth + lambda_group (L1 - H)
 
         L_orth = 1/K sum_{i<j} cos(Xi_i, Xi_j)^2,     L1 = mean_{t,k} m_tk
-        H = (entropy(mean_t p_t) - mean_t entropy(p_t)) / log K,  p_t = m_t / sum m_t
+        H = entropy(mean_t p_t) / log K,     p_tk = m_tk / sum_j m_tj
 
     Support and query are the two environments e, and s = 1 a scale on the scores.
     Factors that help in one environment alone raise the loss in the other, so
@@ -48,7 +48,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         form and differentiable, so that both levels are the true gradients.
     n_factors : int, default=None
         Number K of factors, at most the features of the backbone. None: as many.
-    lambda_orth : float, default=0.1
+    lambda_orth : float, default=1.0
         Strength of the orthogonality of the columns of Xi.
     lambda_group : float, default=0.1
         Strength of the regulariser of the weights, L1 minus entropy.
@@ -119,7 +119,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
     * In the swapped loss and the penalty, the backbone is fixed and so are
       parameters adapted by gradient steps; heads that are solved follow Xi and
       f_gr exactly.
-    * H is large if weights are decided within a task and differ between tasks.
+    * H is that of the use of the factors over the tasks of a step, so that L1 does
+      not leave the same few to all; within a task L1 and the loss decide.
     * The factors are standardised by running averages before f_gr sees them.
 
     Interrupting training with Ctrl-C keeps what was learned so far.

@@ -65,7 +65,7 @@ class BaseMetaCRL(
         estimator: Any = None,
         *,
         n_factors: int | None = None,
-        lambda_orth: float = 0.1,
+        lambda_orth: float = 1.0,
         lambda_group: float = 0.1,
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,

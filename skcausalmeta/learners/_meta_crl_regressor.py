@@ -33,7 +33,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         ``SparseMetaRegressor(RidgeHead(0.1))``, which is solved in closed form.
     n_factors : int, default=None
         Number K of factors, at most the features of the backbone. None: as many.
-    lambda_orth : float, default=0.1
+    lambda_orth : float, default=1.0
         Strength of the orthogonality of the columns of Xi.
     lambda_group : float, default=0.1
         Strength of the regulariser of the weights, L1 minus entropy.

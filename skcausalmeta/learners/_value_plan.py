@@ -118,6 +118,11 @@ def _draw(
     index = np.flatnonzero(rows)
     smallest = int(np.unique(ids[index], return_counts=True)[1].min())
     shot, query = _resolve(sizes, smallest)
+    if envs is not None:
+        cells = np.stack([_codes(ids[index]), _codes(envs[index])])
+        fewest = int(np.unique(cells, axis=1, return_counts=True)[1].min())
+        shot = min(shot, fewest) if sizes.n_shot == "auto" else shot
+        query = min(query, fewest) if sizes.n_query == "auto" else query
     sampler = TaskSampler(
         ids[index],
         y[index],
@@ -133,6 +138,10 @@ def _draw(
         return episodes if sizes.disjoint else [_undivided(e) for e in episodes]
 
     return draw
+
+
+def _codes(ids: NDArray[Any]) -> NDArray[np.intp]:
+    return np.unique(ids, return_inverse=True)[1]
 
 
 def _resolve(sizes: ValueSizes, smallest: int) -> tuple[int, int]:
