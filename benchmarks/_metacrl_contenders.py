@@ -34,8 +34,7 @@ GRADIENT: dict[str, dict[str, Any]] = {
     "Meta-SGD": {"update": "meta-sgd"},
     "KFO": {"update": "kfo"},
 }
-# Of every family the settings of all learners, chosen on other seeds, with the plain
-# learners: steps, backbone, rates.
+# Of every family the settings that all its learners share.
 MLP = {"backbone": "mlp"}
 FAMILIES: dict[str, dict[str, Any]] = {
     "vectors": {
@@ -53,7 +52,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.5},
-        "steps": 500,
+        "steps": 400,
     },
     "images": {
         "kind": "tasks",
@@ -67,7 +66,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.1},
-        "steps": 150,
+        "steps": 100,
     },
     "omniglot": {
         "kind": "classes",
@@ -82,7 +81,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.1},
-        "steps": 200,
+        "steps": 100,
     },
     "tiny": {
         "kind": "classes",
@@ -91,13 +90,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "backbone_params": {"n_filters": 16, "n_blocks": 2},
             "batch_norm": "episode",
             "n_way": 5,
-            "n_shot": 5,
+            "n_shot": 1,
             "n_query": 5,
             "tasks_per_batch": 4,
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.1},
-        "steps": 150,
+        "steps": 100,
     },
     "sinusoid": {
         "kind": "values",
@@ -110,7 +109,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.05},
-        "steps": 500,
+        "steps": 200,
     },
 }
 FAMILIES["harmonic"] = FAMILIES["sinusoid"]

@@ -7,7 +7,7 @@ confounded
     alone, alone on episodes across environments ("crossed"), and in MetaCRL; F1 of
     the causal sets by the weights of the factors.
 unshifted
-    Omniglot (5-way 1-shot) and Tiny-ImageNet-FS (5-way 5-shot), small images and nets.
+    Omniglot and Tiny-ImageNet-FS, 5-way 1-shot, small images and nets.
 regression
     10-shot sinusoids and harmonics, mean squared error; "prototype" is ridge there.
 ablation
@@ -95,7 +95,7 @@ class Bench:
             "family": family,
             "learner": name,
             "contender": contender,
-            "crl": crl,
+            "crl": None if crl is None else _all_params(family, crl),
             "more": more,
             "settings": _plain(FAMILIES[family]),
             "steps": self.steps(family),
@@ -124,6 +124,12 @@ class Bench:
             return result
 
         return self.harness.run(settings, measure)
+
+
+def _all_params(family: str, crl: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of the wrapper, defaults included."""
+    params = wrapped(family, None, **crl).get_params(deep=False)
+    return {name: value for name, value in params.items() if name != "estimator"}
 
 
 def _plain(settings: Any) -> Any:
@@ -233,7 +239,7 @@ def report_ablation(bench: Bench) -> None:
 
 def report_transfer(bench: Bench) -> None:
     """As many tasks in all, in larger and fewer batches."""
-    rows, n_tasks = [], 2000 if not bench.args.smoke else 4
+    rows, n_tasks = [], 1600 if not bench.args.smoke else 4
     sizes = BATCHES if not bench.args.smoke else BATCHES[:2]
     for contender, crl in (("plain", None), ("MetaCRL", {})):
         alone: list[list[float]] = []
@@ -273,7 +279,7 @@ class Clock(Callback):
 
 
 def report_overhead(bench: Bench) -> None:
-    rows, repeats = [], 1 if bench.args.smoke else 5
+    rows, repeats = [], 1 if bench.args.smoke else 3
     for family in ("vectors", "omniglot"):
         for name in LEARNERS:
             settings = {
@@ -337,8 +343,8 @@ def main() -> None:
                 report_family(bench, part, family)
     reports = {
         "ablation": report_ablation,
-        "transfer": report_transfer,
         "overhead": report_overhead,
+        "transfer": report_transfer,
     }
     for part, report in reports.items():
         if args.part in (part, "all"):

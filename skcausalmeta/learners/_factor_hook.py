@@ -48,7 +48,7 @@ class FactorHook(EpisodeHook):
         lambda_swap: float = 1.0,
         swap_every: int | None = 4,
         xi_lr: float = 3e-3,
-        group_lr: float = 3e-3,
+        group_lr: float = 1e-2,
         level2_every: int | None = 1,
         group_hidden: int = 32,
         task_embedding: str = "labels",

@@ -61,7 +61,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         so many steps of level 2, with as many query as support rows. None: never.
     xi_lr : float, default=3e-3
         Learning rate of Xi.
-    group_lr : float, default=3e-3
+    group_lr : float, default=1e-2
         Learning rate of f_gr.
     level2_every : int or None, default=1
         Level 2 follows in every so many steps. None: never, which leaves the wrapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, is_regressor
 from sklearn.utils.validation import check_is_fitted
@@ -24,7 +25,10 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         a = Xi' g(x),     m_t = f_gr(support of t),     head of t on  m_t * a
 
     The two levels of training, and the choices where the paper is silent, are those
-    of `MetaCRLClassifier`, with the squared error of the wrapped learner.
+    of `MetaCRLClassifier`, with the squared error of the wrapped learner. The defaults
+    are gentler: the slope of a squared error is some ten times that of a
+    cross-entropy, and weights that follow the few targets of a support set make the
+    features of a task noisy where no environments say what to look for.
 
     Parameters
     ----------
@@ -35,9 +39,9 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         Number K of factors, at most the features of the backbone. None: as many.
     lambda_orth : float, default=1.0
         Strength of the orthogonality of the columns of Xi.
-    lambda_group : float, default=0.1
+    lambda_group : float, default=0.01
         Strength of the regulariser of the weights, L1 minus entropy.
-    lambda_inv : float, default=1.0
+    lambda_inv : float, default=0.1
         Strength of the invariance penalty.
     lambda_swap : float, default=1.0
         Strength of the loss of the support rows after adaptation to the query.
@@ -53,7 +57,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         learner as it is if `n_factors` is None.
     group_hidden : int, default=32
         Hidden units of f_gr.
-    task_embedding : {"labels", "mean"}, default="labels"
+    task_embedding : {"mean", "labels"}, default="mean"
         What f_gr sees. "mean": the mean factors of the support rows, as published.
         "labels": of every factor its mean, the share of its variance that
         the targets explain and its coefficient in a ridge regression of the targets;
@@ -97,14 +101,52 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
     >>> rng = np.random.default_rng(0)
     >>> X, tasks = rng.standard_normal((1200, 4)), np.repeat(np.arange(60), 20)
     >>> y = X[np.arange(1200), tasks % 4] + 0.1 * rng.standard_normal(1200)
-    >>> learner = MetaCRLRegressor(group_lr=0.03, verbose=0, random_state=0)
-    >>> learner = learner.set_params(estimator__backbone="identity")
+    >>> learner = MetaCRLRegressor(
+    ...     task_embedding="labels", group_lr=0.03, verbose=0, random_state=0
+    ... ).set_params(estimator__backbone="identity")
     >>> learner = learner.fit(X, y, tasks=tasks)
     >>> int(learner.task_weights(X[:20], y[:20]).argmax())
     0
     >>> bool(learner.adapt(X[:10], y[:10]).score(X[10:20], y[10:20]) > 0.9)
     True
     """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_factors: int | None = None,
+        lambda_orth: float = 1.0,
+        lambda_group: float = 0.01,
+        lambda_inv: float = 0.1,
+        lambda_swap: float = 1.0,
+        swap_every: int | None = 4,
+        xi_lr: float = 3e-3,
+        group_lr: float = 3e-3,
+        level2_every: int | None = 1,
+        group_hidden: int = 32,
+        task_embedding: str = "mean",
+        across_envs: bool = True,
+        verbose: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            n_factors=n_factors,
+            lambda_orth=lambda_orth,
+            lambda_group=lambda_group,
+            lambda_inv=lambda_inv,
+            lambda_swap=lambda_swap,
+            swap_every=swap_every,
+            xi_lr=xi_lr,
+            group_lr=group_lr,
+            level2_every=level2_every,
+            group_hidden=group_hidden,
+            task_embedding=task_embedding,
+            across_envs=across_envs,
+            verbose=verbose,
+            random_state=random_state,
+        )
 
     @staticmethod
     def _default_estimator() -> SparseMetaRegressor:
