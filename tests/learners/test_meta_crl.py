@@ -298,7 +298,7 @@ def test_training_tasks_are_answered_by_id():
     model = MetaCRLRegressor(learner).fit(X, VALUES, tasks=TASKS)
     by_task = model.predict(X, tasks=TASKS)
     for task in (0, 5):
-        rows = task == TASKS
+        rows = np.equal(TASKS, task)
         alone = copy.copy(model).adapt(X[rows], VALUES[rows]).predict(X[rows])
         np.testing.assert_allclose(by_task[rows], alone, rtol=1e-4, atol=1e-4)
 
