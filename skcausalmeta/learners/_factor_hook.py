@@ -46,7 +46,7 @@ class FactorHook(EpisodeHook):
         lambda_group: float = 0.1,
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,
-        swap_every: int | None = 4,
+        causal_every: int | None = 4,
         xi_lr: float = 3e-3,
         group_lr: float = 1e-2,
         level2_every: int | None = 1,
@@ -59,7 +59,7 @@ class FactorHook(EpisodeHook):
         self.lambda_group = lambda_group
         self.lambda_inv = lambda_inv
         self.lambda_swap = lambda_swap
-        self.swap_every = swap_every
+        self.causal_every = causal_every
         self._n_turns = 0
         self.xi_lr = xi_lr
         self.group_lr = group_lr
@@ -136,45 +136,42 @@ class FactorHook(EpisodeHook):
         self, codes: Tensor, episodes: Sequence[EpisodeOutcome]
     ) -> tuple[Tensor | None, dict[str, float]]:
         """Swapped query loss, invariance penalty and L_dis."""
-        orth = orthogonality(self.xi)
-        l1 = codes.mean()
-        entropy = usage_entropy(codes)
-        swapped, invariance = self._environments(episodes)
         terms = {
-            "orthogonality": (self.lambda_orth, orth),
-            "l1": (self.lambda_group, l1),
-            "entropy": (-self.lambda_group, entropy),
-            "invariance": (self.lambda_inv, invariance),
+            "orthogonality": (self.lambda_orth, orthogonality(self.xi)),
+            "l1": (self.lambda_group, codes.mean()),
+            "entropy": (-self.lambda_group, usage_entropy(codes)),
         }
-        if swapped is not None:
-            terms["swapped"] = (self.lambda_swap, swapped)
+        if self._causal_now():
+            terms |= self._environments(episodes)
         total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         return total, {name: float(v.detach()) for name, (_, v) in terms.items()}
 
+    def _causal_now(self) -> bool:
+        """Tell whether this step compares environments; it counts the steps."""
+        self._n_turns += 1
+        if not self.causal_every or not (self.lambda_swap or self.lambda_inv):
+            return False
+        return (self._n_turns - 1) % self.causal_every == 0
+
     def _environments(
         self, episodes: Sequence[EpisodeOutcome]
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> dict[str, tuple[float, Tensor]]:
         """Loss of the support rows after adaptation to the query, and the penalty."""
-        swaps = self._swaps_now()
         n_tasks = sum(len(episode.targets) for episode in episodes)
         losses, penalties = [], []
         for episode in episodes:
             share = len(episode.targets) / n_tasks
             views = [(episode.scores, episode.targets)]
-            if swaps and episode.swap is not None:
+            if episode.swap is not None:
                 views.append(episode.swap(len(episode.targets)))
                 losses.append(share * episode.loss(*views[1]))
             if self.lambda_inv:
                 penalties += [share * scale_penalty(episode, *view) for view in views]
         zero = self.xi.new_zeros(())
-        return (sum(losses, zero) if losses else None), sum(penalties, zero)
-
-    def _swaps_now(self) -> bool:
-        """Tell whether environments change roles in this step; it counts the steps."""
-        self._n_turns += 1
-        if not self.swap_every or not (self.lambda_swap or self.lambda_inv):
-            return False
-        return (self._n_turns - 1) % self.swap_every == 0
+        terms = {"invariance": (self.lambda_inv, sum(penalties, zero))}
+        if losses:
+            terms["swapped"] = (self.lambda_swap, sum(losses, zero))
+        return terms
 
     def learning_rates(self) -> dict[str, float]:
         """Rates of Xi and of f_gr."""

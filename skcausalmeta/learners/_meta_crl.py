@@ -56,9 +56,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         Strength of the invariance penalty.
     lambda_swap : float, default=1.0
         Strength of the loss of the support rows after adaptation to the query.
-    swap_every : int or None, default=4
-        Support and query change roles, for that loss and for the penalty, in every
-        so many steps of level 2, with as many query as support rows. None: never.
+    causal_every : int or None, default=4
+        The two lambda terms of the environments are taken in every so many steps of
+        level 2: they cost another adaptation, to as many query as support rows.
+        None: never.
     xi_lr : float, default=3e-3
         Learning rate of Xi.
     group_lr : float, default=1e-2

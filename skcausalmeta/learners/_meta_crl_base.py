@@ -49,7 +49,7 @@ class BaseMetaCRL(
         "lambda_group": _WEIGHT,
         "lambda_inv": _WEIGHT,
         "lambda_swap": _WEIGHT,
-        "swap_every": [_COUNT, None],
+        "causal_every": [_COUNT, None],
         "xi_lr": _RATE,
         "group_lr": _RATE,
         "level2_every": [_COUNT, None],
@@ -69,7 +69,7 @@ class BaseMetaCRL(
         lambda_group: float = 0.1,
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,
-        swap_every: int | None = 4,
+        causal_every: int | None = 4,
         xi_lr: float = 3e-3,
         group_lr: float = 1e-2,
         level2_every: int | None = 1,
@@ -85,7 +85,7 @@ class BaseMetaCRL(
         self.lambda_group = lambda_group
         self.lambda_inv = lambda_inv
         self.lambda_swap = lambda_swap
-        self.swap_every = swap_every
+        self.causal_every = causal_every
         self.xi_lr = xi_lr
         self.group_lr = group_lr
         self.level2_every = level2_every
@@ -208,7 +208,7 @@ class BaseMetaCRL(
             lambda_group=self.lambda_group,
             lambda_inv=self.lambda_inv,
             lambda_swap=self.lambda_swap,
-            swap_every=self.swap_every,
+            causal_every=self.causal_every,
             xi_lr=self.xi_lr,
             group_lr=self.group_lr,
             level2_every=self.level2_every,

@@ -45,9 +45,10 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         Strength of the invariance penalty.
     lambda_swap : float, default=1.0
         Strength of the loss of the support rows after adaptation to the query.
-    swap_every : int or None, default=4
-        Support and query change roles, for that loss and for the penalty, in every
-        so many steps of level 2, with as many query as support rows. None: never.
+    causal_every : int or None, default=4
+        The two lambda terms of the environments are taken in every so many steps of
+        level 2: they cost another adaptation, to as many query as support rows.
+        None: never.
     xi_lr : float, default=3e-3
         Learning rate of Xi.
     group_lr : float, default=3e-3
@@ -120,7 +121,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         lambda_group: float = 0.01,
         lambda_inv: float = 0.1,
         lambda_swap: float = 1.0,
-        swap_every: int | None = 4,
+        causal_every: int | None = 4,
         xi_lr: float = 3e-3,
         group_lr: float = 3e-3,
         level2_every: int | None = 1,
@@ -137,7 +138,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
             lambda_group=lambda_group,
             lambda_inv=lambda_inv,
             lambda_swap=lambda_swap,
-            swap_every=swap_every,
+            causal_every=causal_every,
             xi_lr=xi_lr,
             group_lr=group_lr,
             level2_every=level2_every,

@@ -109,7 +109,7 @@ def test_without_second_level_it_is_the_wrapped_learner(wrapper, learner, target
 
 @pytest.mark.parametrize(("wrapper", "learner", "targets"), list(cases()))
 def test_every_learner_trains_with_both_levels(wrapper, learner, targets):
-    params = {"xi_lr": 0.05, "group_lr": 0.05, "swap_every": 1}
+    params = {"xi_lr": 0.05, "group_lr": 0.05, "causal_every": 1}
     model = wrapper(learner, task_embedding="labels", **params)
     model.fit(X, targets, tasks=TASKS, envs=ENVS)
     terms = {"train_loss", "invariance", "orthogonality", "l1", "entropy"}

@@ -49,7 +49,7 @@ def make_tasks(n_way, n_tasks=2, n_support=6, n_query=8):
 
 def make_hook(**params):
     """A hook in double precision whose weights differ, with fixed statistics."""
-    hook = FactorHook(K, swap_every=1, group_hidden=3, **params)
+    hook = FactorHook(K, causal_every=1, group_hidden=3, **params)
     with isolated_torch_rng(0):
         hook.build(D)
         nn.init.normal_(hook.group[-1].weight)
@@ -267,7 +267,7 @@ def test_both_levels_through_solved_heads():
         weight.grad, differences(query_loss, weight), rtol=1e-5, atol=1e-7
     )
     # Xi follows all of it, the weights constants in Xi as well.
-    hook.swap_every = None
+    hook.causal_every = None
     net.__dict__.pop("_follow_extra_loss")
     step(net, tasks)
     torch.testing.assert_close(
@@ -296,8 +296,9 @@ def test_query_loss_through_the_inner_loop(chunk, n_way, adapt_layers):
 
 def test_extra_terms_take_adapted_parameters_as_constants():
     hook = make_hook(lambda_orth=0.0, lambda_group=0.0, lambda_inv=3.0)
-    hook.swap_every = None
+    hook.lambda_swap = 0.0
     net, tasks = gradient_net(hook, 2), make_tasks(2)
+    net._outcome_of = lambda part: type(net)._outcome_of(net, part)._replace(swap=None)
     step(net, tasks)
     both = hook.group_bias.grad.clone()
     hook.lambda_inv = 0.0
