@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import DivergenceError
-from ..nets import EpisodeOutcome, EpisodicNet
-from ..nets._batch_norm import batch_norm_mode, still_statistics
+from ..nets import EpisodicNet
+from ..nets._batch_norm import batch_norm_mode
 from ..nets._stream import MetaBatch, Task
 from ._gradient import inner_loop
 from ._many_tasks import ManyTasks, can_run_together, has_convolutions
+from ._second_level import SecondLevel, SecondLevelMixin
 from ._updates import Named
 
 # Tasks that run at once without being asked to.
 _MOST_TASKS = 64
 
 
-class GradientNet(EpisodicNet):
+class GradientNet(SecondLevelMixin, EpisodicNet):
     """skorch net that trains where adaptation starts, and how it steps.
 
     With theta_K(task) after the inner loop on the support rows, one step of the
@@ -99,7 +100,7 @@ class GradientNet(EpisodicNet):
         """Accumulate the outer direction over the chunks; mean query loss."""
         self._set_training(True)
         total = torch.zeros((), device=self.device)
-        second_level: list[_SecondLevel] | None = [] if self._hook_has_turn() else None
+        second_level: list[SecondLevel] | None = [] if self._hook_has_turn() else None
         for tasks in self._task_chunks(batch):
             if self.outer == "reptile":
                 loss = self._reptile(tasks, len(batch))
@@ -245,7 +246,7 @@ class GradientNet(EpisodicNet):
         return 1 if alone else min(n_tasks, _MOST_TASKS)
 
     def _query_loss(
-        self, tasks: list[Task], second_level: list[_SecondLevel] | None = None
+        self, tasks: list[Task], second_level: list[SecondLevel] | None = None
     ) -> Tensor:
         """Sum over the tasks of their query loss, with its graph.
 
@@ -275,73 +276,9 @@ class GradientNet(EpisodicNet):
                     scores = function.outputs(point, features)
                     losses.append(weight * self._loss(scores, targets, n_way))
             if second_level is not None and codes is not None and cut is not None:
-                parts = _SecondLevel(tasks, codes, cut, path[-1], features)
-                second_level.append(parts)
+                part = SecondLevel.of(tasks, codes, cut, path[-1], features)
+                second_level.append(part)
         return torch.stack(losses).sum()
-
-    def _second_level(self, parts: list[_SecondLevel]) -> None:
-        """The gradient of the extra loss, and of the query loss through the codes."""
-        through_codes = torch.cat([part.through_codes for part in parts])
-        codes = torch.cat([part.codes for part in parts])
-        episodes = [self._outcome_of(part) for part in parts]
-        self._follow_extra_loss(codes, episodes, through_codes)
-
-    def _outcome_of(self, part: _SecondLevel) -> EpisodeOutcome:
-        tasks, n_way = part.tasks, part.tasks[0].n_way
-
-        def loss(scores: Tensor, targets: Tensor) -> Tensor:
-            if not n_way:
-                scores = scores[..., None]
-            return self._loss(scores, targets, n_way) / len(targets)
-
-        def swap(n_tasks: int) -> tuple[Tensor, Tensor]:
-            turned = [task.swapped() for task in tasks[:n_tasks]]
-            with still_statistics(self.module_):
-                with torch.no_grad(), self._normalisation(n_tasks):
-                    support = self._inputs([task.support for task in turned])
-                codes = self._codes(turned, support)
-                _, path = self._adaptation(
-                    turned,
-                    self.n_steps,
-                    record=False,
-                    support=support,
-                    codes=None if codes is None else codes.detach(),
-                )
-                function = ManyTasks(self.module_, n_tasks, codes)
-                with self._normalisation(n_tasks):
-                    with torch.no_grad():
-                        rows = self._inputs([task.query for task in turned])
-                        features = function.features(path[-1], rows)
-                    scores = function.outputs(_constants(path[-1]), features)
-            targets = torch.stack([task.query_targets for task in turned])
-            return _of_classes(scores, n_way), targets
-
-        function = ManyTasks(self.module_, len(tasks), part.codes)
-        # Adapted parameters and features are constants of the second level.
-        scores = function.outputs(_constants(part.adapted), part.features.detach())
-        targets = torch.stack([task.query_targets for task in tasks])
-        return EpisodeOutcome(_of_classes(scores, n_way), targets, loss, swap)
-
-    def _codes(self, tasks: list[Task], support: Tensor) -> Tensor | None:
-        """What the hook keeps of the tasks (n_tasks, n_code), theta a constant."""
-        if self._hook is None:
-            return None
-        features = support
-        if not self.module_.features_are_fixed:
-            with torch.no_grad(), still_statistics(self.module_):
-                features = self._start_features(support)
-        targets = torch.stack([task.support_targets for task in tasks])
-        return self._hook.task_code(features.detach(), targets, tasks[0].n_way)
-
-    def _start_features(self, rows: Tensor) -> Tensor:
-        """Features (n_tasks, n, d) at the start, where all tasks share the backbone."""
-        alone = self.batch_norm == "episode" or not can_run_together(
-            self.module_, self.batch_norm
-        )
-        if not alone:
-            return self.module_(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
-        with batch_norm_mode(self.module_, self.batch_norm):
-            return torch.stack([self.module_(task) for task in rows])
 
     def _step_weights(self) -> list[float]:
         """Weight of the query loss before and after every inner step.
@@ -429,29 +366,6 @@ class GradientNet(EpisodicNet):
             scores = scores[..., :n_way].flatten(0, 1)
             return len(targets) * self.get_loss(scores, targets.flatten())
         return len(targets) * self.get_loss(scores[..., 0], targets.to(scores.dtype))
-
-
-class _SecondLevel(NamedTuple):
-    """What the second level needs of a chunk of tasks."""
-
-    tasks: list[Task]
-    codes: Tensor  # with the graph to the hook
-    cut: Tensor  # the same values, where the graph of the query loss ends
-    adapted: Named
-    features: Tensor  # of the query rows under the adapted parameters
-
-    @property
-    def through_codes(self) -> Tensor:
-        """Gradient of the query loss in the codes."""
-        return torch.zeros_like(self.cut) if self.cut.grad is None else self.cut.grad
-
-
-def _constants(named: Named) -> Named:
-    return {name: value.detach() for name, value in named.items()}
-
-
-def _of_classes(scores: Tensor, n_way: int) -> Tensor:
-    return scores[..., :n_way] if n_way else scores[..., 0]
 
 
 def _undivided(task: Task) -> Task:
