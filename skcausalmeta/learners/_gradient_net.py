@@ -192,7 +192,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = Task(support, support[:0], targets, targets[:0], n_way)
-        with torch.no_grad():
+        with torch.no_grad(), self._normalisation(1):
             return self._codes([task], self._inputs([support]))
 
     def scores(

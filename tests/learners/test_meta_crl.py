@@ -51,6 +51,7 @@ CLASSIFIERS = {
     "maml-episode": MAMLClassifier(batch_norm="episode", **SMALL),
     "maml-chunks": MAMLClassifier(task_chunk_size=1, **SMALL),
     "anil": MAMLClassifier(adapt_layers="head", **SMALL),
+    "anil-episode": MAMLClassifier(adapt_layers="head", batch_norm="episode", **SMALL),
     "boil": MAMLClassifier(adapt_layers="body", **SMALL),
     "meta-sgd": MAMLClassifier("meta-sgd", **SMALL),
     "meta-curvature": MAMLClassifier("meta-curvature", **SMALL),
