@@ -52,7 +52,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.5},
-        "steps": 400,
+        # Tells factors apart more sharply than the default, 0.1.
+        "crl": {"lambda_group": 0.5},
+        "steps": 500,
     },
     "images": {
         "kind": "tasks",
@@ -66,7 +68,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.1},
-        "steps": 100,
+        "steps": 150,
     },
     "omniglot": {
         "kind": "classes",
@@ -109,7 +111,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.05},
-        "steps": 200,
+        "steps": 150,
     },
 }
 FAMILIES["harmonic"] = FAMILIES["sinusoid"]
@@ -231,7 +233,8 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
 
 
 def wrapped(family: str, learner: Any, **params: Any) -> Any:
-    """MetaCRL around a learner."""
+    """MetaCRL around a learner, with the settings of the family."""
+    params = {**FAMILIES[family].get("crl", {}), **params}
     if FAMILIES[family]["kind"] == "values":
         return MetaCRLRegressor(learner, **params)
     return MetaCRLClassifier(learner, **params)

@@ -40,7 +40,8 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
     lambda_orth : float, default=1.0
         Strength of the orthogonality of the columns of Xi.
     lambda_group : float, default=0.01
-        Strength of the regulariser of the weights, L1 minus entropy.
+        Strength of the regulariser of the weights, L1 minus entropy. Larger values
+        single out fewer factors, and cost accuracy before the features are learned.
     lambda_inv : float, default=0.1
         Strength of the invariance penalty.
     lambda_swap : float, default=1.0
