@@ -111,7 +111,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.05},
-        "steps": 150,
+        "steps": 400,
     },
 }
 FAMILIES["harmonic"] = FAMILIES["sinusoid"]
