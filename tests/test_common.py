@@ -19,6 +19,8 @@ from skcausalmeta.heads import (
 from skcausalmeta.learners import (
     MAMLClassifier,
     MAMLRegressor,
+    MetaCRLClassifier,
+    MetaCRLRegressor,
     MTCRLClassifier,
     MTCRLRegressor,
     SparseMetaClassifier,
@@ -72,6 +74,17 @@ CASES = {
     "maml-regressor": (MAMLRegressor(**SMALL), 58, set()),
     "maml-regressor-kfo": (
         MAMLRegressor("kfo", adapt_layers="head", **SMALL),
+        58,
+        set(),
+    ),
+    "metacrl": (MetaCRLClassifier(small_learner()), 61, set()),
+    "metacrl-anil": (
+        MetaCRLClassifier(MAMLClassifier(adapt_layers="head", **SMALL)),
+        61,
+        set(),
+    ),
+    "metacrl-regressor": (
+        MetaCRLRegressor(SparseMetaRegressor(**SMALL)),
         58,
         set(),
     ),

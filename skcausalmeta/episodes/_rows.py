@@ -55,16 +55,23 @@ def draw_class_episode(
     n_shot: int,
     n_query: int,
     task: Any = None,
+    query_rows: Sequence[np.ndarray] | None = None,
 ) -> Episode:
     """Draw `n_way` of the classes in random order, then rows of each.
 
     The random order of the classes is the re-mapping: label 0 goes to the class
-    drawn first, so a label tells nothing about which class it stands for.
+    drawn first, so a label tells nothing about which class it stands for. With
+    `query_rows` the query comes from these rows and the support from `class_rows`.
     """
     drawn = draw_rows(rng, np.arange(len(classes)), n_way)
-    n_rows = n_shot + n_query
-    rows = np.stack([draw_rows(rng, class_rows[c], n_rows) for c in drawn])
     labels = np.arange(n_way, dtype=np.int64)
+    if query_rows is None:
+        n_rows = n_shot + n_query
+        rows = np.stack([draw_rows(rng, class_rows[c], n_rows) for c in drawn])
+    else:
+        shots = [draw_rows(rng, class_rows[c], n_shot) for c in drawn]
+        queries = [draw_rows(rng, query_rows[c], n_query) for c in drawn]
+        rows = np.concatenate([np.stack(shots), np.stack(queries)], axis=1)
     return Episode(
         support=rows[:, :n_shot].ravel(),  # (n_way * n_shot,)
         query=rows[:, n_shot:].ravel(),  # (n_way * n_query,)

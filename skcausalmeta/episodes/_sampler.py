@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 
 from ..exceptions import EpisodeError
 from ..utils._random import named_seeds
+from ._environments import check_envs, pairs_of_environments
 from ._episode import Episode
 from ._rows import check_labels, draw_class_episode, group_rows
 
@@ -36,6 +37,10 @@ class EpisodeSampler:
         Number of query rows of each class.
     classes : array-like of shape (n_candidates,), default=None
         Classes to draw from. None takes all classes of `y`.
+    envs : array-like of shape (n_samples,), default=None
+        Environment of each row. Given, support and query of an episode come from
+        two different environments, in random roles; classes without enough rows in
+        both are left out of that episode.
     random_state : int, RandomState instance or None, default=None
         Decides the episodes. With an int, two samplers draw the same sequence.
 
@@ -48,7 +53,8 @@ class EpisodeSampler:
     ------
     EpisodeError
         If a class has fewer than ``n_shot + n_query`` rows, if there are fewer
-        than `n_way` classes, or if `classes` names one that `y` does not hold.
+        than `n_way` classes, if `classes` names one that `y` does not hold, or if
+        with `envs` no two environments have enough rows of `n_way` classes.
     InvalidInputError
         If `y` or `classes` is not one-dimensional, or holds missing or
         continuous values.
@@ -86,6 +92,7 @@ class EpisodeSampler:
         n_shot: int = 1,
         n_query: int = 15,
         classes: ArrayLike | None = None,
+        envs: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         validate_parameter_constraints(
@@ -106,6 +113,7 @@ class EpisodeSampler:
             *group_rows(check_labels(y, "y"), "y"), classes
         )
         self._check_sizes()
+        self._pairs = None if envs is None else self._find_pairs(envs, len(y))  # type: ignore[arg-type]
         seed = named_seeds(random_state, "episodes")["episodes"]
         self._rng = np.random.default_rng(seed)
 
@@ -117,13 +125,18 @@ class EpisodeSampler:
         episode : Episode
             A fresh episode at every call.
         """
+        classes, support, query = self.classes_, self._class_rows, None
+        if self._pairs is not None:
+            pair = self._pairs[self._rng.integers(len(self._pairs))]
+            classes, support, query = self.classes_[pair[0]], pair[1], pair[2]
         return draw_class_episode(
             self._rng,
-            self.classes_,
-            self._class_rows,
+            classes,
+            support,
             n_way=self.n_way,
             n_shot=self.n_shot,
             n_query=self.n_query,
+            query_rows=query,
         )
 
     def draw(self, n_episodes: int) -> list[Episode]:
@@ -145,6 +158,22 @@ class EpisodeSampler:
         """Yield fresh episodes without end."""
         while True:
             yield self.sample()
+
+    def _find_pairs(
+        self, envs: ArrayLike, n_rows: int
+    ) -> list[tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]]:
+        found = pairs_of_environments(
+            self._class_rows, check_envs(envs, n_rows), self.n_shot, self.n_query
+        )
+        pairs = [pair for pair in found if len(pair[0]) >= self.n_way]
+        if not pairs:
+            raise EpisodeError(
+                "Support and query from different environments need two environments "
+                f"with n_shot={self.n_shot} and n_query={self.n_query} rows of "
+                f"n_way={self.n_way} classes. Got none; lower the sizes, or leave envs "
+                "out."
+            )
+        return pairs
 
     def _check_sizes(self) -> None:
         if len(self.classes_) < self.n_way:

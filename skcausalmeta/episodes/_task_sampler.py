@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import (
 
 from ..exceptions import EpisodeError, InvalidInputError
 from ..utils._random import named_seeds
+from ._environments import check_envs, pairs_of_environments
 from ._episode import Episode
 from ._rows import check_labels, draw_class_episode, draw_rows, group_rows
 
@@ -29,6 +30,8 @@ class _Task:
     rows: np.ndarray
     classes: np.ndarray | None = None
     class_rows: tuple[np.ndarray, ...] = ()
+    # Rows for support and for query, by group, of every ordered pair of environments.
+    pairs: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...] = ()
 
 
 class TaskSampler:
@@ -52,6 +55,10 @@ class TaskSampler:
     target_type : {"class", "value"}, default="class"
         "class" re-maps the labels of the task at random in every episode;
         "value" leaves the targets as floats.
+    envs : array-like of shape (n_samples,), default=None
+        Environment of each row. Given, support and query of an episode come from
+        two different environments, in random roles. A task without two
+        environments of enough rows is divided at random as without `envs`.
     random_state : int, RandomState instance or None, default=None
         Decides the episodes. With an int, two samplers draw the same sequence.
 
@@ -64,7 +71,8 @@ class TaskSampler:
     ------
     EpisodeError
         If a task has a single class, or it or one of its classes has fewer than
-        ``n_shot + n_query`` rows.
+        ``n_shot + n_query`` rows, or if with `envs` no task has two environments
+        of enough rows.
     InvalidInputError
         If `tasks` or `y` is not one-dimensional, holds missing values, or if the
         two differ in length.
@@ -100,6 +108,7 @@ class TaskSampler:
         n_shot: int = 5,
         n_query: int = 15,
         target_type: str = "class",
+        envs: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         validate_parameter_constraints(
@@ -123,11 +132,18 @@ class TaskSampler:
                 f"{len(task_labels)} task ids and {len(self._y)} targets; take both "
                 "from the same rows."
             )
+        self._envs = None if envs is None else check_envs(envs, len(self._y))
         self.task_ids, rows_of_tasks = group_rows(task_labels, "tasks")
         self._tasks = [
             self._make_task(task, rows)
             for task, rows in zip(self.task_ids.tolist(), rows_of_tasks, strict=True)
         ]
+        if self._envs is not None and not any(task.pairs for task in self._tasks):
+            raise EpisodeError(
+                "Support and query from different environments need a task with two "
+                f"environments of at least n_shot={n_shot} and n_query={n_query} rows "
+                "(per class). Got none; lower n_shot or n_query, or leave envs out."
+            )
         self._position = {task.id: k for k, task in enumerate(self._tasks)}
         seed = named_seeds(random_state, "episodes")["episodes"]
         self._rng = np.random.default_rng(seed)
@@ -185,18 +201,26 @@ class TaskSampler:
                 yield self._sample(self._tasks[k])
 
     def _sample(self, task: _Task) -> Episode:
+        pair = None
+        if task.pairs:
+            pair = task.pairs[self._rng.integers(len(task.pairs))]
         if task.classes is not None:
             return draw_class_episode(
                 self._rng,
                 task.classes,
-                task.class_rows,
+                task.class_rows if pair is None else pair[0],
                 n_way=len(task.classes),
                 n_shot=self.n_shot,
                 n_query=self.n_query,
                 task=task.id,
+                query_rows=None if pair is None else pair[1],
             )
-        rows = draw_rows(self._rng, task.rows, self.n_shot + self.n_query)
-        support, query = rows[: self.n_shot], rows[self.n_shot :]
+        if pair is None:
+            rows = draw_rows(self._rng, task.rows, self.n_shot + self.n_query)
+            support, query = rows[: self.n_shot], rows[self.n_shot :]
+        else:
+            support = draw_rows(self._rng, pair[0][0], self.n_shot)
+            query = draw_rows(self._rng, pair[1][0], self.n_query)
         return Episode(
             support=support,
             query=query,
@@ -209,7 +233,7 @@ class TaskSampler:
     def _make_task(self, task: Any, rows: np.ndarray) -> _Task:
         if self.target_type == "value":
             self._check_size(len(rows), f"task {task!r}")
-            return _Task(task, rows)
+            return _Task(task, rows, pairs=self._pairs([rows]))
         classes, within = group_rows(self._y[rows], "y")
         if len(classes) < 2:
             raise EpisodeError(
@@ -219,7 +243,20 @@ class TaskSampler:
             )
         for label, members in zip(classes.tolist(), within, strict=True):
             self._check_size(len(members), f"task {task!r}, class {label!r}")
-        return _Task(task, rows, classes, tuple(rows[members] for members in within))
+        class_rows = tuple(rows[members] for members in within)
+        return _Task(task, rows, classes, class_rows, self._pairs(class_rows))
+
+    def _pairs(
+        self, groups: Sequence[np.ndarray]
+    ) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]:
+        if self._envs is None:
+            return ()
+        found = pairs_of_environments(groups, self._envs, self.n_shot, self.n_query)
+        return tuple(
+            (support, query)
+            for numbers, support, query in found
+            if len(numbers) == len(groups)
+        )
 
     def _check_size(self, n_rows: int, whose: str) -> None:
         if n_rows < self.n_shot + self.n_query:

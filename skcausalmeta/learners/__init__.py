@@ -2,6 +2,8 @@
 
 from ._maml import MAMLClassifier
 from ._maml_regressor import MAMLRegressor
+from ._meta_crl import MetaCRLClassifier
+from ._meta_crl_regressor import MetaCRLRegressor
 from ._mtcrl import MTCRLClassifier, MTCRLRegressor
 from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
 from ._sparse_meta import SparseMetaClassifier
@@ -14,6 +16,8 @@ __all__ = [
     "MAMLRegressor",
     "MTCRLClassifier",
     "MTCRLRegressor",
+    "MetaCRLClassifier",
+    "MetaCRLRegressor",
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
     "SGDUpdate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..exceptions import InvalidInputError
+from ..nets import EpisodeHook
 from ._updates import UpdateRule
 
 # Part of the network that moves within a task, as prefixes of parameter names.
@@ -24,7 +25,7 @@ class AdaptedModule(nn.Module):
     backbone : torch.nn.Module
         Maps samples to features (n, n_features).
     n_features : int
-        Number of its features.
+        Number of its features, as the hook gives them if there is one.
     n_outputs : int
         Number of scores: classes, or 1 in regression.
     rule : UpdateRule
@@ -37,6 +38,8 @@ class AdaptedModule(nn.Module):
         Number of linear layers before the output layer.
     adapt_layers : {"all", "head", "body"}, default="all"
         What is adapted: everything, what follows the backbone, or the backbone.
+    hook : EpisodeHook, default=None
+        Stands between the backbone and what follows it; built. It is not adapted.
 
     Attributes
     ----------
@@ -71,9 +74,11 @@ class AdaptedModule(nn.Module):
         *,
         linear_layers: int = 0,
         adapt_layers: str = "all",
+        hook: EpisodeHook | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.hook = hook
         layers = [_rotation(n_features) for _ in range(linear_layers)]
         self.output = nn.Sequential(*layers, nn.Linear(n_features, n_outputs))
         self.adapted = tuple(
@@ -96,7 +101,9 @@ class AdaptedModule(nn.Module):
         named = dict(self.named_parameters())
         return {name: named[name] for name in self.adapted}
 
-    def forward(self, inputs: Tensor, part: str = "features") -> Tensor:
+    def forward(
+        self, inputs: Tensor, part: str = "features", code: Tensor | None = None
+    ) -> Tensor:
         """Features of rows, or scores of rows or of features.
 
         Parameters
@@ -105,6 +112,8 @@ class AdaptedModule(nn.Module):
             Rows, or features for part "output".
         part : {"features", "output", "all"}, default="features"
             What to run: the backbone, what follows it, or both.
+        code : Tensor of shape (n_code,), default=None
+            What the hook keeps of the task.
 
         Returns
         -------
@@ -112,7 +121,11 @@ class AdaptedModule(nn.Module):
         """
         if part != "output":
             inputs = self.backbone(inputs)
-        return inputs if part == "features" else self.output(inputs)
+        if part == "features":
+            return inputs
+        if self.hook is not None and code is not None:
+            inputs = self.hook.transform(inputs, code)
+        return self.output(inputs)
 
 
 def _rotation(width: int) -> nn.Linear:

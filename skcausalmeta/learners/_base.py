@@ -22,7 +22,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from ..episodes import Episode
+from ..exceptions import InvalidInputError
 from ..nets import (
+    EpisodeHook,
     EpisodeStream,
     EpisodicNet,
     RowReader,
@@ -30,6 +32,8 @@ from ..nets import (
     build_augmentation,
     build_backbone,
 )
+from ..nets._factory import n_features_out
+from ..nets._hook_steps import FACT_PREFIX
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
@@ -64,6 +68,8 @@ class BaseMetaLearner(
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "hook": [EpisodeHook, None],
+        "across_envs": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "validation_episodes": [Interval(Integral, 1, None, closed="left")],
@@ -104,8 +110,8 @@ class BaseMetaLearner(
             classifier draws N-way problems from the classes of y, a regressor
             takes all rows for one task.
         envs : array-like of shape (n_samples,), default=None
-            Environment ids; checked for length, so that all learners are called
-            alike, and used where the class says so.
+            Environment ids, used with ``across_envs=True`` and where the class says
+            so; checked in any case, so that all learners are called alike.
 
         Returns
         -------
@@ -123,12 +129,12 @@ class BaseMetaLearner(
         rows = self._check_rows(X)
         targets = self._check_targets(y, rows)
         tasks = self._check_ids(tasks, rows, "tasks")
-        self._check_ids(envs, rows, "envs")
+        envs = self._envs_in_use(self._check_ids(envs, rows, "envs"))
         fitted = copy.copy(self)  # a failure leaves self as it was
         for name in self._of_a_task:
             fitted.__dict__.pop(name, None)
         validate_data(fitted, X, skip_check_array=True)
-        fitted._learn(rows, targets, tasks)
+        fitted._learn(rows, targets, tasks, envs)
         self.__dict__ = fitted.__dict__
         return self
 
@@ -162,13 +168,28 @@ class BaseMetaLearner(
         self._adapt(rows, self._check_targets(y, rows))
         return self
 
+    def _envs_in_use(self, envs: NDArray[Any] | None) -> NDArray[Any] | None:
+        if not self.across_envs:
+            return None
+        if envs is None:
+            raise InvalidInputError(
+                "across_envs=True draws support and query from different environments. "
+                "Got envs=None; pass envs=..., one environment id per row, or use "
+                "across_envs=False."
+            )
+        return envs
+
     @abstractmethod
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         """Targets of checked rows."""
 
     @abstractmethod
     def _plan(
-        self, targets: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
+        self,
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        seeds: dict[str, int],
+        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
         """Which episodes to train and to validate on."""
 
@@ -179,6 +200,7 @@ class BaseMetaLearner(
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
+        hook: EpisodeHook | None,
     ) -> EpisodicNet:
         """The net around a backbone, not initialised."""
 
@@ -189,7 +211,11 @@ class BaseMetaLearner(
 
     @abstractmethod
     def _learn(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
         """Everything of `fit` on checked data."""
 
@@ -209,14 +235,19 @@ class BaseMetaLearner(
             "training",
             "augmentation",
             "head",
+            "hook",
         )
 
     def _train(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
         """Train the net on the episodes of the data; sets what training decides."""
         seeds = self._seeds()
-        plan = self._plan(targets, tasks, seeds)
+        plan = self._plan(targets, tasks, seeds, envs)
         self.net_, self.reader_ = self._train_net(rows, plan, seeds)
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(self.net_)
@@ -234,14 +265,29 @@ class BaseMetaLearner(
         if self.freeze_backbone:
             backbone.requires_grad_(False)
         self._prepare_backbone(backbone, X, reader)
-        arguments = self._net_arguments(plan.valid is not None)
+        hook = self._new_hook(backbone, reader, seeds["hook"])
+        arguments = self._net_arguments(plan.valid is not None, hook)
         with isolated_torch_rng(seeds["head"]):
-            net = self._make_net(backbone, reader, plan, arguments)
+            net = self._make_net(backbone, reader, plan, arguments, hook)
         with isolated_torch_rng(seeds["training"]):
             net.fit(self._streams(X, reader, plan, seeds))
         return net, reader
 
-    def _net_arguments(self, validated: bool) -> dict[str, Any]:
+    def _new_hook(
+        self, backbone: torch.nn.Module, reader: RowReader, seed: int
+    ) -> EpisodeHook | None:
+        """A copy of the hook, built for the backbone."""
+        if self.hook is None:
+            return None
+        hook: EpisodeHook = copy.deepcopy(self.hook)
+        with isolated_torch_rng(seed):
+            width = n_features_out(backbone, reader.sample_shape)
+            hook.out_features = hook.build(width)
+        return hook
+
+    def _net_arguments(
+        self, validated: bool, hook: EpisodeHook | None
+    ) -> dict[str, Any]:
         # Copies: skorch changes callbacks, parameters must stay as given.
         callbacks = copy.deepcopy(list(self.callbacks or []))
         if validated:
@@ -253,6 +299,13 @@ class BaseMetaLearner(
             )
         if self.verbose:
             callbacks.append(("progress", TaskProgress(self.batches_per_epoch)))
+        given = dict(self.net_params or {})
+        if hook is not None and hook.learning_rates():
+            rates = hook.learning_rates().items()
+            given["optimizer__param_groups"] = [
+                *(given.get("optimizer__param_groups") or []),
+                *((f"hook.{name}*", {"lr": rate}) for name, rate in rates),
+            ]
         return {
             "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
             "lr": self.lr,
@@ -261,7 +314,7 @@ class BaseMetaLearner(
             "device": self.device,
             "verbose": 0,
             "train_split": None,
-            **(self.net_params or {}),
+            **given,
         }
 
     def _streams(
@@ -366,7 +419,18 @@ def history_of(net: EpisodicNet) -> list[dict[str, Any]]:
     """One record per finished epoch."""
     keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
     return [
-        {key: row[key] for key in keys if key in row}
+        {key: row[key] for key in keys if key in row} | _facts_of(row["batches"])
         for row in net.history
         if "train_loss" in row
     ]
+
+
+def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:
+    """What the hook told of the steps of an epoch, on average."""
+    names = {key for batch in batches for key in batch if key.startswith(FACT_PREFIX)}
+    return {
+        name.removeprefix(FACT_PREFIX): float(
+            np.mean([batch[name] for batch in batches if name in batch])
+        )
+        for name in sorted(names)
+    }

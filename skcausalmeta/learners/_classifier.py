@@ -45,7 +45,11 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         return labels
 
     def _plan(
-        self, targets: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
+        self,
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        seeds: dict[str, int],
+        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
         held_out = None
         if self.early_stopping or self.validation_classes is not None:
@@ -59,4 +63,4 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
                 units_are="classes of y (or task ids, with tasks)",
             )
         sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
-        return plan_episodes(targets, tasks, sizes, held_out, seeds)
+        return plan_episodes(targets, tasks, sizes, held_out, seeds, envs)

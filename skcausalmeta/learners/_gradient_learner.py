@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import DivergenceError, InvalidInputError, NotFittedError
-from ..nets import EpisodicNet, RowReader
+from ..nets import EpisodeHook, EpisodicNet, RowReader
 from ..nets._factory import n_features_out
 from ..nets._stream import Task
 from ._adapted_module import LAYERS, AdaptedModule
@@ -49,7 +49,7 @@ class GradientLearnerMixin:
         "checkpoint": ["boolean"],
         "fit_head": ["boolean"],
     }
-    _of_a_task: ClassVar[tuple[str, ...]] = ("head_", "adapted_")
+    _of_a_task: ClassVar[tuple[str, ...]] = ("head_", "adapted_", "task_code_")
 
     net_: GradientNet
     reader_: RowReader
@@ -67,6 +67,7 @@ class GradientLearnerMixin:
     task_chunk_size: int | str
     checkpoint: bool
     batch_norm: str
+    hook: EpisodeHook | None
     backbone: Any
     freeze_backbone: bool
 
@@ -86,6 +87,12 @@ class GradientLearnerMixin:
 
     def _check_together(self, rule: UpdateRule, module: AdaptedModule) -> None:
         if self.outer == "reptile":
+            if self.hook is not None:
+                raise InvalidInputError(
+                    "outer='reptile' follows no query loss, which a hook needs. Got "
+                    f"hook={type(self.hook).__name__}; use outer='gradient' or "
+                    "hook=None."
+                )
             learned = next(rule.parameters(), None) is not None
             if learned or self.adapt_layers != "all":
                 raise InvalidInputError(
@@ -113,17 +120,20 @@ class GradientLearnerMixin:
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
+        hook: EpisodeHook | None,
     ) -> EpisodicNet:
         rule = self._new_rule()
+        width = n_features_out(backbone, reader.sample_shape)
         module = AdaptedModule(
             backbone,
-            n_features_out(backbone, reader.sample_shape),
+            width if hook is None else hook.out_features,
             plan.n_way or 1,
             rule,
             self.inner_steps,
             float(self.inner_lr),
             linear_layers=self.linear_layers,
             adapt_layers=self.adapt_layers,
+            hook=hook,
         )
         self._check_together(rule, module)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
@@ -175,9 +185,8 @@ class GradientLearnerMixin:
 
     def _adapt_net(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Run the inner loop from what `fit` learned."""
-        adapted = self.net_.adapted(
-            self.reader_(rows), self._as_targets(targets), self._n_steps
-        )
+        support, wanted = self.reader_(rows), self._as_targets(targets)
+        adapted = self.net_.adapted(support, wanted, self._n_steps)
         if not all(torch.isfinite(value).all() for value in adapted.values()):
             raise DivergenceError(
                 "The inner loop must stay finite. Got infinite or undefined "
@@ -185,6 +194,7 @@ class GradientLearnerMixin:
                 "adapt_steps, fit with a lower inner_lr, or scale the rows."
             )
         self.adapted_ = adapted
+        self.task_code_ = self.net_.task_code(support, wanted)
         self.__dict__.pop("head_", None)
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:
@@ -194,7 +204,7 @@ class GradientLearnerMixin:
         """Scores (n, n_outputs) of checked rows for the task last adapted to."""
 
         def scores(X: NDArray[Any]) -> NDArray[Any]:
-            found = self.net_.scores(self.adapted_, self.reader_(X))
+            found = self.net_.scores(self.adapted_, self.reader_(X), self.task_code_)
             return found.double().cpu().numpy()
 
         return self._in_passes(scores, rows)  # type: ignore[attr-defined]

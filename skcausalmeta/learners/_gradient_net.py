@@ -16,13 +16,14 @@ from ..nets._layout import differentiated_twice
 from ..nets._stream import MetaBatch, Task
 from ._gradient import inner_loop
 from ._many_tasks import ManyTasks, can_run_together, has_convolutions
+from ._second_level import SecondLevel, SecondLevelMixin
 from ._updates import Named
 
 # Tasks that run at once without being asked to.
 _MOST_TASKS = 64
 
 
-class GradientNet(EpisodicNet):
+class GradientNet(SecondLevelMixin, EpisodicNet):
     """skorch net that trains where adaptation starts, and how it steps.
 
     With theta_K(task) after the inner loop on the support rows, one step of the
@@ -100,14 +101,19 @@ class GradientNet(EpisodicNet):
         """Accumulate the outer direction over the chunks; mean query loss."""
         self._set_training(True)
         total = torch.zeros((), device=self.device)
+        second_level: list[SecondLevel] | None = [] if self._hook_has_turn() else None
         for tasks in self._task_chunks(batch):
             if self.outer == "reptile":
                 loss = self._reptile(tasks, len(batch))
             else:
-                loss = self._query_loss(tasks)
+                loss = self._query_loss(tasks, second_level)
                 (loss / len(batch)).backward()
             total = total + loss.detach()
         self._check_finite(total)
+        if second_level is None:
+            self._rest_hook()
+        else:
+            self._second_level(second_level)
         return {"loss": total / len(batch), "y_pred": None}
 
     def _check_finite(self, loss: Tensor) -> None:
@@ -169,11 +175,34 @@ class GradientNet(EpisodicNet):
             _, path = self._adaptation([task], n_steps, record=False)
         return {name: value.detach() for name, value in path[-1].items()}
 
-    def scores(self, parameters: Named, rows: Tensor) -> Tensor:
+    def task_code(self, support: Tensor, targets: Tensor) -> Tensor | None:
+        """What the hook keeps of one task (1, n_code), in evaluation mode.
+
+        Parameters
+        ----------
+        support : Tensor of shape (n, *sample_shape)
+            Rows of the task.
+        targets : Tensor of shape (n,)
+            Class numbers, or real targets.
+
+        Returns
+        -------
+        Tensor or None
+            None without a hook.
+        """
+        self._set_training(False)
+        n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
+        task = Task(support, support[:0], targets, targets[:0], n_way)
+        with torch.no_grad(), self._normalisation(1):
+            return self._codes([task], self._inputs([support]))
+
+    def scores(
+        self, parameters: Named, rows: Tensor, code: Tensor | None = None
+    ) -> Tensor:
         """Scores (n, n_outputs) of rows under adapted parameters."""
         self._set_training(False)
         with torch.no_grad(), batch_norm_mode(self.module_, self.batch_norm):
-            function = ManyTasks(self.module_, 1)
+            function = ManyTasks(self.module_, 1, code)
             return function.scores(parameters, self._inputs([rows]))[0]
 
     def query_scores(
@@ -217,20 +246,39 @@ class GradientNet(EpisodicNet):
         alone = on_cpu and has_convolutions(self.module_)
         return 1 if alone else min(n_tasks, _MOST_TASKS)
 
-    def _query_loss(self, tasks: list[Task]) -> Tensor:
-        """Sum over the tasks of their query loss, with its graph."""
-        function, path = self._adaptation(tasks, self.n_steps, record=True)
+    def _query_loss(
+        self, tasks: list[Task], second_level: list[SecondLevel] | None = None
+    ) -> Tensor:
+        """Sum over the tasks of their query loss, with its graph.
+
+        What the second level needs of them is appended to `second_level`.
+        """
+        codes: Tensor | None = None
+        cut: Tensor | None = None
+        with self._normalisation(len(tasks)):
+            support = self._inputs([task.support for task in tasks])
+        codes = self._codes(tasks, support)
+        if codes is not None:
+            # The graph of the query loss ends here, so that chunks stay apart.
+            cut = codes.detach().requires_grad_(second_level is not None)
+        function, path = self._adaptation(
+            tasks, self.n_steps, record=True, support=support, codes=cut
+        )
         targets, n_way = (
             torch.stack([task.query_targets for task in tasks]),
             tasks[0].n_way,
         )
         with self._normalisation(len(tasks)):
             query = self._inputs([task.query for task in tasks])
-            losses = [
-                weight * self._loss(function.scores(point, query), targets, n_way)
-                for point, weight in zip(path, self._step_weights(), strict=True)
-                if weight
-            ]
+            losses = []
+            for point, weight in zip(path, self._step_weights(), strict=True):
+                if weight:
+                    features = function.features(point, query)
+                    scores = function.outputs(point, features)
+                    losses.append(weight * self._loss(scores, targets, n_way))
+            if second_level is not None and codes is not None and cut is not None:
+                part = SecondLevel.of(tasks, codes, cut, path[-1], features)
+                second_level.append(part)
         return torch.stack(losses).sum()
 
     def _step_weights(self) -> list[float]:
@@ -264,16 +312,24 @@ class GradientNet(EpisodicNet):
             return self._loss(scores, targets, tasks[0].n_way)
 
     def _adaptation(
-        self, tasks: list[Task], n_steps: int, *, record: bool
+        self,
+        tasks: list[Task],
+        n_steps: int,
+        *,
+        record: bool,
+        support: Tensor | None = None,
+        codes: Tensor | None = None,
     ) -> tuple[ManyTasks, list[Named]]:
         """The tasks as a function of their parameters, and the path of these."""
-        function = ManyTasks(self.module_, len(tasks))
         targets, n_way = (
             torch.stack([task.support_targets for task in tasks]),
             tasks[0].n_way,
         )
-        with self._normalisation(len(tasks)):
-            support = self._inputs([task.support for task in tasks])
+        if support is None:
+            with self._normalisation(len(tasks)):
+                support = self._inputs([task.support for task in tasks])
+            codes = self._codes(tasks, support)
+        function = ManyTasks(self.module_, len(tasks), codes)
 
         second_order = record and not self.first_order
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ..heads import RidgeHead
+from ..nets import EpisodeHook
 from ._base import in_blocks
 from ._classifier import BaseMetaClassifier
 from ._gradient_learner import GradientLearnerMixin
@@ -116,6 +117,12 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         `MLP`, have fixed statistics of the training rows. "episode": always
         those of the rows given together (support and query apart), as in the
         literature's MAML; predictions depend on which rows come together.
+    hook : EpisodeHook, default=None
+        Transforms the features of a task before the output layer and may add a loss of
+        its own (copied), see `skcausalmeta.nets.EpisodeHook`.
+    across_envs : bool, default=False
+        Draw support and query of an episode from different environments, given to
+        `fit` as ``envs=``, in random roles.
     early_stopping : bool, default=False
         Hold out classes (or tasks) and stop when accuracy on their episodes has not
         improved for `n_iter_no_change` epochs.
@@ -152,6 +159,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         the learned update rule as ``net_.module_.rule``.
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
+    task_code_ : Tensor of shape (1, n_code)
+        What `hook` keeps of that task; None without a hook.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     classes_ : ndarray of shape (n_classes,)
@@ -241,6 +250,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         lr: float = 1e-3,
         augment: Any = None,
         batch_norm: str = "running",
+        hook: EpisodeHook | None = None,
+        across_envs: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.2,
         validation_classes: ArrayLike | None = None,
@@ -280,6 +291,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.lr = lr
         self.augment = augment
         self.batch_norm = batch_norm
+        self.hook = hook
+        self.across_envs = across_envs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.validation_classes = validation_classes
@@ -295,9 +308,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     # -- learning ----------------------------------------------------------------------
 
     def _learn(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
-        self._train(rows, targets, tasks)
+        self._train(rows, targets, tasks, envs)
         self.classes_ = np.unique(targets)
         if self.fit_head:
             self.head_ = RidgeHead().fit(self._features(rows), targets)

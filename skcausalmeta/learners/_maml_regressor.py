@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..heads import RidgeRegressionHead
+from ..nets import EpisodeHook
 from ._base import in_blocks
 from ._gradient_learner import GradientLearnerMixin
 from ._regressor import BaseMetaRegressor
@@ -113,6 +114,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         `MLP`, have fixed statistics of the training rows. "episode": always
         those of the rows given together (support and query apart), as in the
         literature's MAML; predictions depend on which rows come together.
+    hook : EpisodeHook, default=None
+        Transforms the features of a task before the output layer and may add a loss of
+        its own (copied), see `skcausalmeta.nets.EpisodeHook`.
+    across_envs : bool, default=False
+        Draw support and query of an episode from different environments, given to
+        `fit` as ``envs=``, in random roles.
     early_stopping : bool, default=False
         Hold out tasks (or rows, without tasks) and stop when the loss on their
         episodes has not improved for `n_iter_no_change` epochs.
@@ -148,6 +155,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         the learned update rule as ``net_.module_.rule``.
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
+    task_code_ : Tensor of shape (1, n_code)
+        What `hook` keeps of that task; None without a hook.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     target_mean_, target_scale_ : float
@@ -243,6 +252,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         lr: float = 1e-3,
         augment: Any = None,
         batch_norm: str = "running",
+        hook: EpisodeHook | None = None,
+        across_envs: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.2,
         validation_tasks: ArrayLike | None = None,
@@ -282,6 +293,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self.lr = lr
         self.augment = augment
         self.batch_norm = batch_norm
+        self.hook = hook
+        self.across_envs = across_envs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.validation_tasks = validation_tasks
@@ -297,13 +310,17 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     # -- learning ----------------------------------------------------------------------
 
     def _learn(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
         self.target_mean_, self.target_scale_ = 0.0, 1.0
         if self.normalize_targets:
             self.target_mean_ = float(targets.mean())
             self.target_scale_ = float(targets.std()) or 1.0
-        self._train(rows, self._scaled(targets), tasks)
+        self._train(rows, self._scaled(targets), tasks, envs)
         if self.fit_head:
             head = RidgeRegressionHead(_RIDGE)
             self.head_ = head.fit(self._features(rows), targets)

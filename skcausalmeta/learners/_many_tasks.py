@@ -26,6 +26,8 @@ class ManyTasks:
         Network and rule.
     n_tasks : int
         Number of tasks.
+    codes : Tensor of shape (n_tasks, n_code), default=None
+        What the hook of the module keeps of the tasks.
 
     Examples
     --------
@@ -40,8 +42,10 @@ class ManyTasks:
     torch.Size([7, 10, 2])
     """
 
-    def __init__(self, module: AdaptedModule, n_tasks: int) -> None:
-        self._module, self._n_tasks = module, n_tasks
+    def __init__(
+        self, module: AdaptedModule, n_tasks: int, codes: Tensor | None = None
+    ) -> None:
+        self._module, self._n_tasks, self.codes = module, n_tasks, codes
         self._part = "output" if module.features_are_fixed else "all"
         self.lr = module.rule.lr
 
@@ -65,12 +69,43 @@ class ManyTasks:
         inputs : Tensor of shape (n_tasks, n, ...)
             Rows, or their features if only what follows the backbone is adapted.
         """
-        if self._n_tasks == 1:
-            return self._one(parameters, inputs[0])[None]
-        return vmap(self._one, randomness="different")(parameters, inputs)
+        return self._run(parameters, inputs, self._part)
 
-    def _one(self, parameters: Named, inputs: Tensor) -> Tensor:
-        return functional_call(self._module, parameters, (inputs, self._part))
+    def features(self, parameters: Named, rows: Tensor) -> Tensor:
+        """Features of the backbone (n_tasks, n, n_features).
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Adapted parameters.
+        rows : Tensor of shape (n_tasks, n, ...)
+            Rows, or their features if only what follows the backbone is adapted.
+        """
+        fixed = self._module.features_are_fixed
+        return rows if fixed else self._run(parameters, rows, "features")
+
+    def outputs(self, parameters: Named, features: Tensor) -> Tensor:
+        """Scores (n_tasks, n, n_outputs) of features.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Adapted parameters.
+        features : Tensor of shape (n_tasks, n, n_features)
+            As the backbone gives them.
+        """
+        return self._run(parameters, features, "output")
+
+    def _run(self, parameters: Named, inputs: Tensor, part: str) -> Tensor:
+        def one(parameters: Named, inputs: Tensor, code: Tensor | None) -> Tensor:
+            return functional_call(self._module, parameters, (inputs, part, code))
+
+        codes = self.codes
+        if self._n_tasks == 1:
+            return one(parameters, inputs[0], None if codes is None else codes[0])[None]
+        axes = (0, 0, None if codes is None else 0)
+        run = vmap(one, in_dims=axes, randomness="different")
+        return run(parameters, inputs, codes)
 
     def start(self) -> Named:
         """What the rule adapts within a task."""

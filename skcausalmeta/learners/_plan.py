@@ -39,6 +39,7 @@ def plan_episodes(
     sizes: EpisodeSizes,
     held_out: NDArray[Any] | None,
     seeds: dict[str, int],
+    envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Samplers of training and validation episodes.
 
@@ -54,6 +55,8 @@ def plan_episodes(
         Classes (or task ids) for validation.
     seeds : dict
         Seeds named "episodes" and "validation".
+    envs : ndarray of shape (n_samples,) or None, default=None
+        Environments that support and query shall differ in.
 
     Raises
     ------
@@ -64,10 +67,10 @@ def plan_episodes(
     valid_rows = np.zeros(len(y), dtype=bool)
     if held_out is not None:
         valid_rows = np.isin(units, held_out)
-    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"])
+    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"], envs)
     if held_out is None:
         return EpisodePlan(train, None, way)
-    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"])
+    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"], envs)
     return EpisodePlan(train, valid, max(way, valid_way))
 
 
@@ -77,25 +80,35 @@ def _source(
     sizes: EpisodeSizes,
     rows: NDArray[Any],
     seed: int,
+    envs: NDArray[Any] | None,
 ) -> tuple[Callable[[int], list[Episode]], int]:
     """Draws episodes from the marked rows, by indices of all rows; their most ways."""
     index = np.flatnonzero(rows)
     if tasks is None:
         index = index[_usable(y[index], sizes)]
-        way, shot, query = _resolve(sizes, y[index])
+        way, shot, query = _resolve(sizes, y[index], envs=_part(envs, index))
         sampler: Any = EpisodeSampler(
-            y[index], n_way=way, n_shot=shot, n_query=query, random_state=seed
+            y[index],
+            n_way=way,
+            n_shot=shot,
+            n_query=query,
+            envs=_part(envs, index),
+            random_state=seed,
         )
     else:
-        pairs = np.unique(
-            np.stack([_codes(tasks[index]), _codes(y[index])]),
-            axis=1,
-            return_counts=True,
-        )
+        pairs = _count_rows(tasks[index], y[index])
         way = int(np.unique(pairs[0][0], return_counts=True)[1].max())
         shot, query = _shot_and_query(sizes, int(pairs[1].min()))
+        if envs is not None:
+            cells = _count_rows(tasks[index], y[index], envs[index])
+            shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
         sampler = TaskSampler(
-            tasks[index], y[index], n_shot=shot, n_query=query, random_state=seed
+            tasks[index],
+            y[index],
+            n_shot=shot,
+            n_query=query,
+            envs=_part(envs, index),
+            random_state=seed,
         )
 
     def draw(n_episodes: int) -> list[Episode]:
@@ -134,10 +147,38 @@ def _usable(y: NDArray[Any], sizes: EpisodeSizes) -> NDArray[Any]:
     return counts[codes] >= 2
 
 
-def _resolve(sizes: EpisodeSizes, y: NDArray[Any]) -> tuple[int, int, int]:
+def _count_rows(*ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Combinations of ids that occur, as columns of codes, and their rows."""
+    codes = np.stack([_codes(column) for column in ids])
+    found, counts = np.unique(codes, axis=1, return_counts=True)
+    return found, counts
+
+
+def _part(envs: NDArray[Any] | None, index: NDArray[Any]) -> NDArray[Any] | None:
+    return None if envs is None else envs[index]
+
+
+def _resolve(
+    sizes: EpisodeSizes, y: NDArray[Any], envs: NDArray[Any] | None
+) -> tuple[int, int, int]:
     counts = np.unique(y, return_counts=True)[1]
     way = min(_MOST_WAYS, len(counts)) if sizes.n_way == "auto" else int(sizes.n_way)
-    return way, *_shot_and_query(sizes, int(counts.min()))
+    shot, query = _shot_and_query(sizes, int(counts.min()))
+    if envs is not None:
+        cells = _count_rows(y, envs)
+        shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
+    return way, shot, query
+
+
+def _in_environments(
+    sizes: EpisodeSizes, smallest: int, shot: int, query: int
+) -> tuple[int, int]:
+    """Sizes that are free, no larger than what every environment can give."""
+    if sizes.n_shot == "auto":
+        shot = min(shot, smallest)
+    if sizes.n_query == "auto":
+        query = min(query, smallest)
+    return shot, query
 
 
 def _shot_and_query(sizes: EpisodeSizes, smallest: int) -> tuple[int, int]:

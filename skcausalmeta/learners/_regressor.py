@@ -50,7 +50,11 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         return values
 
     def _plan(
-        self, targets: NDArray[Any], tasks: NDArray[Any] | None, seeds: dict[str, int]
+        self,
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        seeds: dict[str, int],
+        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
         return plan_value_episodes(
             targets,
@@ -60,4 +64,5 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
             validated=self.early_stopping or self.validation_tasks is not None,
             given=self.validation_tasks,
             fraction=self.validation_fraction,
+            envs=envs,
         )

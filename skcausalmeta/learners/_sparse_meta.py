@@ -15,17 +15,18 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..heads import GroupLassoSVC
-from ..nets import EpisodicModule, EpisodicNet, RowReader
+from ..nets import EpisodeHook, EpisodicModule, EpisodicNet, RowReader
 from ._base import in_blocks
 from ._classifier import BaseMetaClassifier
 from ._head_learner import HeadLearnerMixin
+from ._hooked_tasks import HookedTasksMixin
 from ._plan import EpisodePlan
 from ._tasks import check_tasks, encode_tasks, solve_tasks
 
 _SCORES_PER_BLOCK = 8
 
 
-class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
+class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifier):
     """Few-shot classifier: a learned backbone under a sparse convex head.
 
     The backbone f is trained so that heads solved on the support rows of a task
@@ -92,6 +93,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Subtract the mean feature of the support rows from the features of a
         task before its head is solved. Heads without intercept then do not
         depend on where the features lie, and need fewer of them.
+    hook : EpisodeHook, default=None
+        Transforms the features of a task before the head and may add a loss of
+        its own (copied), see `skcausalmeta.nets.EpisodeHook`.
+    across_envs : bool, default=False
+        Draw support and query of an episode from different environments, given to
+        `fit` as ``envs=``, in random roles.
     early_stopping : bool, default=False
         Hold out classes and stop when accuracy on their episodes has not
         improved for `n_iter_no_change` epochs.
@@ -129,6 +136,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         The head in use: of the training data, or of the task last adapted to.
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
+    task_code_ : ndarray of shape (n_code,)
+        What `hook` keeps of the task of `head_`; None without a hook.
     center_ : ndarray of shape (n_features_out,)
         What `center` subtracts from the features before the head.
     dual_gap_, sparsity_, support_features_
@@ -185,7 +194,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         "logit_scale": [Interval(Real, 0, None, closed="neither")],
         "center": ["boolean"],
     }
-    _of_a_task = ("head_", "center_")
+    _of_a_task = ("head_", "center_", "task_code_")
 
     def __init__(
         self,
@@ -209,6 +218,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         batch_norm: str = "running",
         micro_batch: int | str = "auto",
         center: bool = True,
+        hook: EpisodeHook | None = None,
+        across_envs: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.2,
         validation_classes: ArrayLike | None = None,
@@ -240,6 +251,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.batch_norm = batch_norm
         self.micro_batch = micro_batch
         self.center = center
+        self.hook = hook
+        self.across_envs = across_envs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.validation_classes = validation_classes
@@ -255,10 +268,14 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     # -- learning ----------------------------------------------------------------------
 
     def _learn(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
         self._check_head()
-        self._train(rows, targets, tasks)
+        self._train(rows, targets, tasks, envs)
         self.classes_ = np.unique(targets)
         if self.fit_head:
             self._adapt(rows, targets)
@@ -272,9 +289,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
+        hook: EpisodeHook | None,
     ) -> EpisodicNet:
         return EpisodicNet(
-            EpisodicModule(backbone, self.logit_scale),
+            EpisodicModule(backbone, self.logit_scale, hook),
             head=self._new_head(),
             head_tol=self.head_tol,
             batch_norm=self.batch_norm,
@@ -285,9 +303,14 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         )
 
     def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
+        classes, numbers = np.unique(labels, return_inverse=True)
+        codes = self._task_codes(features[None], numbers[None], len(classes))
+        code = None if codes is None else codes[0]
+        features = self._hooked(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, labels)
         self.head_, self.center_, self.classes_ = head, center, head.classes_
+        self.task_code_ = code
 
     # -- prediction --------------------------------------------------------------------
 
@@ -370,6 +393,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         codes, classes = encode_tasks(labels)
         support = self._task_features(support)
         query = self._task_features(query)
+        ways = np.array([len(names) for names in classes])
+        support, query = self._hooked_episodes(support, codes, query, ways)
         if self.center:
             middle = support.mean(axis=1, keepdims=True)
             support, query = support - middle, query - middle
@@ -379,7 +404,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
         rows = self._check_known_rows(X)
         self._check_has_head()
-        features = self._features(rows) - self.center_
+        features = self._hooked(self._features(rows), self.task_code_) - self.center_
         return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)
 
     @staticmethod

@@ -15,10 +15,11 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ..heads import LassoHead, RidgeHead
-from ..nets import CodeModule, EpisodicNet, RegressionNet, RowReader
+from ..nets import CodeModule, EpisodeHook, EpisodicNet, RegressionNet, RowReader
 from ..nets._factory import n_features_out
 from ._base import in_blocks
 from ._head_learner import HeadLearnerMixin
+from ._hooked_tasks import HookedTasksMixin
 from ._plan import EpisodePlan
 from ._regressor import BaseMetaRegressor
 from ._task_heads import predict_tasks, solve_training_tasks
@@ -29,7 +30,7 @@ _ROWS_PER_BLOCK = 8
 _ROWS_PER_PASS = 256
 
 
-class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
+class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor):
     """Codes that few-feature regressions of many tasks agree on.
 
     The backbone f is trained so that sparse linear regressions on its codes solve
@@ -99,6 +100,12 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         given together, so predictions depend on which rows come together.
     micro_batch : int or "auto", default="auto"
         Tasks in one pass of the backbone; changes speed, not results.
+    hook : EpisodeHook, default=None
+        Transforms the features of a task before the head and may add a loss of
+        its own (copied), see `skcausalmeta.nets.EpisodeHook`.
+    across_envs : bool, default=False
+        Draw support and query of an episode from different environments, given to
+        `fit` as ``envs=``, in random roles.
     early_stopping : bool, default=False
         Hold out tasks (rows, without tasks) and stop when the loss on them has
         not improved for `n_iter_no_change` epochs.
@@ -134,6 +141,10 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     head_ : estimator
         The head in use: of all training rows as one task, or of the task last
         adapted to.
+    task_code_ : ndarray of shape (n_code,)
+        What `hook` keeps of the task of `head_`; None without a hook.
+    task_codes_ : ndarray of shape (n_tasks, n_code)
+        What it keeps of the training tasks, likewise.
     task_ids_ : ndarray of shape (n_tasks,)
         Sorted ids of the training tasks, after a fit with `tasks`.
     task_coef_ : ndarray of shape (n_tasks, n_features_out)
@@ -215,6 +226,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     }
     _of_a_task = (
         "head_",
+        "task_code_",
+        "task_codes_",
         "task_ids_",
         "task_coef_",
         "task_intercept_",
@@ -242,6 +255,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         augment: Any = None,
         batch_norm: str = "running",
         micro_batch: int | str = "auto",
+        hook: EpisodeHook | None = None,
+        across_envs: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.2,
         validation_tasks: ArrayLike | None = None,
@@ -272,6 +287,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self.augment = augment
         self.batch_norm = batch_norm
         self.micro_batch = micro_batch
+        self.hook = hook
+        self.across_envs = across_envs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.validation_tasks = validation_tasks
@@ -291,15 +308,20 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return ValueSizes(self.n_shot, self.n_query, disjoint=divided)
 
     def _learn(
-        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
     ) -> None:
         self._check_head()
-        self._train(rows, targets, tasks)
+        self._train(rows, targets, tasks, envs)
         if not self.fit_head:
             return
         codes = self._features(rows)
-        self.head_ = self._new_head().fit(codes, targets)
+        self._solve(codes, targets)
         if tasks is not None:
+            codes = self._hook_training_tasks(codes, targets, tasks)
             (
                 self.task_ids_,
                 self.task_coef_,
@@ -308,7 +330,28 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
             ) = solve_training_tasks(self._new_head(), codes, targets, tasks)
 
     def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        self.head_ = self._new_head().fit(self._features(rows), targets)
+        self._solve(self._features(rows), targets)
+
+    def _solve(self, features: NDArray[Any], targets: NDArray[Any]) -> None:
+        codes = self._task_codes(features[None], targets[None], 0)
+        code = None if codes is None else codes[0]
+        self.head_ = self._new_head().fit(self._hooked(features, code), targets)
+        self.task_code_ = code
+
+    def _hook_training_tasks(
+        self, features: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Features of all rows, each by the hook's code of its task."""
+        self.task_codes_ = None
+        if self.hook is None:
+            return features
+        codes, number = [], np.unique(tasks, return_inverse=True)[1]
+        for k in range(number.max() + 1):
+            rows = number == k
+            code = self._task_codes(features[rows][None], targets[rows][None], 0)
+            codes.append(code[0])  # type: ignore[index]
+        self.task_codes_ = np.stack(codes)
+        return self._hooked(features[:, None], self.task_codes_[number])[:, 0]
 
     def _make_net(
         self,
@@ -316,12 +359,13 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
+        hook: EpisodeHook | None,
     ) -> EpisodicNet:
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
-            CodeModule(backbone, n_codes),
+            CodeModule(backbone, n_codes, hook),
             head=self._new_head(),
             head_tol=self.head_tol,
             batch_norm=self.batch_norm,
@@ -372,9 +416,13 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         rows = self._check_known_rows(X)
         self._check_has_head()
         if tasks is None:
-            return in_blocks(self.head_.predict, self._features(rows), _ROWS_PER_BLOCK)
+            features = self._hooked(self._features(rows), self.task_code_)
+            return in_blocks(self.head_.predict, features, _ROWS_PER_BLOCK)
         position = self._positions(tasks, rows)
-        products = self._features(rows) * self.task_coef_[position]
+        features = self._features(rows)
+        if self.task_codes_ is not None:
+            features = self._hooked(features[:, None], self.task_codes_[position])[:, 0]
+        products = features * self.task_coef_[position]
         return products.sum(axis=1) + self.task_intercept_[position]
 
     def _positions(self, tasks: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
@@ -451,9 +499,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = self._check_targets(targets.ravel(), targets.ravel())
-        return predict_tasks(
-            self._new_head(),
+        targets = targets.reshape(support.shape[:2])
+        features = self._hooked_episodes(
             self._task_features(support),
-            targets.reshape(support.shape[:2]),
+            targets,
             self._task_features(query),
+            np.zeros(len(support), dtype=np.intp),
         )
+        return predict_tasks(self._new_head(), features[0], targets, features[1])

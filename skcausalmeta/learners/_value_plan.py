@@ -36,6 +36,7 @@ def plan_value_episodes(
     validated: bool = False,
     given: ArrayLike | None = None,
     fraction: float = 0.2,
+    envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Samplers of training and validation episodes of regression tasks.
 
@@ -58,6 +59,8 @@ def plan_value_episodes(
         Task ids to hold out. None: a share of the tasks (rows without tasks).
     fraction : float, default=0.2
         That share.
+    envs : ndarray of shape (n_samples,) or None, default=None
+        Environments that support and query shall differ in.
 
     Raises
     ------
@@ -70,10 +73,11 @@ def plan_value_episodes(
     valid_rows = np.zeros(len(y), dtype=bool)
     if validated:
         valid_rows = _held_out_rows(y, tasks, given, fraction, seeds["held-out"])
-    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"])
+    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"], envs)
     if not validated:
         return EpisodePlan(train, None)
-    return EpisodePlan(train, _draw(y, ids, sizes, valid_rows, seeds["validation"]))
+    valid = _draw(y, ids, sizes, valid_rows, seeds["validation"], envs)
+    return EpisodePlan(train, valid)
 
 
 def _held_out_rows(
@@ -108,17 +112,24 @@ def _draw(
     sizes: ValueSizes,
     rows: NDArray[np.bool_],
     seed: int,
+    envs: NDArray[Any] | None,
 ) -> Callable[[int], list[Episode]]:
     """Draw episodes from the marked rows; indices refer to all rows."""
     index = np.flatnonzero(rows)
     smallest = int(np.unique(ids[index], return_counts=True)[1].min())
     shot, query = _resolve(sizes, smallest)
+    if envs is not None:
+        cells = np.stack([_codes(ids[index]), _codes(envs[index])])
+        fewest = int(np.unique(cells, axis=1, return_counts=True)[1].min())
+        shot = min(shot, fewest) if sizes.n_shot == "auto" else shot
+        query = min(query, fewest) if sizes.n_query == "auto" else query
     sampler = TaskSampler(
         ids[index],
         y[index],
         n_shot=shot,
         n_query=query,
         target_type="value",
+        envs=None if envs is None else envs[index],
         random_state=seed,
     )
 
@@ -127,6 +138,10 @@ def _draw(
         return episodes if sizes.disjoint else [_undivided(e) for e in episodes]
 
     return draw
+
+
+def _codes(ids: NDArray[Any]) -> NDArray[np.intp]:
+    return np.unique(ids, return_inverse=True)[1]
 
 
 def _resolve(sizes: ValueSizes, smallest: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from ._augment import RandomAffine, RandomFlip, RandomShift, build_augmentation
 from ._conv4 import Conv4
 from ._drop_block import DropBlock
+from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._episodic_net import EpisodicModule, EpisodicNet
 from ._experts import ConvExperts, MLPExperts
 from ._factory import build_backbone
@@ -21,6 +22,8 @@ __all__ = [
     "Conv4",
     "ConvExperts",
     "DropBlock",
+    "EpisodeHook",
+    "EpisodeOutcome",
     "EpisodeStream",
     "EpisodicModule",
     "EpisodicNet",

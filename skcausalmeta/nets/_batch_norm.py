@@ -111,6 +111,41 @@ def batch_norm_mode(
                 layer.__dict__["forward"] = previous
 
 
+@contextmanager
+def still_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave the running averages of batch norm as they are inside a `with` block.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Searched for batch-norm layers at any depth; normalisation is unchanged.
+
+    Yields
+    ------
+    None
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skcausalmeta.nets._batch_norm import still_statistics
+    >>> layer = nn.BatchNorm1d(1)
+    >>> with still_statistics(layer):
+    ...     rows = layer(torch.tensor([[10.0], [30.0]]))
+    >>> layer.running_mean.tolist()
+    [0.0]
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:
     """Normalise with the statistics of `rows`, whatever flags the layer has."""
     return _normalised(layer, rows, layer.weight, layer.bias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
 from ._batch_norm import batch_norm_mode, has_batch_norm
-from ._stream import EpisodeStream, MetaBatch, Task
+from ._episode_hook import EpisodeHook, EpisodeOutcome
+from ._hook_steps import HookStepsMixin
+from ._stream import EpisodeStream, MetaBatch, Task, leading_rows
 
 
 class EpisodicModule(nn.Module):
@@ -23,6 +25,8 @@ class EpisodicModule(nn.Module):
         Maps samples to features (n, d).
     logit_scale : float, default=1.0
         First value of the scale, > 0; its logarithm is learned.
+    hook : EpisodeHook, default=None
+        Stands between the backbone and the head; built.
 
     Examples
     --------
@@ -32,9 +36,15 @@ class EpisodicModule(nn.Module):
     10.000
     """
 
-    def __init__(self, backbone: nn.Module, logit_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        logit_scale: float = 1.0,
+        hook: EpisodeHook | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.hook = hook
         self.log_scale = nn.Parameter(torch.tensor(float(logit_scale)).log())
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -47,7 +57,29 @@ class EpisodicModule(nn.Module):
         return float(self.log_scale.detach().exp())
 
 
-class EpisodicNet(NeuralNet):
+class _Group:
+    """Tasks of one shape with their features."""
+
+    def __init__(self, tasks: list[Task], support: Tensor, query: Tensor) -> None:
+        self.tasks, self.support = tasks, support
+        undivided = tasks[0].query is tasks[0].support
+        self.query = support if undivided else query
+        self.support_targets = torch.stack([task.support_targets for task in tasks])
+        self.query_targets = torch.stack([task.query_targets for task in tasks])
+        self.n_way = tasks[0].n_way
+
+    def swapped(self, n_tasks: int) -> _Group:
+        """The first tasks with support and query in each other's role, as constants."""
+        tasks = [task.swapped() for task in self.tasks[:n_tasks]]
+        rows = leading_rows(
+            self.query_targets[:n_tasks], self.n_way, self.support.shape[1]
+        )
+        index = rows[..., None].expand(-1, -1, self.query.shape[-1])
+        query = self.query.detach()[:n_tasks].gather(1, index)
+        return _Group(tasks, query, self.support.detach()[:n_tasks])
+
+
+class EpisodicNet(HookStepsMixin, NeuralNet):
     """skorch net that trains on meta-batches of episodes.
 
     One step minimises the mean over tasks of the query loss ::
@@ -57,7 +89,8 @@ class EpisodicNet(NeuralNet):
     The backbone runs on micro-batches of tasks, the heads of all tasks are
     solved at once, and one backward pass runs through both, so the gradient
     does not depend on the size of the micro-batches. Layers of batch norm
-    always see one task at a time.
+    always see one task at a time. A hook of the module (`EpisodeHook`) transforms
+    the features of every task, and its parameters follow its extra loss as well.
 
     Parameters
     ----------
@@ -144,8 +177,11 @@ class EpisodicNet(NeuralNet):
     def train_step_single(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
         """Gradient of the mean query loss of the tasks."""
         self._set_training(True)
-        loss, _ = self._batch_loss(batch)
+        turn = self._hook_has_turn()
+        loss, _ = self._batch_loss(batch, second_level=turn)
         loss.backward()
+        if not turn:
+            self._rest_hook()
         return {"loss": loss.detach(), "y_pred": None}
 
     def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
@@ -171,43 +207,77 @@ class EpisodicNet(NeuralNet):
         with batch_norm_mode(self.module_, self.batch_norm):
             return self.module_(rows)
 
-    def _batch_loss(self, batch: MetaBatch) -> tuple[Tensor, float]:
+    def _batch_loss(
+        self, batch: MetaBatch, *, second_level: bool = False
+    ) -> tuple[Tensor, float]:
         """Mean loss of the tasks and their mean score."""
         supports, queries = self._task_features(batch.tasks)
-        judge = self._judge()
         losses, scores = [], 0.0
+        codes: list[Tensor] = []
+        episodes: list[EpisodeOutcome] = []
         for positions in batch.groups():
-            tasks = [batch.tasks[k] for k in positions]
-            support = torch.stack([supports[k] for k in positions]).double()
-            query = torch.stack([queries[k] for k in positions]).double()
-            loss, score = judge(tasks, support, query)
-            losses.append(loss * len(tasks))
-            scores += score * len(tasks)
+            group = _Group(
+                [batch.tasks[k] for k in positions],
+                torch.stack([supports[k] for k in positions]),
+                torch.stack([queries[k] for k in positions]),
+            )
+            code = self._code(group.support, group.support_targets, group.n_way)
+            found = self._scores(group, code)
+            loss = self._mean_loss(found, group.query_targets)
+            losses.append(loss * len(positions))
+            scores += self._score(found, group.query_targets) * len(positions)
+            if code is not None and second_level:
+                codes.append(code)
+                episodes.append(self._outcome(group, found))
+        if codes:
+            self._follow_extra_loss(torch.cat(codes), episodes)
         return torch.stack(losses).sum() / len(batch), scores / len(batch)
 
-    def _judge(self) -> Callable[[list[Task], Tensor, Tensor], tuple[Tensor, float]]:
-        """Mean query loss and score of tasks of one shape, given their features."""
-        scale = self.module_.log_scale.exp()
+    def _code(self, support: Tensor, targets: Tensor, n_way: int) -> Tensor | None:
+        """What the hook keeps of tasks, given their support features."""
+        if self._hook is None:
+            return None
+        return self._hook.task_code(support.detach(), targets, n_way)
 
-        def judge(
-            tasks: list[Task], support: Tensor, query: Tensor
-        ) -> tuple[Tensor, float]:
-            targets = torch.stack([task.query_targets for task in tasks])
-            if self.center:
-                middle = support.mean(dim=1, keepdim=True)
-                support, query = support - middle, query - middle
-            logits = scale * self.head.episode_logits(
-                support,
-                torch.stack([task.support_targets for task in tasks]),
-                query,
-                tasks[0].n_way,
-                tol=self.head_tol,
-            )  # (n_tasks, n_query, n_way)
-            loss = self.get_loss(logits.flatten(0, 1), targets.flatten())
-            correct = (logits.detach().argmax(-1) == targets).double().mean()
-            return loss, float(correct)
+    def _scores(self, group: _Group, code: Tensor | None) -> Tensor:
+        """Query scores of tasks of one shape."""
+        support, query = group.support, group.query
+        if self._hook is not None and code is not None:
+            support = self._hook.transform(support, code)
+            undivided = group.query is group.support
+            query = support if undivided else self._hook.transform(query, code)
+        return self._head_scores(
+            support.double(), group.support_targets, query.double(), group.n_way
+        )
 
-        return judge
+    def _head_scores(
+        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Scaled logits (n_tasks, n_query, n_way) of the head."""
+        if self.center:
+            middle = support.mean(dim=1, keepdim=True)
+            support, query = support - middle, query - middle
+        logits = self.head.episode_logits(
+            support, targets, query, n_way, tol=self.head_tol
+        )
+        return self.module_.log_scale.exp() * logits
+
+    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.get_loss(scores.flatten(0, 1), targets.flatten())
+
+    def _score(self, scores: Tensor, targets: Tensor) -> float:
+        return float((scores.detach().argmax(-1) == targets).double().mean())
+
+    def _outcome(self, group: _Group, scores: Tensor) -> EpisodeOutcome:
+        def swap(n_tasks: int) -> tuple[Tensor, Tensor]:
+            turned = group.swapped(n_tasks)
+            code = self._code(turned.support, turned.support_targets, turned.n_way)
+            return self._scores(turned, code), turned.query_targets
+
+        divided = group.tasks[0].query is not group.tasks[0].support
+        return EpisodeOutcome(
+            scores, group.query_targets, self._mean_loss, swap if divided else None
+        )
 
     def _task_features(self, tasks: list[Task]) -> tuple[list[Tensor], list[Tensor]]:
         """Support and query features of every task."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ._episode_hook import EpisodeHook
 from ._episodic_net import EpisodicNet
 from ._stream import MetaBatch, Task
 
@@ -22,6 +23,8 @@ class CodeModule(nn.Module):
     n_codes : int, default=None
         Number d of features to standardise by a batch norm without weights. None
         leaves the features as they are.
+    hook : EpisodeHook, default=None
+        Stands between the codes and the head; built.
 
     Examples
     --------
@@ -33,9 +36,15 @@ class CodeModule(nn.Module):
     [[-1.0], [1.0]]
     """
 
-    def __init__(self, backbone: nn.Module, n_codes: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_codes: int | None = None,
+        hook: EpisodeHook | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.hook = hook
         self.standardize = (
             nn.Identity() if n_codes is None else nn.BatchNorm1d(n_codes, affine=False)
         )
@@ -147,17 +156,14 @@ class RegressionNet(EpisodicNet):
         codes = self.module_.standardize(torch.cat(parts))
         return list(codes.split([len(part) for part in parts]))
 
-    def _judge(self) -> Callable[[list[Task], Tensor, Tensor], tuple[Tensor, float]]:
-        def judge(
-            tasks: list[Task], support: Tensor, query: Tensor
-        ) -> tuple[Tensor, float]:
-            predictions = self.head.episode_predictions(
-                support,
-                torch.stack([task.support_targets for task in tasks]),
-                query,
-                tol=self.head_tol,
-            )  # (n_tasks, n_query)
-            targets = torch.stack([task.query_targets for task in tasks])
-            return self.get_loss(predictions, targets) / 2, 0.0
+    def _head_scores(
+        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Predictions (n_tasks, n_query) of the head."""
+        return self.head.episode_predictions(support, targets, query, tol=self.head_tol)
 
-        return judge
+    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.get_loss(scores, targets) / 2
+
+    def _score(self, scores: Tensor, targets: Tensor) -> float:
+        return 0.0

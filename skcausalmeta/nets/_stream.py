@@ -29,6 +29,30 @@ class Task(NamedTuple):
         """Tasks of one shape are solved together."""
         return len(self.support_targets), len(self.query_targets), self.n_way
 
+    def swapped(self) -> Task:
+        """Query and support in each other's role, with as many rows to learn from."""
+        index = leading_rows(
+            self.query_targets[None], self.n_way, len(self.support_targets)
+        )[0]
+        return Task(
+            self.query[index],
+            self.support,
+            self.query_targets[index],
+            self.support_targets,
+            self.n_way,
+        )
+
+
+def leading_rows(targets: Tensor, n_way: int, n_rows: int) -> Tensor:
+    """Positions (n_tasks, n_rows) of rows with the classes as even as possible."""
+    if not n_way:
+        n_tasks = len(targets)
+        n_rows = min(n_rows, targets.shape[1])
+        return torch.arange(n_rows, device=targets.device).expand(n_tasks, n_rows)
+    members = torch.nn.functional.one_hot(targets, n_way)  # (n_tasks, n, n_way)
+    rank = members.cumsum(1).gather(2, targets[..., None])[..., 0]
+    return rank.argsort(dim=1, stable=True)[:, :n_rows]
+
 
 class MetaBatch:
     """The tasks of one training step; its length is their number."""

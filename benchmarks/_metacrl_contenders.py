@@ -1,0 +1,263 @@
+"""Learners and training sets of the MetaCRL benchmark."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from skcausalmeta.datasets import (
+    fetch_omniglot,
+    fetch_tiny_imagenet,
+    make_confounded_images,
+    make_confounded_tasks,
+    make_harmonic_tasks,
+    make_sinusoid_tasks,
+)
+from skcausalmeta.heads import LassoHead, PrototypeHead, RidgeHead
+from skcausalmeta.learners import (
+    MAMLClassifier,
+    MAMLRegressor,
+    MetaCRLClassifier,
+    MetaCRLRegressor,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
+from skcausalmeta.model_selection import evaluate_few_shot
+
+LEARNERS = ("MAML", "ANIL", "Meta-SGD", "KFO", "prototype", "SparseMeta")
+GRADIENT: dict[str, dict[str, Any]] = {
+    "MAML": {},
+    "ANIL": {"adapt_layers": "head"},
+    "Meta-SGD": {"update": "meta-sgd"},
+    "KFO": {"update": "kfo"},
+}
+# Of every family the settings that all its learners share.
+MLP = {"backbone": "mlp"}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "vectors": {
+        "kind": "tasks",
+        "common": {
+            **MLP,
+            "backbone_params": {
+                "hidden": (32,),
+                "out_features": 16,
+                "standardize": False,
+            },
+            "n_shot": 10,
+            "n_query": 10,
+            "tasks_per_batch": 8,
+            "lr": 3e-3,
+        },
+        "gradient": {"inner_lr": 0.5},
+        # Tells factors apart more sharply than the default, 0.1.
+        "crl": {"lambda_group": 0.5},
+        "steps": 500,
+    },
+    "images": {
+        "kind": "tasks",
+        "common": {
+            "backbone": "conv4",
+            "backbone_params": {"n_filters": 16, "n_blocks": 2},
+            "batch_norm": "episode",
+            "n_shot": 5,
+            "n_query": 5,
+            "tasks_per_batch": 4,
+            "lr": 3e-3,
+        },
+        "gradient": {"inner_lr": 0.1},
+        "steps": 150,
+    },
+    "omniglot": {
+        "kind": "classes",
+        "common": {
+            "backbone": "conv4",
+            "backbone_params": {"n_filters": 16, "n_blocks": 2},
+            "batch_norm": "episode",
+            "n_way": 5,
+            "n_shot": 1,
+            "n_query": 5,
+            "tasks_per_batch": 4,
+            "lr": 3e-3,
+        },
+        "gradient": {"inner_lr": 0.1},
+        "steps": 100,
+    },
+    "tiny": {
+        "kind": "classes",
+        "common": {
+            "backbone": "conv4",
+            "backbone_params": {"n_filters": 16, "n_blocks": 2},
+            "batch_norm": "episode",
+            "n_way": 5,
+            "n_shot": 1,
+            "n_query": 5,
+            "tasks_per_batch": 4,
+            "lr": 3e-3,
+        },
+        "gradient": {"inner_lr": 0.1},
+        "steps": 100,
+    },
+    "sinusoid": {
+        "kind": "values",
+        "common": {
+            **MLP,
+            "backbone_params": {"hidden": (40, 40), "out_features": 40},
+            "n_shot": 10,
+            "n_query": 10,
+            "tasks_per_batch": 16,
+            "lr": 3e-3,
+        },
+        "gradient": {"inner_lr": 0.05},
+        "steps": 400,
+    },
+}
+FAMILIES["harmonic"] = FAMILIES["sinusoid"]
+# What is left out of MetaCRL, by name.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "MetaCRL": {},
+    "- orthogonality": {"lambda_orth": 0.0},
+    "- grouping regulariser": {"lambda_group": 0.0},
+    "- causal step": {"lambda_inv": 0.0, "lambda_swap": 0.0, "across_envs": False},
+    "published mean embedding": {"task_embedding": "mean"},
+}
+
+
+class Data(NamedTuple):
+    """Training rows of a family, and what it is tested on."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    tasks: NDArray[Any] | None
+    envs: NDArray[Any] | None
+    test: Any
+    bunch: Any = None
+
+
+def load(family: str, seed: int, args: Any) -> Data:
+    """Data of a family; generated ones differ by seed."""
+    if family in ("vectors", "images"):
+        if family == "vectors":
+            bunch = make_confounded_tasks(
+                40 if args.smoke else 400,
+                n_test_tasks=8 if args.smoke else 200,
+                random_state=seed,
+            )
+        else:
+            bunch = coloured(seed, args)
+        return Data(
+            bunch.data, bunch.target, bunch.tasks, bunch.envs, bunch.test, bunch
+        )
+    if family in ("sinusoid", "harmonic"):
+        make = {"sinusoid": make_sinusoid_tasks, "harmonic": make_harmonic_tasks}
+        bunch = make[family](40 if args.smoke else 1000, random_state=seed)
+        new = make[family](10 if args.smoke else 300, 60, random_state=10_000)
+        return Data(bunch.data, bunch.target, bunch.tasks, None, new)
+    X, y = pictures(family, "train", args)
+    return Data(X, y, None, None, pictures(family, args.split, args))
+
+
+def coloured(seed: int, args: Any) -> Any:
+    """Coloured characters of 14 x 14 pixels."""
+    if args.smoke:
+        shapes, labels = load_digits(return_X_y=True)
+        shapes, n_tasks, n_test = shapes.reshape(-1, 8, 8)[:300] / 16.0, 10, 8
+        labels = labels[:300]
+    else:
+        parts = [
+            fetch_omniglot(data_home=args.data_dir, split=split)
+            for split in ("train", "test")
+        ]
+        shapes = np.concatenate([smaller(part.data[..., None], 14) for part in parts])
+        shapes, labels = shapes[:, 0], np.concatenate([part.target for part in parts])
+        n_tasks, n_test = 200, 100
+    bunch = make_confounded_images(
+        shapes,
+        labels,
+        n_tasks,
+        n_test_tasks=n_test,
+        test_classes=0.4 if args.smoke else np.unique(parts[1].target),
+        random_state=seed,
+    )
+    bunch.data = bunch.data.transpose(0, 3, 1, 2)
+    for name in ("X_support", "X_query"):
+        bunch.test[name] = bunch.test[name].transpose(0, 1, 4, 2, 3)
+    return bunch
+
+
+def pictures(family: str, split: str, args: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images (n, channels, side, side) in 0..1 and their classes."""
+    if args.smoke:
+        rng, y = np.random.RandomState(0), np.repeat(np.arange(6), 25)
+        return rng.random_sample((len(y), 1, 8, 8)), y
+    fetch = {"omniglot": fetch_omniglot, "tiny": fetch_tiny_imagenet}[family]
+    bunch = fetch(data_home=args.data_dir, split=split)
+    images = bunch.data if bunch.data.ndim == 4 else bunch.data[..., None]
+    return smaller(images, 14 if family == "omniglot" else 16), bunch.target
+
+
+def smaller(images: NDArray[Any], side: int) -> NDArray[Any]:
+    """Averages of square blocks of pixels, channels first."""
+    n, height, _, channels = images.shape
+    block = height // side
+    parts = images[:, : side * block, : side * block].reshape(
+        n, side, block, side, block, channels
+    )
+    return (parts.mean(axis=(2, 4)).transpose(0, 3, 1, 2) / 255.0).astype(np.float32)
+
+
+def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> Any:
+    """A plain learner with the settings of the family."""
+    settings = FAMILIES[family]
+    params = {
+        **settings["common"],
+        "batches_per_epoch": min(50, steps),
+        "max_epochs": max(1, steps // 50),
+        "fit_head": False,
+        "verbose": 0,
+        "random_state": seed,
+    }
+    params.update(more)
+    values = settings["kind"] == "values"
+    if name in GRADIENT:
+        kind: Any = MAMLRegressor if values else MAMLClassifier
+        return kind(**{**params, **settings["gradient"], **GRADIENT[name]})
+    if values:
+        head: Any = RidgeHead(0.1) if name == "prototype" else LassoHead()
+        return SparseMetaRegressor(head, **params)
+    if name == "prototype":
+        return SparseMetaClassifier(PrototypeHead(), logit_scale=0.1, **params)
+    return SparseMetaClassifier(**params)
+
+
+def wrapped(family: str, learner: Any, **params: Any) -> Any:
+    """MetaCRL around a learner, with the settings of the family."""
+    params = {**FAMILIES[family].get("crl", {}), **params}
+    if FAMILIES[family]["kind"] == "values":
+        return MetaCRLRegressor(learner, **params)
+    return MetaCRLClassifier(learner, **params)
+
+
+def test_scores(family: str, learner: Any, data: Data, args: Any) -> NDArray[Any]:
+    """Accuracy of every test episode or task, or minus its mean squared error."""
+    kind, test = FAMILIES[family]["kind"], data.test
+    if kind == "tasks":
+        found = learner.predict_episodes(test.X_support, test.y_support, test.X_query)
+        return (found == test.y_query).mean(axis=1)
+    if kind == "values":
+        X = test.data.reshape(len(test.phases), -1, 1)
+        y = test.target.reshape(X.shape[:2])
+        found = learner.predict_episodes(X[:, :10], y[:, :10], X[:, 10:])
+        return -((found - y[:, 10:]) ** 2).mean(axis=1)
+    result = evaluate_few_shot(
+        learner,
+        *test,
+        n_way=5,
+        n_shot=FAMILIES[family]["common"]["n_shot"],
+        n_query=15,
+        n_episodes=5 if args.smoke else 400,
+        random_state=0,
+    )
+    return result.scores

@@ -1,0 +1,61 @@
+"""Which environments can be support and query of an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..exceptions import InvalidInputError
+from ._rows import check_labels
+
+
+def check_envs(envs: ArrayLike, n_rows: int) -> np.ndarray:
+    """Environment ids of the rows, as an array."""
+    ids = check_labels(envs, "envs")
+    if len(ids) != n_rows:
+        raise InvalidInputError(
+            f"envs must have one entry per row. Got {len(ids)} for {n_rows} rows; take "
+            "both from the same rows."
+        )
+    return ids
+
+
+def pairs_of_environments(
+    groups: Sequence[np.ndarray], envs: np.ndarray, n_shot: int, n_query: int
+) -> Iterator[tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]]:
+    """Ordered pairs of environments that can supply an episode.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray
+        Rows of every class, or all rows of a task as one group.
+    envs : ndarray of shape (n_samples,)
+        Environment of every row.
+    n_shot, n_query : int
+        Rows that a group needs in the first and in the second environment.
+
+    Yields
+    ------
+    tuple
+        Numbers of the groups with enough rows in both, their rows in the first,
+        and their rows in the second environment.
+    """
+    present = np.unique(envs[np.concatenate(list(groups))])
+    members = {env: [rows[envs[rows] == env] for rows in groups] for env in present}
+    for one in present:
+        for other in present:
+            if one == other:
+                continue
+            enough = [
+                k
+                for k in range(len(groups))
+                if len(members[one][k]) >= n_shot and len(members[other][k]) >= n_query
+            ]
+            if enough:
+                yield (
+                    np.array(enough),
+                    [members[one][k] for k in enough],
+                    [members[other][k] for k in enough],
+                )
