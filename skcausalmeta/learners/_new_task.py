@@ -138,7 +138,7 @@ def solve_new_tasks(
     )
     solution = _solve(problem)
     intercepts = solution.coef[:, -1] * constant[:, None]
-    coef = solution.coef[:, :-1]
+    coef = solution.coef[:, :-1].contiguous()
     norms = _group_norms(coef, problem.penalty.groups[:-1])
     parts = (coef.numpy(), intercepts.numpy(), norms.numpy(), solution.gap.tolist())
     return [NewTask(*one) for one in zip(tasks, *parts, strict=True)]
