@@ -80,44 +80,57 @@ def measure_memory(request: dict[str, Any]) -> None:
     print(json.dumps({"peak": peak() - before}))
 
 
+def report(
+    harness: Harness, args: Any, case: Case, names: list[str]
+) -> list[list[Any]]:
+    """Rows of the table for one case."""
+    settings = {"case": case._asdict(), "threads": args.threads}
+    repeats = 1 if args.smoke else args.repeats
+    timed, space = {}, {}
+    if args.part != "memory":
+        timed = harness.run(
+            {**settings, "part": "time", "names": names, "repeats": repeats},
+            partial(race, names, case, repeats),
+        )
+    if args.part != "time":
+        for name in names:
+            space[name] = harness.run(
+                {**settings, "part": "memory", "name": name, "processes": repeats},
+                partial(memory, case, name, args.threads, repeats),
+            ).get("peak", 0)
+    return [
+        [
+            case.label,
+            name,
+            1e3 * timed[name] / case.n_tasks if timed else "",
+            timed["ours"] / timed[name] if "ours" in timed else "",
+            round(space[name] / 1e6) if space else "",
+        ]
+        for name in names
+    ]
+
+
 def main() -> None:
     """Run all cases and print the tables."""
     parser = make_parser(__doc__)
     parser.add_argument("--measure", help="used by the benchmark itself")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--part", choices=["time", "memory", "all"], default="all")
+    parser.add_argument("--cases", type=int, nargs="+", help="numbers of cases, from 0")
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS))
     args = parser.parse_args()
     if args.measure:
         measure_memory(json.loads(args.measure))
         return
     harness = Harness("maml_speed", args)
-    names = [name for name in CONTENDERS if name not in missing()]
+    names = [name for name in args.contenders or CONTENDERS if name not in missing()]
     rows = [[name, why] for name, why in missing().items()]
     rows += [[name, "runs"] for name in names]
     harness.table("contenders", ["name", "state"], rows)
+    cases = SMOKE if args.smoke else CASES
     rows = []
-    for case in SMOKE if args.smoke else CASES:
-        settings = {"case": case._asdict(), "threads": args.threads}
-        repeats = 1 if args.smoke else args.repeats
-        timed = harness.run(
-            {**settings, "part": "time", "names": names, "repeats": repeats},
-            partial(race, names, case, repeats),
-        )
-        for name in names:
-            if name not in timed:
-                continue
-            space = harness.run(
-                {**settings, "part": "memory", "name": name, "processes": repeats},
-                partial(memory, case, name, args.threads, repeats),
-            )
-            rows.append(
-                [
-                    case.label,
-                    name,
-                    1e3 * timed[name] / case.n_tasks,
-                    timed["ours"] / timed[name],
-                    round(space.get("peak", 0) / 1e6),
-                ]
-            )
+    for case in [cases[k] for k in args.cases or range(len(cases))]:
+        rows += report(harness, args, case, names)
     header = ["case", "contender", "ms a task", "ours / it", "peak MB"]
     harness.table("outer gradient, 5 inner steps", header, rows)
 
