@@ -55,8 +55,12 @@ def digits(smoke: bool) -> Problem:
 
 def omniglot(smoke: bool, folder: Path | None) -> Problem:
     """Characters of the training alphabets, those of the test alphabet, a learner."""
-    train = fetch_omniglot(data_home=folder, split="train")
-    test = fetch_omniglot(data_home=folder, split="test")
+    train = fetch_omniglot(
+        data_home=folder, split="train", download_if_missing=folder is None
+    )
+    test = fetch_omniglot(
+        data_home=folder, split="test", download_if_missing=folder is None
+    )
     epochs = 1 if smoke else 15
     learner = SparseMetaClassifier(
         GroupLassoSVC(group_reg=0.3, solver="newton"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from typing import Any
 
@@ -68,7 +67,7 @@ def _evaluation(
             random_state=seed,
         )
         return f"accuracy {result}"
-    if not hasattr(estimator, "adapt") and _knows_tasks(estimator):
+    if hasattr(estimator, "score_tasks"):  # learned for these tasks
         return _score_of_known_tasks(estimator, table.X, table.y, table.tasks)
     values = is_regressor(estimator)
     sampler = TaskSampler(
@@ -86,10 +85,6 @@ def _evaluation(
         scores.append(_score(values, table.y[asked], solved.predict(table.X[asked])))
     what = f"{len(scores)} episodes of {len(sampler.task_ids)} tasks, {n_shot} shot"
     return _line(values, scores, what)
-
-
-def _knows_tasks(estimator: Any) -> bool:
-    return "tasks" in inspect.signature(estimator.predict).parameters
 
 
 def _solved(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Any:

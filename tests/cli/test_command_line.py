@@ -270,3 +270,4 @@ def test_demo_takes_omniglot(tmp_path, capsys):
     code, _, err = run(capsys, *command, tmp_path / "nowhere")
     assert code == 1
     assert "Cannot find omniglot.npz" in err
+    assert not (tmp_path / "nowhere").exists()
