@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_consistent_length
 
 from ..exceptions import InvalidInputError
 
@@ -49,6 +50,39 @@ def names_of(
             f"{what} must hold one name for each of the {n_names}. Got {len(names)}."
         )
     return [str(name) for name in names]
+
+
+def numbered_names(
+    names: Sequence[str] | None, numbers: ArrayLike, kind: str
+) -> list[str]:
+    """Given names, or the numbers themselves."""
+    numbers = np.asarray(numbers)
+    given = [str(i) for i in numbers] if names is None else names
+    return names_of(given, len(numbers), kind, f"{kind}_names")
+
+
+def truth_mask(
+    truth: ArrayLike, shape: tuple[int, ...], what: str, maker: str
+) -> NDArray[np.bool_]:
+    """Where the truth, of the shape of what is drawn, is other than 0."""
+    mask: NDArray[np.bool_] = finite_array(truth, "truth", 2) != 0
+    if mask.shape != shape:
+        raise InvalidInputError(
+            f"truth must have the shape of {what}, {shape}. Got {mask.shape}; "
+            f"use {maker} to match the columns."
+        )
+    return mask
+
+
+def by_task(
+    tasks: ArrayLike, *arrays: ArrayLike | None
+) -> Iterator[tuple[str, list[NDArray[Any]]]]:
+    """Name of every task and its rows of the arrays that are given."""
+    ids = np.asarray(tasks)
+    given = [np.asarray(array) for array in arrays if array is not None]
+    check_consistent_length(ids, *given)
+    for task in np.unique(ids):
+        yield str(task), [array[ids == task] for array in given]
 
 
 def set_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:

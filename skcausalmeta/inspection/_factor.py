@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ..exceptions import InvalidInputError
 from ..metrics import support_f1
-from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
+from ._canvas import (
+    by_task,
+    call_method,
+    finite_array,
+    new_axes,
+    numbered_names,
+    set_ticks,
+    truth_mask,
+)
 from ._matching import align_columns, aligned_names
 
 _THRESHOLD = [Interval(Real, 0, 1, closed="left")]
@@ -92,29 +99,14 @@ class FactorDisplay:
         n_tasks, n_factors = self.weights.shape
         self.truth: NDArray[np.bool_] | None = None
         if truth is not None:
-            self.truth = finite_array(truth, "truth", 2) != 0
-            if self.truth.shape != self.weights.shape:
-                raise InvalidInputError(
-                    f"truth must have the shape of weights, {self.weights.shape}. Got "
-                    f"{self.truth.shape}; use from_weights to match factors."
-                )
+            shape = self.weights.shape
+            self.truth = truth_mask(truth, shape, "weights", "from_weights")
         self.order: NDArray[np.int64] = np.asarray(
             np.arange(n_factors) if order is None else order
         )
         self.score = score
-        numbers = [str(i) for i in self.order]
-        self.factor_names = names_of(
-            numbers if factor_names is None else factor_names,
-            n_factors,
-            "factor",
-            "factor_names",
-        )
-        self.task_names = names_of(
-            [str(i) for i in range(n_tasks)] if task_names is None else task_names,
-            n_tasks,
-            "task",
-            "task_names",
-        )
+        self.factor_names = numbered_names(factor_names, self.order, "factor")
+        self.task_names = numbered_names(task_names, range(n_tasks), "task")
 
     @classmethod
     def from_estimator(
@@ -156,21 +148,15 @@ class FactorDisplay:
         FactorDisplay
             The display, drawn.
         """
-        rows, ids = np.asarray(X), np.asarray(tasks)
-        targets = None if y is None else np.asarray(y)
-        check_consistent_length(rows, ids, targets)
-        names = np.unique(ids)
-        weights = []
-        for name in names:
-            given = [rows[ids == name]]
-            if targets is not None:
-                given.append(targets[ids == name])
-            weights.append(np.ravel(call_method(estimator, "task_weights", *given)))
+        names, weights = [], []
+        for name, support in by_task(tasks, X, y):
+            weights.append(np.ravel(call_method(estimator, "task_weights", *support)))
+            names.append(name)
         return cls.from_weights(
             weights,
             truth=truth,
             threshold=threshold,
-            task_names=[str(name) for name in names],
+            task_names=names,
             ax=ax,
             **plot_kw,
         )

@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length
 
-from ..exceptions import InvalidInputError
-from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
+from ._canvas import (
+    by_task,
+    call_method,
+    finite_array,
+    new_axes,
+    numbered_names,
+    set_ticks,
+    truth_mask,
+)
 from ._matching import align_columns, aligned_names
 
 _UNUSED, _USED, _MISSED, _WRONG = range(4)
@@ -74,30 +80,14 @@ class SupportDisplay:
         self.cells = np.where(used, _USED, _UNUSED).T
         self.has_truth = truth is not None
         if truth is not None:
-            needed = finite_array(truth, "truth", 2) != 0
-            if needed.shape != used.shape:
-                raise InvalidInputError(
-                    f"truth must have the shape of supports, {used.shape}. Got "
-                    f"{needed.shape}; use from_arrays to match features to factors."
-                )
+            needed = truth_mask(truth, used.shape, "supports", "from_arrays")
             self.cells[(needed & ~used).T] = _MISSED
             self.cells[(used & ~needed).T] = _WRONG
         self.order: NDArray[np.int64] = np.asarray(
             np.arange(n_features) if order is None else order
         )
-        numbers = [str(i) for i in self.order]
-        self.feature_names = names_of(
-            numbers if feature_names is None else feature_names,
-            n_features,
-            "feature",
-            "feature_names",
-        )
-        self.task_names = names_of(
-            [str(i) for i in range(n_tasks)] if task_names is None else task_names,
-            n_tasks,
-            "task",
-            "task_names",
-        )
+        self.feature_names = numbered_names(feature_names, self.order, "feature")
+        self.task_names = numbered_names(task_names, range(n_tasks), "task")
 
     @classmethod
     def from_estimator(
@@ -141,22 +131,18 @@ class SupportDisplay:
         SupportDisplay
             The display, drawn.
         """
-        rows, targets, ids = np.asarray(X), np.asarray(y), np.asarray(tasks)
-        check_consistent_length(rows, targets, ids)
-        names = np.unique(ids)
-        supports = []
-        for name in names:
-            adapted = call_method(
-                copy.copy(estimator), "adapt", rows[ids == name], targets[ids == name]
-            )
+        names, supports = [], []
+        for name, support in by_task(tasks, X, y):
+            adapted = call_method(copy.copy(estimator), "adapt", *support)
             mask = np.zeros(adapted.n_features_out_, dtype=bool)
             mask[adapted.support_features_] = True
             supports.append(mask)
+            names.append(name)
         return cls.from_arrays(
             supports,
             truth=truth,
             sort=sort,
-            task_names=[str(name) for name in names],
+            task_names=names,
             ax=ax,
             **plot_kw,
         )
