@@ -43,8 +43,13 @@ test = make_multi_sem(2000, rho=-0.9, random_state=1)
 
 learner = MTCRLClassifier(
     module_inputs=sites.groups,
+    hidden=(16,),
+    out_features=4,
+    lambda_dec=0.001,
+    lambda_sps=0.3,
     batch_size=1000,
     lr=1e-2,
+    routing_lr=0.06,
     max_epochs=n_epochs,
     random_state=0,
 )

@@ -21,7 +21,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-n_epochs = 1 if options.smoke else 10
+n_epochs = 1 if options.smoke else 4
 n_batches = 3 if options.smoke else 100
 
 # %%
@@ -56,14 +56,14 @@ contenders = {
 learners = {
     name: MAMLRegressor(
         backbone="identity",
-        inner_steps=2,
+        inner_steps=1,
         inner_lr=0.1,
         n_shot=40,
         n_query=20,
         tasks_per_batch=16,
         batches_per_epoch=n_batches,
         max_epochs=n_epochs,
-        lr=1e-2,
+        lr=2e-2,
         normalize_targets=False,
         fit_head=False,
         verbose=0,
@@ -81,7 +81,9 @@ for name, learner in learners.items():
     staged = learner.staged_predict_episodes(X_new[:, :40], y_new[:, :40], X_new)
     errors = np.square(staged - y_new)[..., 40:].mean(axis=2)
     before, after = errors[0].mean(), mean_confidence_interval(errors[-1])
-    print(f"{name}: error {before:.2f}, after 2 steps {after[0]:.3f} +- {after[1]:.3f}")
+    print(
+        f"{name}: error {before:.2f}, after one step {after[0]:.3f} +- {after[1]:.3f}"
+    )
 
 # %%
 # Paths on the loss of one task
@@ -95,7 +97,7 @@ LossSurfaceDisplay.from_data(
 )
 left.set_title("gradient descent, 20 steps")
 LossSurfaceDisplay.from_estimator(learners, X_new[0, :40], y_new[0, :40], ax=right)
-right.set_title("meta-trained, 2 steps")
+right.set_title("meta-trained, one step")
 figure.tight_layout()
 if options.output:
     figure.savefig(options.output)

@@ -47,9 +47,14 @@ names = np.array(["tied 0.9", "tied 0.2", "reversed"])[test.envs]
 contenders = {
     "MT-CRL": MTCRLClassifier(
         module_inputs=train.groups,
-        lambda_irm=5.0,
+        hidden=(16,),
+        out_features=4,
+        lambda_dec=0.001,
+        lambda_sps=0.3,
+        lambda_irm=20.0,
         batch_size=1000,
         lr=1e-2,
+        routing_lr=0.06,
         max_epochs=n_epochs,
         random_state=0,
     ),

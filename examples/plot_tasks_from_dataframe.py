@@ -23,14 +23,15 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-n_old, n_new, n_epochs = (20, 5, 1) if options.smoke else (200, 100, 10)
+n_old, n_new, n_epochs = (20, 5, 1) if options.smoke else (300, 100, 12)
 
 # %%
 # The table
 # ---------
-# Thirty columns mix eight traits of a product. A customer minds two of the traits.
+# Forty columns mix eight traits of a product and sixteen things that nobody minds. A
+# customer minds two of the traits.
 
-mixing = np.random.default_rng(0).standard_normal((8, 30))
+mixing = np.random.default_rng(0).standard_normal((24, 40))
 
 
 def shown_products(n_customers, seed):
@@ -40,10 +41,9 @@ def shown_products(n_customers, seed):
     for row in weights:
         row[rng.choice(8, 2, replace=False)] = rng.choice([-1, 1], 2)
     customer = np.repeat(np.arange(n_customers), 60)
-    traits = rng.standard_normal((len(customer), 8))
-    taste = (traits * weights[customer]).sum(axis=1)
-    noise = 0.2 * rng.standard_normal((len(customer), 30))
-    table = pd.DataFrame(traits @ mixing + noise).add_prefix("column_")
+    causes = rng.standard_normal((len(customer), 24))
+    taste = (causes[:, :8] * weights[customer]).sum(axis=1)
+    table = pd.DataFrame(causes @ mixing).add_prefix("column_")
     table["customer"] = [f"customer {number}" for number in customer]
     table["bought"] = np.where(taste > 0, "yes", "no")
     return table
@@ -60,7 +60,7 @@ print(old.iloc[:3, -4:].to_string())
 
 learner = SparseMetaClassifier(
     backbone="mlp",
-    backbone_params={"hidden": (), "out_features": 8},
+    backbone_params={"hidden": (), "out_features": 16},
     n_shot=8,
     n_query=10,
     max_epochs=n_epochs,
