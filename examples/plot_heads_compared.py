@@ -27,7 +27,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-n_batches, n_episodes = (2, 5) if options.smoke else (30, 200)
+n_batches, n_episodes = (2, 5) if options.smoke else (20, 100)
 
 # %%
 # Data
@@ -54,7 +54,7 @@ for name, head in heads.items():
     learner = SparseMetaClassifier(
         head,
         backbone="conv4",
-        backbone_params={"n_blocks": 1, "n_filters": 32},
+        backbone_params={"n_blocks": 1, "n_filters": 16},
         max_epochs=1,
         batches_per_epoch=n_batches,
         fit_head=False,

@@ -12,6 +12,7 @@ import copy
 
 import matplotlib.pyplot as plt
 import numpy as np
+from skorch.callbacks import GradientClipping
 
 from skcausalmeta.inspection import AdaptationCurveDisplay
 from skcausalmeta.learners import MAMLRegressor
@@ -21,7 +22,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-n_epochs, n_batches = (1, 3) if options.smoke else (10, 100)
+n_epochs, n_batches = (1, 3) if options.smoke else (6, 100)
 n_episodes = 10 if options.smoke else 200
 
 # %%
@@ -59,7 +60,7 @@ settings = {
     "batches_per_epoch": n_batches,
     "max_epochs": n_epochs,
     "lr": 2e-3,
-    "net_params": {"gradient_clip_value": 10},
+    "callbacks": [GradientClipping(10)],
     "fit_head": False,
     "verbose": 0,
     "random_state": 0,
