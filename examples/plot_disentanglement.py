@@ -24,7 +24,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-n_tasks, n_epochs = (40, 1) if options.smoke else (500, 10)
+n_tasks, n_epochs, n_batches = (40, 1, 2) if options.smoke else (500, 10, 50)
 
 # %%
 # Tasks
@@ -50,7 +50,7 @@ def learn(head):
         split="none",
         lr=0.03,
         max_epochs=n_epochs,
-        batches_per_epoch=50,
+        batches_per_epoch=n_batches,
         micro_batch=8,
         verbose=0,
         random_state=0,

@@ -26,8 +26,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
-grid = [0.1, 0.5] if options.smoke else [0.02, 0.1, 0.2, 0.3, 0.5, 0.7]
-n_batches, n_episodes = (2, 5) if options.smoke else (20, 100)
+grid = [0.1, 0.5] if options.smoke else [0.05, 0.2, 0.4, 0.6, 0.8]
+n_batches, n_episodes = (2, 5) if options.smoke else (20, 50)
 
 # %%
 # The search
@@ -37,7 +37,7 @@ n_batches, n_episodes = (2, 5) if options.smoke else (20, 100)
 X, y = load_digits(return_X_y=True)
 learner = SparseMetaClassifier(
     backbone="mlp",
-    backbone_params={"hidden": (64,), "out_features": 64},
+    backbone_params={"hidden": (64,), "out_features": 32},
     n_way=3,
     n_shot=5,
     max_epochs=1,

@@ -11,7 +11,7 @@ import argparse
 
 import matplotlib.pyplot as plt
 import numpy as np
-from skorch.callbacks import GradientClipping
+from skorch.callbacks import GradientNormClipping
 
 from skcausalmeta.inspection import AdaptationCurveDisplay
 from skcausalmeta.learners import MAMLRegressor
@@ -59,7 +59,7 @@ settings = {
     "batches_per_epoch": n_batches,
     "max_epochs": n_epochs,
     "lr": 2e-3,
-    "callbacks": [GradientClipping(10)],
+    "callbacks": [GradientNormClipping(10)],
     "fit_head": False,
     "verbose": 0,
     "random_state": 0,

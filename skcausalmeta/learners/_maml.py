@@ -133,7 +133,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
-        Callbacks of skorch, such as `skorch.callbacks.GradientClipping`.
+        Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
