@@ -82,7 +82,9 @@ for panel, (name, learner) in zip(
 # %%
 # Which codes a task uses
 # -----------------------
-# With the true supports beside them: the sparse heads use what they need.
+# With the true supports beside them. The sparse heads leave out what a task does not
+# need, and at this strength, with factors that are so alike, some that it does; the
+# dense heads use everything.
 
 for panel, (name, learner) in zip(
     axes[1], {"Lasso": sparse, "ridge": dense}.items(), strict=True

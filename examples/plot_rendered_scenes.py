@@ -3,9 +3,9 @@ Scenes that are drawn from six factors
 ======================================
 
 `make_sparse_tasks` with ``mixing="shapes3d"`` renders a room with one object from
-six factors: three hues, scale, shape and orientation. A convolutional encoder is
-trained for a minute on sparse regression tasks; what follows each factor is seen by
-moving one factor at a time.
+six factors: three hues, scale, shape and orientation. A small encoder is trained for
+seconds on sparse regression tasks, which is too short to disentangle all factors;
+what each code follows is seen by moving one factor at a time.
 """
 
 import argparse
