@@ -9,10 +9,13 @@ endif
 
 TEST_VENV := .venv-test
 DEMO_VENV := .venv-demo
+DOCS_VENV := .venv-docs
 TEST_PYTHON := $(TEST_VENV)/$(VENV_BIN)/python
 DEMO_PYTHON := $(DEMO_VENV)/$(VENV_BIN)/python
+DOCS_PYTHON := $(DOCS_VENV)/$(VENV_BIN)/python
 TEST_STAMP := $(TEST_VENV)/installed.stamp
 DEMO_STAMP := $(DEMO_VENV)/installed.stamp
+DOCS_STAMP := $(DOCS_VENV)/installed.stamp
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 
 # $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
@@ -27,13 +30,14 @@ endef
 # Two test processes on two cores: more than one thread each would compete.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint bench-smoke clean
+.PHONY: help demo test lint bench-smoke docs clean
 
 help:
 	@echo "make test         lint, then run the tests and docstring examples"
 	@echo "make lint         ruff check, ruff format --check, mypy"
 	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
 	@echo "make bench-smoke  run every benchmark at its smallest size"
+	@echo "make docs         build docs/_build/html, the examples included"
 	@echo "make clean        remove environments, caches and builds"
 
 $(TEST_STAMP): setup.py constraints.txt
@@ -41,6 +45,9 @@ $(TEST_STAMP): setup.py constraints.txt
 
 $(DEMO_STAMP): setup.py constraints.txt
 	$(call install,$(DEMO_VENV),$(DEMO_PYTHON),plot)
+
+$(DOCS_STAMP): setup.py constraints.txt
+	$(call install,$(DOCS_VENV),$(DOCS_PYTHON),docs)
 
 lint: $(TEST_STAMP)
 	$(TEST_PYTHON) -m ruff check .
@@ -59,8 +66,12 @@ bench-smoke: $(TEST_STAMP)
 		$(ONE_THREAD) $(TEST_PYTHON) $$file --smoke; \
 	done
 
+docs: $(DOCS_STAMP)
+	$(ONE_THREAD) $(DOCS_PYTHON) -m sphinx -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(TEST_VENV) $(DEMO_VENV) build dist skcausalmeta.egg-info demo.png
+	rm -rf docs/_build docs/api docs/auto_examples docs/results.rst
+	rm -rf $(TEST_VENV) $(DEMO_VENV) $(DOCS_VENV) build dist skcausalmeta.egg-info demo.png
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skcausalmeta tests benchmarks examples -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true

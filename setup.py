@@ -42,7 +42,14 @@ EXTRAS_REQUIRE = {
     "data": ["pooch>=1.7", "pillow>=9.4", "h5py>=3.8"],
     "io": ["skops>=0.10"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
-    "docs": ["sphinx>=7.2", "sphinx-gallery>=0.15", "numpydoc>=1.6"],
+    "docs": [
+        "sphinx>=7.2",
+        "sphinx-gallery>=0.15",
+        "numpydoc>=1.6",
+        "pydata-sphinx-theme>=0.15",
+        "matplotlib>=3.7",
+        "pandas>=2.1",
+    ],
     "bench": ["cvxpylayers>=0.1.6", "qpth>=0.0.16", "matplotlib>=3.7", "pandas>=2.1"],
     "test": [
         "pytest>=8.0",

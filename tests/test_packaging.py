@@ -67,7 +67,7 @@ def test_the_extras_are_the_documented_ones(metadata):
     assert set(metadata["extras_require"]) == extras
 
 
-@pytest.mark.parametrize("extra", [None, "plot", "test"])
+@pytest.mark.parametrize("extra", [None, "plot", "docs", "test"])
 def test_what_the_make_targets_install_is_pinned_within_range(metadata, pins, extra):
     lines = (
         metadata["install_requires"]

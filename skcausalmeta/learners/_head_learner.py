@@ -52,7 +52,7 @@ class HeadLearnerMixin:
     def _check_head(self) -> None:
         """Refuse a head with invalid parameters before any training."""
         head = self._new_head()
-        if hasattr(head, "_validate_params"):
+        if hasattr(head, "_parameter_constraints"):
             head._validate_params()
 
     def _check_has_head(self) -> None:

@@ -140,10 +140,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
-        Callbacks of skorch.
+        Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
-        ``{"gradient_clip_value": 10}``.
+        ``{"optimizer__weight_decay": 5e-4}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
     verbose : int, default=1

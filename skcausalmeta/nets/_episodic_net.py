@@ -200,7 +200,7 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
     # -- episodes --------------------------------------------------------------------
 
     def features(self, rows: Tensor) -> Tensor:
-        """Features of rows (n, *sample_shape) as the module is, (n, d)."""
+        """Features of rows (n, ...) as the module is, (n, d)."""
         return self._backbone_features(rows)
 
     def _backbone_features(self, rows: Tensor) -> Tensor:

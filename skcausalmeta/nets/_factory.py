@@ -50,7 +50,7 @@ def build_backbone(
     Returns
     -------
     module : torch.nn.Module
-        Called with (n, *input_shape) it gives features (n, d).
+        Called with ``(n, *input_shape)`` it gives features (n, d).
 
     Raises
     ------

@@ -54,7 +54,7 @@ class RowStream:
 
     Parameters
     ----------
-    rows : Tensor of shape (n, *sample_shape)
+    rows : Tensor of shape (n, ...)
         Rows.
     targets : Tensor of shape (n_tasks, n, n_pixels)
         Class codes or standardised values, NaN where a label is missing.

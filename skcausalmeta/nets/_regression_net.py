@@ -117,7 +117,7 @@ class RegressionNet(EpisodicNet):
             return {"loss": self._batch_loss(batch)[0], "y_pred": None}
 
     def features(self, rows: Tensor) -> Tensor:
-        """Codes of rows (n, *sample_shape) as the module is, (n, d)."""
+        """Codes of rows (n, ...) as the module is, (n, d)."""
         return self.module_.standardize(self._backbone_features(rows))
 
     def settle(self, parts: Iterable[Tensor]) -> None:
@@ -125,7 +125,7 @@ class RegressionNet(EpisodicNet):
 
         Parameters
         ----------
-        parts : iterable of Tensor of shape (n, *sample_shape)
+        parts : iterable of Tensor of shape (n, ...)
             All rows, in parts.
         """
         layer = self.module_.standardize
