@@ -13,7 +13,15 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 def test_every_kind_of_page_has_code():
     names = {path.stem for path in PAGES}
-    assert names >= {"choose", "extend", "traps", "synergies", "kfo", "mtcrl", "metacrl"}
+    assert names >= {
+        "choose",
+        "extend",
+        "traps",
+        "synergies",
+        "kfo",
+        "mtcrl",
+        "metacrl",
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
