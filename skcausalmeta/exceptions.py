@@ -10,6 +10,7 @@ __all__ = [
     "EpisodeError",
     "InvalidInputError",
     "NotFittedError",
+    "OutOfMemoryError",
     "PersistenceError",
     "SkcausalmetaError",
     "SolverError",
@@ -91,6 +92,17 @@ class DivergenceError(SkcausalmetaError, ArithmeticError):
     --------
     >>> from skcausalmeta.exceptions import DivergenceError
     >>> issubclass(DivergenceError, ArithmeticError)
+    True
+    """
+
+
+class OutOfMemoryError(SkcausalmetaError, MemoryError):
+    """A single task, or a step of training, does not fit the memory of its device.
+
+    Examples
+    --------
+    >>> from skcausalmeta.exceptions import OutOfMemoryError
+    >>> issubclass(OutOfMemoryError, MemoryError)
     True
     """
 

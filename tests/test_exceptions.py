@@ -11,6 +11,7 @@ from skcausalmeta.exceptions import (
     DivergenceError,
     EpisodeError,
     InvalidInputError,
+    OutOfMemoryError,
     PersistenceError,
     SkcausalmetaError,
     SolverError,
@@ -25,6 +26,7 @@ from skcausalmeta.exceptions import (
         (EpisodeError, ValueError),
         (InvalidInputError, ValueError),
         (PersistenceError, ValueError),
+        (OutOfMemoryError, MemoryError),
     ],
 )
 @pytest.mark.parametrize("caught_as_builtin", [True, False])

@@ -137,7 +137,12 @@ class MetaPipeline(Pipeline):
 
     @available_if(_final_step_has("predict_episodes"))
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> Any:
         """Solve many tasks at once and predict their query rows.
 
@@ -149,6 +154,8 @@ class MetaPipeline(Pipeline):
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows of each task.
+        max_memory : int, default=None
+            Bytes that the last step may take, as its `predict_episodes` says.
 
         Returns
         -------
@@ -162,7 +169,10 @@ class MetaPipeline(Pipeline):
         InvalidInputError
             If the arrays have no leading task axis.
         """
-        return self._ask_episodes("predict_episodes", X_support, y_support, X_query)
+        bound = {} if max_memory is None else {"max_memory": max_memory}
+        return self._ask_episodes(
+            "predict_episodes", X_support, y_support, X_query, **bound
+        )
 
     @available_if(_final_step_has("staged_predict_episodes"))
     def staged_predict_episodes(
@@ -201,12 +211,14 @@ class MetaPipeline(Pipeline):
         X_support: ArrayLike,
         y_support: ArrayLike,
         X_query: ArrayLike,
+        **bound: int,
     ) -> Any:
         self._check_fitted(method)
         return getattr(self.steps[-1][1], method)(
             self._transform_episodes(X_support, "X_support"),
             y_support,
             self._transform_episodes(X_query, "X_query"),
+            **bound,
         )
 
     def _check_fitted(self, method: str) -> None:

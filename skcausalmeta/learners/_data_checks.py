@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import InvalidInputError
 from ..nets import RowReader
-from ..utils import all_finite, is_memory_map
+from ..utils import StoredRows, all_finite, is_memory_map, is_stored
 
 
 class DataChecksMixin:
@@ -22,11 +22,11 @@ class DataChecksMixin:
     def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
         """Numeric, finite rows; matrices or arrays with more axes.
 
-        A memory map is neither copied nor read as a whole.
+        A memory map, or an array kept elsewhere, is neither copied nor read as a
+        whole.
         """
-        if is_memory_map(X):
-            self._check_mapped(X)
-            return X
+        if is_memory_map(X) or is_stored(X):
+            return self._check_in_blocks(X)
         rows: NDArray[Any] = check_array(
             X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
         )
@@ -35,22 +35,24 @@ class DataChecksMixin:
     def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
         """Rows of the kind seen in fit."""
         check_is_fitted(self)
-        if is_memory_map(X):
+        if is_memory_map(X) or is_stored(X):
             validate_data(self, X, reset=False, skip_check_array=True)
-            rows: NDArray[Any] = X
-            self._check_mapped(X)
+            rows = self._check_in_blocks(X)
         else:
             rows = validate_data(self, X, reset=False, allow_nd=True)
         self.reader_.check(rows)
         return rows
 
-    def _check_mapped(self, X: np.memmap) -> None:
-        if not all_finite(X):
+    def _check_in_blocks(self, X: Any) -> NDArray[Any]:
+        rows: Any = StoredRows(X) if is_stored(X) else X
+        if not all_finite(rows):
             raise InvalidInputError(
                 "Input X contains NaN or infinity. "
                 f"{type(self).__name__} needs finite rows; drop or fill them in the "
                 "file."
             )
+        checked: NDArray[Any] = rows
+        return checked
 
     def _check_y_given(self, y: ArrayLike | None, what: str) -> None:
         if y is None:

@@ -20,6 +20,7 @@ from ._adapted_module import LAYERS, AdaptedModule
 from ._gradient_net import GradientNet
 from ._plan import EpisodePlan
 from ._rules import UPDATES, build_rule
+from ._task_chunks import chunk_of, in_task_chunks, task_cost
 from ._updates import UpdateRule
 
 # Rows, and values, that the standardisation of the input is computed from, at most.
@@ -223,6 +224,7 @@ class GradientLearnerMixin:
         query: NDArray[Any],
         ways: NDArray[Any],
         staged: bool,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Query scores (n_points, n_tasks, n_query, n_outputs).
 
@@ -236,12 +238,50 @@ class GradientLearnerMixin:
             Classes of every task, 0 in regression.
         staged : bool
             Score before the first and after every step, not after the last alone.
+        max_memory : int, default=None
+            Bytes that the work may take.
         """
+
+        def solve(part: slice) -> NDArray[Any]:
+            rows = [self._task_rows(chunk_of(X, part)) for X in (support, query)]
+            scores = self._chunk_scores(rows, targets[part], ways[part], staged)
+            _refuse_infinite(scores, self._n_steps, part.start)
+            return scores.swapaxes(0, 1)
+
+        size = self._tasks_within(support, query, staged, max_memory)
+        return in_task_chunks(solve, len(support), size).swapaxes(0, 1)
+
+    def _tasks_within(
+        self, support: Any, query: Any, staged: bool, max_memory: int | None
+    ) -> int:
+        """Tasks of a chunk of `predict_episodes`."""
+        if max_memory is None:
+            return len(support)
+        module = self.net_.module_
+        cost = task_cost(
+            module.backbone,
+            self.reader_.sample_shape,
+            support,
+            query,
+            module.output[-1].in_features,
+            module.output[-1].out_features,
+            adapted=sum(tensor.numel() for tensor in module.start().values()),
+            n_points=self._n_steps + 1 if staged else 1,
+        )
+        return cost.tasks_within(max_memory, len(support))
+
+    def _chunk_scores(
+        self,
+        rows: list[NDArray[Any]],
+        targets: NDArray[Any],
+        ways: NDArray[Any],
+        staged: bool,
+    ) -> NDArray[Any]:
+        """Scores of `_scores_by_step` for tasks that are in memory."""
         net = self.net_
-        rows = [self._task_rows(support), self._task_rows(query)]
         n_outputs = net.module_.output[-1].out_features
         n_points = self._n_steps + 1 if staged else 1
-        found = np.empty((n_points, *query.shape[:2], n_outputs))
+        found = np.empty((n_points, *rows[1].shape[:2], n_outputs))
         for way in np.unique(ways):
             positions = np.flatnonzero(ways == way)
             tasks = [
@@ -260,7 +300,6 @@ class GradientLearnerMixin:
                 steps = net.query_scores(chunk, self._n_steps, staged=staged)
                 found[:, part] = torch.stack(steps).double().cpu().numpy()
                 begin += len(chunk)
-        _refuse_infinite(found, self._n_steps)
         return found
 
     def _task_rows(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -270,13 +309,13 @@ class GradientLearnerMixin:
         return rows.reshape(X.shape)
 
 
-def _refuse_infinite(scores: NDArray[Any], n_steps: int) -> None:
+def _refuse_infinite(scores: NDArray[Any], n_steps: int, first: int) -> None:
     """Refuse scores (n_points, n_tasks, ...) of tasks that diverged."""
     lost = np.flatnonzero(~np.isfinite(scores).all(axis=(0, 2, 3)))
     if len(lost):
         raise DivergenceError(
             "The inner loop of every task must stay finite. Got infinite or undefined "
             f"scores for {len(lost)} of {scores.shape[1]} tasks (first: task "
-            f"{lost[0]}) within {n_steps} steps; lower adapt_steps, fit with a lower "
-            "inner_lr, or scale the rows."
+            f"{first + lost[0]}) within {n_steps} steps; lower adapt_steps, fit with a "
+            "lower inner_lr, or scale the rows."
         )

@@ -13,6 +13,7 @@ from ..exceptions import DivergenceError
 from ..nets import EpisodicNet
 from ..nets._batch_norm import batch_norm_mode
 from ..nets._layout import differentiated_twice
+from ..nets._locks import module_lock
 from ..nets._stream import MetaBatch, Task
 from ._gradient import inner_loop
 from ._many_tasks import ManyTasks, can_run_together, has_convolutions
@@ -152,6 +153,11 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
 
     # -- tasks -------------------------------------------------------------------------
 
+    def features(self, rows: Tensor) -> Tensor:
+        """Features of rows; other threads that adapt exchange the parameters."""
+        with module_lock(self.module_):
+            return super().features(rows)
+
     def adapted(self, support: Tensor, targets: Tensor, n_steps: int) -> Named:
         """Parameters adapted to one task, in evaluation mode.
 
@@ -171,7 +177,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = Task(support, support[:0], targets, targets[:0], n_way)
-        with torch.no_grad():
+        with module_lock(self.module_), torch.no_grad():
             _, path = self._adaptation([task], n_steps, record=False)
         return {name: value.detach() for name, value in path[-1].items()}
 
@@ -193,7 +199,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = Task(support, support[:0], targets, targets[:0], n_way)
-        with torch.no_grad(), self._normalisation(1):
+        with module_lock(self.module_), torch.no_grad(), self._normalisation(1):
             return self._codes([task], self._inputs([support]))
 
     def scores(
@@ -201,7 +207,8 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     ) -> Tensor:
         """Scores (n, n_outputs) of rows under adapted parameters."""
         self._set_training(False)
-        with torch.no_grad(), batch_norm_mode(self.module_, self.batch_norm):
+        lock, mode = module_lock(self.module_), self.batch_norm
+        with lock, torch.no_grad(), batch_norm_mode(self.module_, mode):
             function = ManyTasks(self.module_, 1, code)
             return function.scores(parameters, self._inputs([rows]))[0]
 
@@ -220,7 +227,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
             Before the first and after every step, not after the last alone.
         """
         self._set_training(False)
-        with torch.no_grad():
+        with module_lock(self.module_), torch.no_grad():
             function, path = self._adaptation(tasks, n_steps, record=False)
             with self._normalisation(len(tasks)):
                 query = self._inputs([task.query for task in tasks])

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval
 
 from ..exceptions import NotFittedError
+from ._task_chunks import task_cost
 
 
 class HeadLearnerMixin:
@@ -22,6 +23,9 @@ class HeadLearnerMixin:
     }
     head: Any
     head_: Any
+    net_: Any
+    reader_: Any
+    n_features_out_: int
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``head__name=value`` fills in the default head if needed.
@@ -61,6 +65,22 @@ class HeadLearnerMixin:
                 f"This {type(self).__name__} has no head: it was fitted with "
                 "fit_head=False. Call 'adapt' with the support rows of a task first."
             )
+
+    def _tasks_within(
+        self, support: Any, query: Any, n_outputs: int, max_memory: int | None
+    ) -> int:
+        """Tasks of a chunk of `predict_episodes`."""
+        if max_memory is None:
+            return len(support)
+        cost = task_cost(
+            self.net_.module_.backbone,
+            self.reader_.sample_shape,
+            support,
+            query,
+            self.n_features_out_,
+            n_outputs,
+        )
+        return cost.tasks_within(max_memory, len(support))
 
     @property
     def dual_gap_(self) -> float:

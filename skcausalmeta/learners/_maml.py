@@ -393,7 +393,12 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Adapt to many tasks and predict their query rows.
 
@@ -407,6 +412,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
             Their labels, at least two classes in every task.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -416,9 +425,12 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Raises
         ------
         ValueError
-            If the shapes do not agree or a task has one class or too many.
+            If the shapes do not agree, a task has one class or too many, or
+            `max_memory` is less than one task takes.
         """
-        return self._predict_by_step(X_support, y_support, X_query, staged=False)[-1]
+        return self._predict_by_step(
+            X_support, y_support, X_query, staged=False, max_memory=max_memory
+        )[-1]
 
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
@@ -453,13 +465,14 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         X_query: ArrayLike,
         *,
         staged: bool,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
         codes, classes = encode_tasks(labels)
         ways = np.array([len(names) for names in classes])
         self._check_ways(int(ways.max()))
-        scores = self._scores_by_step(support, codes, query, ways, staged)
+        scores = self._scores_by_step(support, codes, query, ways, staged, max_memory)
         winners = [
             names[scores[:, k, :, : len(names)].argmax(-1)]
             for k, names in enumerate(classes)

@@ -354,7 +354,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         return in_blocks(self.head_.predict, self._features(rows), _ROWS_PER_BLOCK)
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Adapt to many tasks and predict their query rows.
 
@@ -368,6 +373,10 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -377,9 +386,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         Raises
         ------
         ValueError
-            If the shapes do not agree or a target is not a finite number.
+            If the shapes do not agree, a target is not a finite number, or
+            `max_memory` is less than one task takes.
         """
-        return self._predict_by_step(X_support, y_support, X_query, staged=False)[-1]
+        return self._predict_by_step(
+            X_support, y_support, X_query, staged=False, max_memory=max_memory
+        )[-1]
 
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
@@ -414,11 +426,14 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         X_query: ArrayLike,
         *,
         staged: bool,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = self._check_targets(targets.ravel(), targets.ravel())
         scaled = self._scaled(targets).reshape(support.shape[:2])
         ways = np.zeros(len(support), dtype=np.intp)
-        scores = self._scores_by_step(support, scaled, query, ways, staged)[..., 0]
+        scores = self._scores_by_step(support, scaled, query, ways, staged, max_memory)[
+            ..., 0
+        ]
         return self.target_mean_ + self.target_scale_ * scores

@@ -246,7 +246,12 @@ class BaseMetaCRL(
     # -- prediction --------------------------------------------------------------------
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Solve and predict many tasks in one call.
 
@@ -258,6 +263,10 @@ class BaseMetaCRL(
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -265,7 +274,9 @@ class BaseMetaCRL(
             Labels or values of the query rows.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_episodes(X_support, y_support, X_query)
+        return self.estimator_.predict_episodes(
+            X_support, y_support, X_query, max_memory=max_memory
+        )
 
     def _can_stage(self) -> bool:
         wrapped = getattr(self, "estimator_", self.estimator)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..exceptions import InvalidInputError
 from ._multi_task_predict import MultiTaskPredictions
 from ._new_task import NewTask, solve_new_tasks
+from ._task_chunks import chunk_of, in_task_chunks, task_cost
 from ._task_targets import Task, as_targets, known_labels, read_task
 from ._tasks import check_tasks
 
@@ -78,7 +79,12 @@ class NewTasksMixin(MultiTaskPredictions):
         return self
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Solve and predict many new tasks in one batched call.
 
@@ -94,6 +100,10 @@ class NewTasksMixin(MultiTaskPredictions):
             Their labels, at least two classes in every task, or their values.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -103,7 +113,8 @@ class NewTasksMixin(MultiTaskPredictions):
         Raises
         ------
         ValueError
-            If the shapes do not agree, or a task has one class or a missing label.
+            If the shapes do not agree, a task has one class or a missing label, or
+            `max_memory` is less than one task takes.
         """
         check_is_fitted(self)
         pixels = self.targets_.pixels
@@ -112,16 +123,41 @@ class NewTasksMixin(MultiTaskPredictions):
         read = [self._read_new_task(values, k) for k, values in enumerate(targets)]
         tasks = [task for task, _ in read]
         codes = np.stack([code for _, code in read])
-        features = self._task_features(support)
-        solved = self._solve_all(
-            features.reshape(len(tasks), -1, features.shape[-1]), codes, tasks
+
+        def solve(part: slice) -> NDArray[Any]:
+            features = self._task_features(chunk_of(support, part))
+            solved = self._solve_all(
+                features.reshape(len(features), -1, features.shape[-1]),
+                codes[part],
+                tasks[part],
+            )
+            asked = self._task_features(chunk_of(query, part))
+            found = [
+                new.task.decode(new.outputs(rows))  # rows (n_query, n_pixels, d)
+                for new, rows in zip(solved, asked, strict=True)
+            ]
+            return np.stack(found)
+
+        size = self._tasks_within(support, query, tasks, max_memory)
+        answers = in_task_chunks(solve, len(tasks), size)
+        return answers.reshape(*query.shape[:2], *pixels)
+
+    def _tasks_within(
+        self, support: Any, query: Any, tasks: list[Task], max_memory: int | None
+    ) -> int:
+        """Tasks of a chunk of `predict_episodes`."""
+        if max_memory is None:
+            return len(tasks)
+        pixels = int(np.prod(self.targets_.pixels))
+        cost = task_cost(
+            self.net_.module_.experts,
+            self.reader_.sample_shape,
+            support,
+            query,
+            len(self.module_units_.center) * pixels,
+            max(1, *(task.n_classes for task in tasks)) * pixels,
         )
-        asked = self._task_features(query)  # (n_tasks, n_query, n_pixels, d)
-        found = [
-            new.task.decode(new.outputs(rows))
-            for new, rows in zip(solved, asked, strict=True)
-        ]
-        return np.stack(found).reshape(*query.shape[:2], *pixels)
+        return cost.tasks_within(max_memory, len(tasks))
 
     @property
     def dual_gap_(self) -> float:

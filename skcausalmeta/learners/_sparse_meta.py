@@ -21,6 +21,7 @@ from ._classifier import BaseMetaClassifier
 from ._head_learner import HeadLearnerMixin
 from ._hooked_tasks import HookedTasksMixin
 from ._plan import EpisodePlan
+from ._task_chunks import chunk_of, in_task_chunks
 from ._tasks import check_tasks, encode_tasks, solve_tasks
 
 _SCORES_PER_BLOCK = 8
@@ -363,7 +364,12 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         return softmax(self.net_.module_.scale * scores, axis=1)
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Solve and predict many tasks in one batched call.
 
@@ -377,6 +383,10 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
             Their labels, at least two classes in every task.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -386,20 +396,38 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         Raises
         ------
         ValueError
-            If the shapes do not agree or a task has one class.
+            If the shapes do not agree, a task has one class, or `max_memory` is
+            less than one task takes.
         """
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
         codes, classes = encode_tasks(labels)
-        support = self._task_features(support)
-        query = self._task_features(query)
         ways = np.array([len(names) for names in classes])
-        support, query = self._hooked_episodes(support, codes, query, ways)
+
+        def solve(part: slice) -> NDArray[Any]:
+            return self._winners(support, codes, query, classes, ways, part)
+
+        size = self._tasks_within(support, query, int(ways.max()), max_memory)
+        winners = in_task_chunks(solve, len(support), size)
+        return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
+
+    def _winners(
+        self,
+        X_support: Any,
+        codes: NDArray[Any],
+        X_query: Any,
+        classes: list[NDArray[Any]],
+        ways: NDArray[Any],
+        part: slice,
+    ) -> NDArray[Any]:
+        """Class numbers (n, n_query) of the query rows of some tasks."""
+        support = self._task_features(chunk_of(X_support, part))
+        query = self._task_features(chunk_of(X_query, part))
+        support, query = self._hooked_episodes(support, codes[part], query, ways[part])
         if self.center:
             middle = support.mean(axis=1, keepdims=True)
             support, query = support - middle, query - middle
-        winners = solve_tasks(self._new_head(), support, codes, query, classes)
-        return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
+        return solve_tasks(self._new_head(), support, codes[part], query, classes[part])
 
     def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
         rows = self._check_known_rows(X)

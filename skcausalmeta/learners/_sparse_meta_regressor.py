@@ -22,6 +22,7 @@ from ._head_learner import HeadLearnerMixin
 from ._hooked_tasks import HookedTasksMixin
 from ._plan import EpisodePlan
 from ._regressor import BaseMetaRegressor
+from ._task_chunks import chunk_of, in_task_chunks
 from ._task_heads import predict_tasks, solve_training_tasks
 from ._tasks import check_tasks
 from ._value_plan import ValueSizes
@@ -471,7 +472,12 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         return r2_score(y, predictions, sample_weight=sample_weight)
 
     def predict_episodes(
-        self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
+        self,
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
         """Solve and predict many tasks in one batched call.
 
@@ -485,6 +491,10 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: all at once.
 
         Returns
         -------
@@ -494,16 +504,23 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         Raises
         ------
         ValueError
-            If the shapes do not agree or a target is not a finite number.
+            If the shapes do not agree, a target is not a finite number, or
+            `max_memory` is less than one task takes.
         """
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = self._check_targets(targets.ravel(), targets.ravel())
         targets = targets.reshape(support.shape[:2])
-        features = self._hooked_episodes(
-            self._task_features(support),
-            targets,
-            self._task_features(query),
-            np.zeros(len(support), dtype=np.intp),
-        )
-        return predict_tasks(self._new_head(), features[0], targets, features[1])
+
+        def solve(part: slice) -> NDArray[Any]:
+            wanted = targets[part]
+            one, two = self._hooked_episodes(
+                self._task_features(chunk_of(support, part)),
+                wanted,
+                self._task_features(chunk_of(query, part)),
+                np.zeros(len(wanted), dtype=np.intp),
+            )
+            return predict_tasks(self._new_head(), one, wanted, two)
+
+        size = self._tasks_within(support, query, 1, max_memory)
+        return in_task_chunks(solve, len(support), size)

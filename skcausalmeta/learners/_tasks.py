@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
+from ..utils import StoredRows, is_memory_map, is_stored
 from ._data_checks import check_sortable
 
 _TASKS_PER_SOLVE = 64
@@ -30,7 +31,7 @@ def check_tasks(
     pixels : tuple of int, default=()
         Height and width of the targets of a row, if they are per pixel.
     """
-    support, query = np.asarray(X_support), np.asarray(X_query)
+    support, query = _as_tasks(X_support), _as_tasks(X_query)
     targets = np.asarray(y_support)
     shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
     if support.ndim < 3 or query.ndim != support.ndim:
@@ -46,6 +47,14 @@ def check_tasks(
             f"X_support and y_support in the number of rows{per_pixel}. {shapes}"
         )
     return support, targets, query
+
+
+def _as_tasks(X: ArrayLike) -> NDArray[Any]:
+    """An array; memory maps and stored arrays stay what they are."""
+    if is_stored(X):
+        stored: Any = StoredRows(X)
+        return stored  # type: ignore[no-any-return]
+    return np.asanyarray(X) if is_memory_map(X) else np.asarray(X)
 
 
 def encode_tasks(

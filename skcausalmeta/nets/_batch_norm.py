@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import InvalidInputError
+from ._locks import module_lock
 
 BATCH_NORM_MODES = ("running", "episode")
 
@@ -94,14 +95,25 @@ def batch_norm_mode(
             f"Got {mode!r} instead."
         )
     forward = _forward_with_weights_apart if vectorized else _forward_by_rows
+    if mode != "episode":
+        yield
+        return
+    with module_lock(module), _replaced(module, forward):
+        yield
+
+
+@contextmanager
+def _replaced(
+    module: nn.Module, forward: Callable[..., torch.Tensor]
+) -> Iterator[None]:
+    """Another forward of the batch-norm layers, as long as a block runs."""
     replaced: list[tuple[nn.Module, object]] = []
     try:
-        if mode == "episode":
-            for layer in module.modules():
-                if isinstance(layer, _BatchNorm):
-                    replaced.append((layer, layer.__dict__.get("forward")))
-                    # A bound method, so that a deep copy is bound to the copied layer.
-                    layer.__dict__["forward"] = MethodType(forward, layer)
+        for layer in module.modules():
+            if isinstance(layer, _BatchNorm):
+                replaced.append((layer, layer.__dict__.get("forward")))
+                # A bound method, so that a deep copy is bound to the copied layer.
+                layer.__dict__["forward"] = MethodType(forward, layer)
         yield
     finally:
         for layer, previous in reversed(replaced):

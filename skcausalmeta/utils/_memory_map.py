@@ -7,6 +7,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from ._stored_rows import StoredRows
+
 _BYTES_PER_BLOCK = 1 << 25
 
 
@@ -37,13 +39,13 @@ def is_memory_map(X: Any) -> TypeGuard[np.memmap]:
     )
 
 
-def all_finite(X: np.memmap) -> bool:
+def all_finite(X: np.memmap | StoredRows) -> bool:
     """Tell whether all values are finite, a block of rows at a time.
 
     Parameters
     ----------
-    X : memmap of shape (n_samples, ...)
-        A memory map; of integers nothing is read.
+    X : memmap or StoredRows of shape (n_samples, ...)
+        Of integers nothing is read.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state
 from ..exceptions import InvalidInputError
 
 _SEED_BOUND = 2**31
+_TURNS = RLock()
 
 
 def named_seeds(random_state: int | RandomState | None, *names: str) -> dict[str, int]:
@@ -72,7 +74,8 @@ def isolated_torch_rng(seed: int) -> Iterator[None]:
     For libraries that draw from the global state, such as the initialisation
     of `torch.nn` layers and dropout. The state of the CPU and, where CUDA has
     been initialised, of every CUDA device is restored on leaving the block,
-    also when it is left by an error.
+    also when it is left by an error. There is one global state for all threads,
+    which therefore take turns.
 
     Parameters
     ----------
@@ -96,6 +99,12 @@ def isolated_torch_rng(seed: int) -> Iterator[None]:
     >>> bool((first == second).all() and (before == torch.get_rng_state()).all())
     True
     """
+    with _TURNS, _seeded(seed):
+        yield
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     cuda_available = torch.cuda.is_available()
     cuda_has_state = cuda_available and torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if cuda_has_state else []

@@ -1,0 +1,193 @@
+"""Many tasks by chunks, within a bound of memory."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..exceptions import InvalidInputError, OutOfMemoryError
+from ..nets._locks import module_lock
+from ..utils import release_pages
+
+_DOUBLE, _SINGLE = 8, 4
+# Copies of the features that are alive at once: as the backbone gives them, in double
+# precision, after the hook, centred, and one in the head.
+_FEATURE_COPIES = 5
+# Matrices of the size of the dual variables squared that a solver keeps per task.
+_SYSTEM_COPIES = 3
+_TASKS_PER_SOLVE = 64
+_ROWS_PER_PASS = 512
+
+Solve = Callable[[slice], NDArray[Any]]
+
+
+class TaskCost(NamedTuple):
+    """Bytes that solving tasks takes beside the arguments and the answer."""
+
+    fixed: int
+    each: int
+
+    def tasks_within(self, max_memory: int | None, n_tasks: int) -> int:
+        """Most tasks at a time that stay within a bound.
+
+        Parameters
+        ----------
+        max_memory : int or None
+            Bytes. None: no bound.
+        n_tasks : int
+            All tasks.
+
+        Raises
+        ------
+        InvalidInputError
+            If the bound is no number of bytes, or less than one task takes.
+        """
+        if max_memory is None:
+            return n_tasks
+        if not isinstance(max_memory, Integral) or isinstance(max_memory, bool):
+            raise InvalidInputError(
+                "max_memory must be a whole number of bytes or None. Got "
+                f"{max_memory!r}; pass 2**30 for a gigabyte."
+            )
+        least = self.fixed + self.each
+        if max_memory < least:
+            raise InvalidInputError(
+                f"max_memory must be at least what one task takes, {least} bytes. Got "
+                f"{max_memory}; raise it, or pass None for no bound."
+            )
+        return min(n_tasks, (int(max_memory) - self.fixed) // self.each)
+
+
+def task_cost(
+    module: nn.Module,
+    sample_shape: tuple[int, ...],
+    support: Any,
+    query: Any,
+    n_features: int,
+    n_outputs: int,
+    *,
+    adapted: int = 0,
+    n_points: int = 0,
+) -> TaskCost:
+    """Estimate of the bytes of a task, from shapes alone.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps samples to features.
+    sample_shape : tuple of int
+        Shape of a sample.
+    support, query : array of shape (n_tasks, n, ...)
+        Rows of the tasks.
+    n_features, n_outputs : int
+        Width of the features; classes, or 1.
+    adapted : int, default=0
+        Number of parameters of which every task has its own; 0: heads are solved.
+    n_points : int, default=0
+        How many values of these are kept at once.
+    """
+    n_support, n_query = support.shape[1], query.shape[1]
+    n_rows = n_support + n_query
+    values = math.prod(support.shape[2:])
+    # The rows as given, checked, and in the precision of the net.
+    rows = n_rows * values * (support.dtype.itemsize + _DOUBLE + 2 * _SINGLE)
+    kept, widest = _activations(module, sample_shape)
+    scores = n_query * n_outputs * _DOUBLE * max(2, n_points)
+    if adapted:
+        steps = adapted * _SINGLE * (n_points + 4)
+        # What a step keeps for its gradient, twice for the gradient itself.
+        each = rows + scores + steps + 2 * _SINGLE * kept * max(n_support, n_query)
+        return TaskCost(0, each)
+    features = n_rows * n_features * _DOUBLE * _FEATURE_COPIES
+    duals = n_support * n_outputs
+    system = _SYSTEM_COPIES * duals**2 + 4 * n_features * n_outputs
+    # A pass of the backbone, and the tasks that a solver takes at once.
+    at_once = min(len(support), _TASKS_PER_SOLVE)
+    fixed = _SINGLE * 2 * widest * min(_ROWS_PER_PASS, n_rows * len(support))
+    each = rows + features + scores
+    return TaskCost(fixed + at_once * system * _DOUBLE, each)
+
+
+def in_task_chunks(solve: Solve, n_tasks: int, size: int) -> NDArray[Any]:
+    """Answers of all tasks, some at a time.
+
+    Where memory runs out, on a GPU or at the host, chunks are halved and the chunk is
+    tried again.
+
+    Parameters
+    ----------
+    solve : callable
+        ``solve(slice) -> ndarray`` with the answers of these tasks, on the first axis.
+    n_tasks : int
+        Number of tasks.
+    size : int
+        Tasks of a chunk at first.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If a single task does not fit.
+    """
+    parts: list[NDArray[Any]] = []
+    begin = 0
+    while begin < n_tasks or not parts:
+        try:
+            parts.append(solve(slice(begin, min(begin + size, n_tasks))))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            taken = min(size, n_tasks - begin)
+            size = _smaller(taken, begin, error)
+            continue
+        begin += size
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def chunk_of(X: Any, part: slice) -> NDArray[Any]:
+    """Some tasks of an array that may be on disk."""
+    rows = np.asarray(X[part])
+    if isinstance(X, np.memmap):
+        rows = np.array(rows)
+        release_pages(X)
+    return rows
+
+
+def _smaller(size: int, begin: int, error: BaseException) -> int:
+    if size <= 1:
+        raise OutOfMemoryError(
+            f"Memory must hold one task at a time. Got task {begin}, which does not "
+            f"fit ({error}); give it fewer rows, use a smaller backbone, or another "
+            "device."
+        ) from error
+    # The error keeps the tensors of its frames alive.
+    error.__traceback__ = None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return size // 2
+
+
+def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers that the layers give for one row: all of them, and two neighbours."""
+    counts: list[int] = [math.prod(shape)]
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            counts.append(output.numel() // 2)
+
+    with module_lock(module):
+        twin = copy.deepcopy(module).eval()  # other threads run the module itself
+    for layer in twin.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(count)
+    device = next((p.device for p in twin.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        twin(torch.zeros(2, *shape, device=device))
+    pairs = [a + b for a, b in itertools.pairwise(counts)]
+    return sum(counts), max(pairs, default=counts[0])
