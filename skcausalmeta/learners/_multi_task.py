@@ -32,7 +32,8 @@ from ..nets import (
     RowStream,
 )
 from ..nets._graph_terms import correlations
-from ..utils import isolated_torch_rng, named_seeds
+from ..nets._read_rows import ReadRows
+from ..utils import StoredRows, is_memory_map, isolated_torch_rng, named_seeds
 from ._module_inputs import module_masks
 from ._multi_task_adapt import NewTasksMixin
 from ._multi_task_predict import score_codes
@@ -41,6 +42,8 @@ from ._task_targets import TaskTargets, read_targets
 from ._training import OPTIMIZERS, best_weights
 
 _ROWS_FOR_FACTS = 2000
+# Values that the standardisation of rows on disk is computed from, at most.
+_MOST_VALUES = 2**25
 _PIXELS_FOR_UNITS = 10_000
 _TERMS = ("train_loss", "tasks", "decorrelation", "sparsity", "balance", "irm")
 _WEIGHT = Interval(Real, 0, None, closed="left")
@@ -233,11 +236,11 @@ class BaseMultiTask(
         seeds: dict[str, int],
     ) -> None:
         self.reader_ = RowReader(rows.shape[1:], self.input_shape, self.device)
-        tensor = self.reader_(rows)
+        source = self._source(rows)
         held_out = self._held_out(len(rows), seeds["held-out"])
         with isolated_torch_rng(seeds["weights"]):
-            module = self._build(tensor.shape[1:], targets)
-        module.experts.set_statistics(tensor[torch.from_numpy(~held_out)])
+            module = self._build(self.reader_.sample_shape, targets)
+        module.experts.set_statistics(source[self._statistics_rows(rows, ~held_out)])
         net = MultiTaskNet(
             module,
             kinds=[(task.kind, task.n_classes) for task in targets.tasks],
@@ -254,13 +257,27 @@ class BaseMultiTask(
             uncertainty=self.uncertainty_weighting,
             **self._net_arguments(bool(held_out.any())),
         )
-        streams = self._streams(tensor, targets, envs, held_out, seeds["order"])
+        streams = self._streams(source, targets, envs, held_out, seeds["order"])
         with isolated_torch_rng(seeds["training"]):
             net.fit(streams)
         self.net_, self.targets_ = net, targets
         self.history_ = _history_of(net)
         self.n_iter_ = len(self.history_)
         self._state_facts(rows, targets, held_out)
+
+    def _source(self, rows: NDArray[Any]) -> Tensor | ReadRows:
+        """Samples: in memory, unless the rows are on disk and stay there."""
+        if is_memory_map(rows) or isinstance(rows, StoredRows):
+            return ReadRows(rows, self.reader_)
+        return self.reader_(rows)
+
+    def _statistics_rows(self, rows: NDArray[Any], chosen: NDArray[Any]) -> Tensor:
+        """Positions of the rows that inputs are standardised by: all, if they fit."""
+        index = np.flatnonzero(chosen)
+        most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
+        if len(index) > most and not isinstance(self._source(rows[:1]), Tensor):
+            index = index[np.linspace(0, len(index) - 1, most).astype(np.intp)]
+        return torch.from_numpy(index)
 
     def _state_facts(
         self, rows: NDArray[Any], targets: TaskTargets, held_out: NDArray[Any]
@@ -270,9 +287,9 @@ class BaseMultiTask(
         self.n_features_out_ = self.net_.module_.experts.out_features * (
             self.net_.module_.experts.n_modules
         )
-        seen = rows[held_out] if held_out.any() else rows
-        codes = targets.codes[:, held_out] if held_out.any() else targets.codes
-        outputs = self._outputs(seen)
+        seen = held_out if held_out.any() else ~held_out
+        codes = targets.codes[:, seen]
+        outputs = self._outputs(rows, np.flatnonzero(seen))
         self.task_scores_ = np.array(
             [
                 score_codes(task, out, code)
@@ -341,7 +358,7 @@ class BaseMultiTask(
 
     def _streams(
         self,
-        rows: Tensor,
+        rows: Tensor | ReadRows,
         targets: TaskTargets,
         envs: NDArray[Any],
         held_out: NDArray[Any],
@@ -351,11 +368,13 @@ class BaseMultiTask(
         numbers = torch.from_numpy(envs).to(rows.device)
 
         def part(index: NDArray[Any], seed: int | None) -> RowStream:
-            where = torch.from_numpy(np.flatnonzero(index)).to(rows.device)
+            places = np.flatnonzero(index)
+            where = torch.from_numpy(places).to(rows.device)
+            some = rows[where] if isinstance(rows, Tensor) else rows.part(places)
             size = self.batch_size if seed is not None else len(where)
-            return RowStream(
-                rows[where], codes[:, where], numbers[where], size, seed=seed
-            )
+            if not isinstance(rows, Tensor):
+                size = min(size, max(self.batch_size, _ROWS_FOR_FACTS))
+            return RowStream(some, codes[:, where], numbers[where], size, seed=seed)
 
         train = part(~held_out, seed)
         return train, part(held_out, None) if held_out.any() else None

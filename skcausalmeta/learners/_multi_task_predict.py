@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..exceptions import InvalidInputError
 from ..nets import MultiTaskNet, RoutedExperts
+from ..utils import release_pages
 from ._data_checks import DataChecksMixin
 from ._new_task import ModuleFeatures, NewTask
 from ._task_targets import Task, TaskTargets, as_targets, known_labels, to_columns
@@ -211,9 +212,11 @@ class MultiTaskPredictions(DataChecksMixin):
             gradients.append(slope.flatten(1).cpu().numpy())
         return np.stack(gradients)
 
-    def _outputs(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows."""
-        parts = [_row_outputs(*part) for part in self._passes(rows)]
+    def _outputs(
+        self, rows: NDArray[Any], where: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
+        """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some."""
+        parts = [_row_outputs(*part) for part in self._passes(rows, where)]
         return np.concatenate(parts, axis=1)
 
     def _features(
@@ -235,15 +238,18 @@ class MultiTaskPredictions(DataChecksMixin):
         return Answers(self.targets_.tasks, list(self._outputs(rows)), single)
 
     def _passes(
-        self, rows: NDArray[Any]
+        self, rows: NDArray[Any], where: NDArray[Any] | None = None
     ) -> Iterator[tuple[RoutedExperts, torch.Tensor]]:
         """The net in double precision with some rows at a time.
 
         In single precision the last digits would depend on which rows come together.
         """
         module = copy.deepcopy(self.net_.module_).double().eval()
-        for begin in range(0, len(rows), _ROWS_PER_PASS):
-            yield module, self.reader_(rows[begin : begin + _ROWS_PER_PASS]).double()
+        for begin in range(0, len(rows if where is None else where), _ROWS_PER_PASS):
+            part: Any = slice(begin, begin + _ROWS_PER_PASS)
+            part = part if where is None else where[part]
+            yield module, self.reader_(rows[part]).double()
+            release_pages(rows)
 
 
 def _row_weights(

@@ -20,6 +20,7 @@ from ._graph_terms import (
     shares,
     sparsity,
 )
+from ._read_rows import ReadRows
 from ._routed_experts import Routed, RoutedExperts
 from ._row_losses import task_losses, task_slopes
 
@@ -54,8 +55,8 @@ class RowStream:
 
     Parameters
     ----------
-    rows : Tensor of shape (n, ...)
-        Rows.
+    rows : Tensor of shape (n, ...), or ReadRows
+        Rows; those on disk are read by batch.
     targets : Tensor of shape (n_tasks, n, n_pixels)
         Class codes or standardised values, NaN where a label is missing.
     envs : Tensor of shape (n,)
@@ -76,13 +77,13 @@ class RowStream:
 
     def __init__(
         self,
-        rows: Tensor,
+        rows: Tensor | ReadRows,
         targets: Tensor,
         envs: Tensor,
         batch_size: int,
         seed: int | None = None,
     ) -> None:
-        self._data = RowBatch(rows, targets, envs)
+        self._rows, self._targets, self._envs = rows, targets, envs
         self.batch_size = min(batch_size, len(rows))
         self._generator = (
             None if seed is None else torch.Generator(device="cpu").manual_seed(seed)
@@ -92,10 +93,10 @@ class RowStream:
         self.labelled = targets.isfinite().float().mean(dim=(1, 2))
 
     def __len__(self) -> int:
-        return -(-len(self._data) // self.batch_size)
+        return -(-len(self._rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[RowBatch]:
-        rows, targets, envs = self._data
+        rows, targets, envs = self._rows, self._targets, self._envs
         n = len(rows)
         order = (
             torch.arange(n)

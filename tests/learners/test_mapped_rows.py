@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skcausalmeta.exceptions import InvalidInputError
@@ -35,6 +36,58 @@ def on_disk(array, path):
     mapped[:] = array
     mapped.flush()
     return np.memmap(path, dtype=array.dtype, mode="r", shape=array.shape)
+
+
+class Store:
+    """What zarr and HDF5 offer: a shape, a dtype, and slices."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.most = 0
+
+    def __getitem__(self, index):
+        assert isinstance(index, slice | int)
+        self.most = max(self.most, len(np.atleast_1d(self.array[index])))
+        return self.array[index]
+
+
+@pytest.mark.parametrize("learner", LEARNERS, ids=lambda k: type(k).__name__)
+@pytest.mark.parametrize("rows", [IMAGES, TABLE], ids=["images", "table"])
+def test_a_store_gives_what_the_array_gives(learner, rows):
+    if isinstance(learner, MTCRLClassifier) and rows.ndim > 2:
+        rows = rows.reshape(72, -1)
+    X, learner = Store(rows), clone(learner)
+    y = Y.astype(float) if isinstance(learner, SparseMetaRegressor) else Y
+    expected = learner.fit(rows, y).predict(rows)
+    np.testing.assert_array_equal(learner.fit(X, y).predict(X), expected)
+    np.testing.assert_array_equal(learner.transform(X), learner.transform(rows))
+    few, more = Store(rows[:24]), Store(rows[24:])
+    found = learner.adapt(few, y[:24]).predict(more)
+    expected = learner.adapt(rows[:24], y[:24]).predict(rows[24:])
+    np.testing.assert_array_equal(found, expected)
+    tasks = Store(np.stack([rows[:24], rows[24:48]]))
+    labels = np.stack([y[:24], y[24:48]])
+    np.testing.assert_array_equal(
+        learner.predict_episodes(tasks, labels, tasks, max_memory=2**30),
+        learner.predict_episodes(tasks.array, labels, tasks.array),
+    )
+
+
+def test_a_store_is_read_in_parts_and_checked():
+    rows = np.repeat(TABLE, 400, axis=0)  # (28800, 5)
+    y, X = np.repeat(Y, 400), Store(rows)
+    for learner in (
+        SparseMetaClassifier(**EPISODIC, fit_head=False),
+        MTCRLClassifier(**SMALL),
+    ):
+        learner.fit(X, y)
+    assert X.most == len(rows)  # the check for NaN takes blocks of 32 MiB
+    X.array = X.array.copy()
+    X.array[-1, 0] = np.nan
+    with pytest.raises(InvalidInputError, match="Input X contains NaN or infinity"):
+        learner.fit(X, y)
+    with pytest.raises(ValueError, match=r"X has 4 features, but .* expecting 5"):
+        learner.predict(Store(TABLE[:, :4]))
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=lambda k: type(k).__name__)
