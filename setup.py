@@ -63,6 +63,9 @@ EXTRAS_REQUIRE = {
         "pillow>=9.4",
         "numpydoc>=1.6",
         "skops>=0.10",
+        "dask[distributed]>=2024.1",
+        "accelerate>=0.27",
+        "pyarrow>=14.0",
     ],
 }
 

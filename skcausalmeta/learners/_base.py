@@ -34,8 +34,9 @@ from ..nets import (
 )
 from ..nets._factory import n_features_out
 from ..nets._hook_steps import FACT_PREFIX
+from ..nets._step_guard import check_weights
 from ..utils import isolated_torch_rng, named_seeds, release_pages
-from ._data_checks import DataChecksMixin
+from ._data_checks import DataChecksMixin, check_finite_rows, check_scale
 from ._plan import EpisodePlan
 from ._training import OPTIMIZERS, best_weights
 
@@ -257,6 +258,8 @@ class BaseMetaLearner(
         self, X: NDArray[Any], plan: EpisodePlan, seeds: dict[str, int]
     ) -> tuple[EpisodicNet, RowReader]:
         """Build the net on the data at hand and train it."""
+        if self.backbone != "identity":
+            check_scale(X)
         reader = RowReader(X.shape[1:], self.input_shape, self.device)
         with isolated_torch_rng(seeds["weights"]):
             backbone = build_backbone(
@@ -271,6 +274,7 @@ class BaseMetaLearner(
             net = self._make_net(backbone, reader, plan, arguments, hook)
         with isolated_torch_rng(seeds["training"]):
             net.fit(self._streams(X, reader, plan, seeds))
+        check_weights(net.module_)
         return net, reader
 
     def _new_hook(
@@ -349,7 +353,9 @@ class BaseMetaLearner(
         """Backbone features of checked rows, float64 (n, d)."""
         self.net_._set_training(False)
         with torch.no_grad():
-            return self._in_passes(self._run, X)
+            found = self._in_passes(self._run, X)
+        check_finite_rows(found, "features")
+        return found
 
     def _in_passes(
         self, function: Callable[[NDArray[Any]], NDArray[Any]], X: NDArray[Any]

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
 from ._base import BaseMetaLearner
-from ._data_checks import check_sortable
+from ._data_checks import check_sortable, own_errors
 from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
 
 
@@ -32,10 +32,11 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_y_given(y, "label")
-        labels: NDArray[Any] = column_or_1d(y, warn=True)
-        check_consistent_length(rows, labels)
-        check_sortable(labels, "y")
-        check_classification_targets(labels)
+        with own_errors():
+            labels: NDArray[Any] = column_or_1d(y, warn=True)
+            check_consistent_length(rows, labels)
+            check_sortable(labels, "y")
+            check_classification_targets(labels)
         classes = np.unique(labels)
         if len(classes) < 2:
             raise InvalidInputError(

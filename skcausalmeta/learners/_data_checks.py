@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..exceptions import InvalidInputError
+from ..exceptions import DivergenceError, InvalidInputError
 from ..nets import RowReader
 from ..utils import StoredRows, all_finite, is_memory_map, is_stored
+
+_ROWS_FOR_SCALE = 1000
+_SMALLEST, _LARGEST = 1e-6, 1e18
 
 
 class DataChecksMixin:
@@ -27,9 +32,10 @@ class DataChecksMixin:
         """
         if is_memory_map(X) or is_stored(X):
             return self._check_in_blocks(X)
-        rows: NDArray[Any] = check_array(
-            X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
-        )
+        with own_errors():
+            rows: NDArray[Any] = check_array(
+                X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
+            )
         return rows
 
     def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
@@ -39,7 +45,8 @@ class DataChecksMixin:
             validate_data(self, X, reset=False, skip_check_array=True)
             rows = self._check_in_blocks(X)
         else:
-            rows = validate_data(self, X, reset=False, allow_nd=True)
+            with own_errors():
+                rows = validate_data(self, X, reset=False, allow_nd=True)
         self.reader_.check(rows)
         return rows
 
@@ -75,6 +82,52 @@ class DataChecksMixin:
             raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
         check_sortable(values, name)
         return values
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """What scikit-learn says of data, as an error of the package."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def check_scale(X: Any) -> None:
+    """Refuse rows whose squares leave single precision, where they are standardised.
+
+    Raises
+    ------
+    InvalidInputError
+        With the largest value.
+    """
+    if X.dtype.kind != "f":
+        return
+    step = -(-len(X) // _ROWS_FOR_SCALE)
+    largest = float(np.abs(X[::step]).max())
+    if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
+        raise InvalidInputError(
+            f"The largest value of X must lie between {_SMALLEST:g} and {_LARGEST:g} "
+            f"for a net in single precision. Got {largest:g}; scale the features, for "
+            "instance with StandardScaler in make_meta_pipeline."
+        )
+
+
+def check_finite_rows(values: NDArray[Any], what: str) -> None:
+    """Refuse what a net gave for rows, if it is not finite.
+
+    Raises
+    ------
+    DivergenceError
+        With the number of rows.
+    """
+    lost = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if len(lost):
+        raise DivergenceError(
+            f"The {what} of every row must be finite. Got NaN or infinity for "
+            f"{len(lost)} of {len(values)} rows (first: row {lost[0]}); scale the rows "
+            "to those of fit, or fit again with a lower lr."
+        )
 
 
 def check_sortable(labels: NDArray[Any], name: str) -> None:

@@ -17,6 +17,7 @@ from ..nets import EpisodeHook, EpisodicNet, RowReader
 from ..nets._factory import n_features_out
 from ..nets._stream import Task
 from ._adapted_module import LAYERS, AdaptedModule
+from ._data_checks import check_finite_rows
 from ._gradient_net import GradientNet
 from ._plan import EpisodePlan
 from ._rules import UPDATES, build_rule
@@ -208,7 +209,9 @@ class GradientLearnerMixin:
             found = self.net_.scores(self.adapted_, self.reader_(X), self.task_code_)
             return found.double().cpu().numpy()
 
-        return self._in_passes(scores, rows)  # type: ignore[attr-defined]
+        scored: NDArray[Any] = self._in_passes(scores, rows)  # type: ignore[attr-defined]
+        check_finite_rows(scored, "scores")
+        return scored
 
     def _check_has_task(self) -> None:
         if not hasattr(self, "head_") and not hasattr(self, "adapted_"):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..exceptions import DivergenceError
 from ..nets import EpisodicNet
 from ..nets._batch_norm import batch_norm_mode
 from ..nets._layout import differentiated_twice
@@ -102,6 +101,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         """Accumulate the outer direction over the chunks; mean query loss."""
         self._set_training(True)
         total = torch.zeros((), device=self.device)
+        before = self.processes_.statistics(self.module_)
         second_level: list[SecondLevel] | None = [] if self._hook_has_turn() else None
         for tasks in self._task_chunks(batch):
             if self.outer == "reptile":
@@ -110,22 +110,19 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
                 loss = self._query_loss(tasks, second_level)
                 (loss / len(batch)).backward()
             total = total + loss.detach()
-        self._check_finite(total)
+        total = self.processes_.merge(self.module_, before, total)
+        self._check_finite(total / len(batch))
         if second_level is None:
             self._rest_hook()
         else:
             self._second_level(second_level)
         return {"loss": total / len(batch), "y_pred": None}
 
-    def _check_finite(self, loss: Tensor) -> None:
-        if torch.isfinite(loss):
-            return
-        step = len(self.history[-1]["batches"])
-        raise DivergenceError(
-            "The loss of training must stay finite. Got "
-            f"{float(loss)} in step {step} of epoch {len(self.history)}; lower "
-            "inner_lr or lr, take fewer inner_steps, or scale the rows."
-        )
+    def _is_divisible(self) -> bool:
+        return True
+
+    def _remedy(self) -> str:
+        return "lower inner_lr or lr, take fewer inner_steps, or scale the rows"
 
     def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
         """Mean query loss and accuracy of held-out tasks."""
@@ -247,8 +244,9 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     def _chunk_size(self, n_tasks: int) -> int:
         if not can_run_together(self.module_, self.batch_norm):
             return 1
+        n_tasks = min(n_tasks, self._most_tasks or n_tasks)
         if self.task_chunk_size != "auto":
-            return int(self.task_chunk_size)
+            return min(n_tasks, int(self.task_chunk_size))
         on_cpu = str(self.device).startswith("cpu")
         alone = on_cpu and has_convolutions(self.module_)
         return 1 if alone else min(n_tasks, _MOST_TASKS)

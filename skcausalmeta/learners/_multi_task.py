@@ -33,7 +33,9 @@ from ..nets import (
 )
 from ..nets._graph_terms import correlations
 from ..nets._read_rows import ReadRows
+from ..nets._step_guard import check_weights
 from ..utils import StoredRows, is_memory_map, isolated_torch_rng, named_seeds
+from ._data_checks import check_scale
 from ._module_inputs import module_masks
 from ._multi_task_adapt import NewTasksMixin
 from ._multi_task_predict import score_codes
@@ -235,6 +237,7 @@ class BaseMultiTask(
         envs: NDArray[Any],
         seeds: dict[str, int],
     ) -> None:
+        check_scale(rows)
         self.reader_ = RowReader(rows.shape[1:], self.input_shape, self.device)
         source = self._source(rows)
         held_out = self._held_out(len(rows), seeds["held-out"])
@@ -260,6 +263,7 @@ class BaseMultiTask(
         streams = self._streams(source, targets, envs, held_out, seeds["order"])
         with isolated_torch_rng(seeds["training"]):
             net.fit(streams)
+        check_weights(net.module_)
         self.net_, self.targets_ = net, targets
         self.history_ = _history_of(net)
         self.n_iter_ = len(self.history_)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ..exceptions import InvalidInputError
 from ..nets import MultiTaskNet, RoutedExperts
 from ..utils import release_pages
-from ._data_checks import DataChecksMixin
+from ._data_checks import DataChecksMixin, check_finite_rows
 from ._new_task import ModuleFeatures, NewTask
 from ._task_targets import Task, TaskTargets, as_targets, known_labels, to_columns
 
@@ -217,7 +217,9 @@ class MultiTaskPredictions(DataChecksMixin):
     ) -> NDArray[np.float64]:
         """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some."""
         parts = [_row_outputs(*part) for part in self._passes(rows, where)]
-        return np.concatenate(parts, axis=1)
+        outputs = np.concatenate(parts, axis=1)
+        check_finite_rows(outputs.swapaxes(0, 1), "outputs")
+        return outputs
 
     def _features(
         self, rows: NDArray[Any], *, pooled: bool = True
@@ -225,8 +227,10 @@ class MultiTaskPredictions(DataChecksMixin):
         """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled."""
         parts = [_module_features(*part) for part in self._passes(rows)]
         if pooled:
-            return np.concatenate([part.mean(axis=1) for part in parts])
-        return np.concatenate(parts)
+            parts = [part.mean(axis=1) for part in parts]
+        features = np.concatenate(parts)
+        check_finite_rows(features, "features")
+        return features
 
     def _answers(self, rows: NDArray[Any], *, new: bool = True) -> Answers:
         """Outputs of the new task if there is one, else of the tasks of `fit`."""

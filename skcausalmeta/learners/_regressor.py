@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..exceptions import InvalidInputError
 from ._base import BaseMetaLearner
+from ._data_checks import own_errors
 from ._plan import EpisodePlan
 from ._value_plan import ValueSizes, plan_value_episodes
 
@@ -35,14 +36,15 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_y_given(y, "real number")
-        values: NDArray[Any] = check_array(
-            column_or_1d(y, warn=True),
-            dtype=np.float64,
-            ensure_2d=False,
-            input_name="y",
-            estimator=self,
-        )
-        check_consistent_length(rows, values)
+        with own_errors():
+            values: NDArray[Any] = check_array(
+                column_or_1d(y, warn=True),
+                dtype=np.float64,
+                ensure_2d=False,
+                input_name="y",
+                estimator=self,
+            )
+            check_consistent_length(rows, values)
         if len(values) < 2:
             raise InvalidInputError(
                 f"{type(self).__name__} needs at least 2 rows. Got 1 sample; add rows."

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..exceptions import InvalidInputError, OutOfMemoryError
 from ..nets._locks import module_lock
-from ..utils import release_pages
+from ..utils import forget, is_out_of_memory, release_pages
 
 _DOUBLE, _SINGLE = 8, 4
 # Copies of the features that are alive at once: as the backbone gives them, in double
@@ -142,7 +142,9 @@ def in_task_chunks(solve: Solve, n_tasks: int, size: int) -> NDArray[Any]:
     while begin < n_tasks or not parts:
         try:
             parts.append(solve(slice(begin, min(begin + size, n_tasks))))
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             taken = min(size, n_tasks - begin)
             size = _smaller(taken, begin, error)
             continue
@@ -166,10 +168,7 @@ def _smaller(size: int, begin: int, error: BaseException) -> int:
             f"fit ({error}); give it fewer rows, use a smaller backbone, or another "
             "device."
         ) from error
-    # The error keeps the tensors of its frames alive.
-    error.__traceback__ = None
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    forget(error)
     return size // 2
 
 

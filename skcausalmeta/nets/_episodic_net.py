@@ -10,9 +10,12 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
+from ..exceptions import InvalidInputError
 from ._batch_norm import batch_norm_mode, has_batch_norm
 from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._hook_steps import HookStepsMixin
+from ._processes import Processes
+from ._step_guard import StepGuardMixin
 from ._stream import EpisodeStream, MetaBatch, Task, leading_rows
 
 
@@ -79,7 +82,7 @@ class _Group:
         return _Group(tasks, query, self.support.detach()[:n_tasks])
 
 
-class EpisodicNet(HookStepsMixin, NeuralNet):
+class EpisodicNet(StepGuardMixin, HookStepsMixin, NeuralNet):
     """skorch net that trains on meta-batches of episodes.
 
     One step minimises the mean over tasks of the query loss ::
@@ -114,6 +117,9 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
         Subtract the mean support feature of a task from all its features.
     frozen : bool, default=False
         Run the backbone in evaluation mode and leave its weights alone.
+    accelerate : bool, default=False
+        Share the tasks of a step with the other processes of ``accelerate launch``.
+        The steps are those of one process. Not with a hook or standardised codes.
     **kwargs : dict
         Keywords of `skorch.NeuralNet`.
 
@@ -139,6 +145,7 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
         micro_batch: int | str = "auto",
         center: bool = True,
         frozen: bool = False,
+        accelerate: bool = False,
         **kwargs: Any,
     ) -> None:
         self.head = head
@@ -147,6 +154,7 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
         self.micro_batch = micro_batch
         self.center = center
         self.frozen = frozen
+        self.accelerate = accelerate
         super().__init__(module, criterion=criterion, **kwargs)
 
     @property
@@ -161,11 +169,28 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
             ),
         ]
 
+    processes_ = Processes()
+
     # -- skorch steps ---------------------------------------------------------------
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Streams of episodes come ready: (training, validation or None)."""
+        self.processes_ = Processes()
+        if self.accelerate:
+            self._share(X[0])
         return X
+
+    def _share(self, stream: EpisodeStream) -> None:
+        self.processes_ = Processes.launched(self.device)
+        whole = self.module_.hook is not None or not self._is_divisible()
+        if whole and self.processes_.number > 1:
+            raise InvalidInputError(
+                "accelerate=True divides the tasks of a step, which a hook and "
+                "normalize_codes=True see together. Got one of them; leave it out or "
+                "train in one process."
+            )
+        self.processes_.check_start(self.module_)
+        stream.share(self.processes_.rank, self.processes_.number)
 
     def get_iterator(self, dataset: EpisodeStream, training: bool = False) -> Any:
         """A stream is its own iterator."""
@@ -178,11 +203,16 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
         """Gradient of the mean query loss of the tasks."""
         self._set_training(True)
         turn = self._hook_has_turn()
-        loss, _ = self._batch_loss(batch, second_level=turn)
-        loss.backward()
+        total = torch.zeros((), device=self.device)
+        before = self.processes_.statistics(self.module_)
+        for part in self._parts(batch):
+            loss, _ = self._batch_loss(part, second_level=turn)
+            loss.backward()
+            total = total + loss.detach()
         if not turn:
             self._rest_hook()
-        return {"loss": loss.detach(), "y_pred": None}
+        total = self.processes_.merge(self.module_, before, total)
+        return {"loss": total, "y_pred": None}
 
     def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
         """Mean query loss and accuracy of held-out tasks."""
@@ -212,6 +242,7 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
     ) -> tuple[Tensor, float]:
         """Mean loss of the tasks and their mean score."""
         supports, queries = self._task_features(batch.tasks)
+        self._check_features([*supports, *queries])
         losses, scores = [], 0.0
         codes: list[Tensor] = []
         episodes: list[EpisodeOutcome] = []

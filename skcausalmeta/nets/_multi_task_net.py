@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
+from ..exceptions import DivergenceError
 from ._graph_terms import (
     balance,
     decorrelation,
@@ -204,11 +205,21 @@ class MultiTaskNet(NeuralNet):
         passed = self.module_(batch.rows)
         terms = self.terms(passed, batch)
         loss = self._weighted(terms)
+        self._check_finite(loss)
         loss.backward()
         for name in TERMS:
             value = float(terms[name].detach()) if name in terms else 0.0
             self.history.record_batch(name, value)
         return {"loss": loss.detach(), "y_pred": None}
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not bool(torch.isfinite(loss)):
+            step = len(self.history[-1]["batches"])
+            raise DivergenceError(
+                f"The loss of training must stay finite. Got {float(loss)} in step "
+                f"{step} of epoch {len(self.history)}; lower lr, or scale the rows and "
+                "the targets."
+            )
 
     def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
         """Sum of the task losses on held-out rows."""

@@ -106,7 +106,14 @@ class RegressionNet(EpisodicNet):
             return super().train_step(batch, **fit_params)
         self._set_training(True)
         with torch.no_grad():
-            return {"loss": self._batch_loss(batch)[0], "y_pred": None}
+            loss = self._batch_loss(batch)[0]
+        self._check_finite(loss)
+        return {"loss": loss, "y_pred": None}
+
+    def _is_divisible(self) -> bool:
+        # The codes of all tasks of a step are standardised together.
+        alone = isinstance(self.module_.standardize, nn.Identity)
+        return alone and super()._is_divisible()
 
     # -- tasks -------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..episodes import Episode
+from ..exceptions import InvalidInputError
 from ..utils import release_pages
 from ._augment import Augmentation
 from ._rows import RowReader
@@ -55,13 +56,17 @@ def leading_rows(targets: Tensor, n_way: int, n_rows: int) -> Tensor:
 
 
 class MetaBatch:
-    """The tasks of one training step; its length is their number."""
+    """The tasks of one training step, or a part of them.
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    Its length is the number of tasks of the whole step, which their mean is over.
+    """
+
+    def __init__(self, tasks: Sequence[Task], n_tasks: int | None = None) -> None:
         self.tasks = list(tasks)
+        self._n_tasks = len(self.tasks) if n_tasks is None else n_tasks
 
     def __len__(self) -> int:
-        return len(self.tasks)
+        return self._n_tasks
 
     def groups(self) -> Iterator[list[int]]:
         """Positions of the tasks that have one shape."""
@@ -116,6 +121,7 @@ class EpisodeStream:
     ) -> None:
         self._X, self._reader, self._draw = X, reader, draw
         self._n_batches, self._tasks_per_batch = n_batches, tasks_per_batch
+        self._begin, self._end = 0, tasks_per_batch
         self._augment = augment
         self._generator = torch.Generator(device=reader.device).manual_seed(seed)
 
@@ -125,7 +131,26 @@ class EpisodeStream:
     def __iter__(self) -> Iterator[MetaBatch]:
         for _ in range(self._n_batches):
             episodes = self._draw(self._tasks_per_batch)
-            yield MetaBatch([self._task(episode) for episode in episodes])
+            own = episodes[self._begin : self._end]
+            yield MetaBatch([self._task(episode) for episode in own], len(episodes))
+
+    def share(self, rank: int, number: int) -> None:
+        """Read the episodes of one of several processes only.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are fewer tasks in a meta-batch than processes.
+        """
+        if self._tasks_per_batch < number:
+            raise InvalidInputError(
+                "tasks_per_batch must be at least the number of processes. Got "
+                f"{self._tasks_per_batch} for {number} processes; raise it."
+            )
+        self._begin = rank * self._tasks_per_batch // number
+        self._end = (rank + 1) * self._tasks_per_batch // number
+        if rank:  # other augmentations than the first process draws
+            self._generator.manual_seed(self._generator.initial_seed() + rank)
 
     def _task(self, episode: Episode) -> Task:
         device = self._reader.device

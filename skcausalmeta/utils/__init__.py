@@ -1,15 +1,20 @@
-"""Tools that every other room may use: discovery, random streams, stored arrays."""
+"""Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators
 from ._memory_map import all_finite, is_memory_map, release_pages
+from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
+from ._rows_on_disk import RowsOnDisk
 from ._stored_rows import StoredRows, is_stored
 
 __all__ = [
+    "RowsOnDisk",
     "StoredRows",
     "all_estimators",
     "all_finite",
+    "forget",
     "is_memory_map",
+    "is_out_of_memory",
     "is_stored",
     "isolated_torch_rng",
     "named_seeds",

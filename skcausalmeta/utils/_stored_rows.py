@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows_on_disk import RowsOnDisk
+
 
 class StoredRows:
     """Rows of an array that has a shape, a dtype and ``[...]`` but is not in memory.
@@ -34,6 +36,7 @@ class StoredRows:
         self.dtype: np.dtype[Any] = source.dtype
         self.ndim: int = len(self.shape)
         self.itemsize: int = self.dtype.itemsize
+        self._takes_numbers = isinstance(source, RowsOnDisk)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -52,6 +55,8 @@ class StoredRows:
         wanted = np.asarray(index)
         if wanted.dtype == bool:
             wanted = np.flatnonzero(wanted)
+        if self._takes_numbers:
+            return np.asarray(self._source[wanted][:])
         rows, places = np.unique(wanted % max(1, len(self)), return_inverse=True)
         return self._read(rows)[places]
 

@@ -1,0 +1,105 @@
+"""Training steps that run out of memory or out of the finite numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..exceptions import DivergenceError, OutOfMemoryError
+from ..utils import forget, is_out_of_memory
+from ._stream import MetaBatch
+
+
+class StepGuardMixin:
+    """Steps in smaller parts where memory runs out, and an end where they diverge.
+
+    The gradient of a step is a sum over tasks. Where the tasks of a meta-batch do not
+    fit together, half of them are tried, and what fitted is kept for the steps to
+    come; the gradient is the same up to rounding. A hook sees all tasks of a step at
+    once, so steps with a hook are not divided.
+    """
+
+    history: Any
+    module_: Any
+    _most_tasks: int | None = None
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """A step of the optimiser, tried again with fewer tasks at a time."""
+        buffers = [value.clone() for value in self.module_.buffers()]
+        while True:
+            try:
+                step: dict[str, Any] = super().train_step(  # type: ignore[misc]
+                    batch, **fit_params
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._take_fewer(len(batch.tasks), error)
+                forget(error)
+            else:
+                self._check_finite(step["loss"])
+                return step
+            for value, before in zip(self.module_.buffers(), buffers, strict=True):
+                value.copy_(before)
+
+    def _take_fewer(self, n_tasks: int, error: BaseException) -> None:
+        size = min(n_tasks, self._most_tasks or n_tasks)
+        if size <= 1 or not self._is_divisible():
+            whole = "A step on one task" if size <= 1 else "A step that is one whole"
+            raise OutOfMemoryError(
+                f"{whole} must fit into memory. Got {self._where()}, which does not "
+                f"({error}); lower tasks_per_batch or n_query, use a smaller backbone, "
+                "or another device."
+            ) from error
+        self._most_tasks = size // 2
+
+    def _is_divisible(self) -> bool:
+        return self.module_.hook is None
+
+    def _parts(self, batch: MetaBatch) -> Iterator[MetaBatch]:
+        """The batch, or as many of its tasks at a time as memory holds."""
+        size = min(len(batch.tasks), self._most_tasks or len(batch.tasks))
+        for begin in range(0, len(batch.tasks), size):
+            yield MetaBatch(batch.tasks[begin : begin + size], len(batch))
+
+    def _where(self) -> str:
+        return f"step {len(self.history[-1]['batches'])} of epoch {len(self.history)}"
+
+    def _check_finite(self, loss: Tensor) -> None:
+        value = float(loss)
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"The loss of training must stay finite. Got {value} in "
+                f"{self._where()}; {self._remedy()}."
+            )
+
+    def _check_features(self, features: list[Tensor]) -> None:
+        if not all(bool(torch.isfinite(part.detach()).all()) for part in features):
+            raise DivergenceError(
+                "The features of training must stay finite. Got NaN or infinity in "
+                f"{self._where()}; {self._remedy()}."
+            )
+
+    def _remedy(self) -> str:
+        return "lower lr, or scale the rows"
+
+
+def check_weights(module: torch.nn.Module) -> None:
+    """Refuse a module that the last step of training left without finite weights.
+
+    Raises
+    ------
+    DivergenceError
+        With the name of the first parameter.
+    """
+    for name, value in module.named_parameters():
+        if not bool(torch.isfinite(value.detach()).all()):
+            raise DivergenceError(
+                "The weights must stay finite. Got NaN or infinity in "
+                f"{name!r} after the last step of training; lower lr, or scale the "
+                "rows."
+            )
