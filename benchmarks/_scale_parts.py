@@ -25,7 +25,6 @@ from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
 
 _SHOT, _QUERY, _WIDTH = 1, 5, 64
-_QUIET = "-m accelerate.commands.launch --cpu --num_machines 1 --mixed_precision no"
 
 
 def in_process(request: dict[str, Any]) -> dict[str, Any]:
@@ -34,8 +33,8 @@ def in_process(request: dict[str, Any]) -> dict[str, Any]:
     n_processes = request.get("processes", 1)
     if n_processes > 1:
         port = str(20_000 + os.getpid() % 20_000)
-        command += [*_QUIET.split(), "--dynamo_backend", "no", "--main_process_port"]
-        command += [port, "--num_processes", str(n_processes)]
+        command += ["-m", "torch.distributed.run", "--master_port", port]
+        command += ["--nproc_per_node", str(n_processes)]
     done = subprocess.run(
         [*command, __file__, json.dumps(request)],
         capture_output=True,

@@ -118,7 +118,8 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, NeuralNet):
     frozen : bool, default=False
         Run the backbone in evaluation mode and leave its weights alone.
     accelerate : bool, default=False
-        Share the tasks of a step with the other processes of ``accelerate launch``.
+        Share the tasks of a step with the other processes of ``accelerate launch``
+        or ``torchrun``.
         The steps are those of one process. Not with a hook or standardised codes.
     **kwargs : dict
         Keywords of `skorch.NeuralNet`.
@@ -175,10 +176,14 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, NeuralNet):
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Streams of episodes come ready: (training, validation or None)."""
-        self.processes_ = Processes()
         if self.accelerate:
             self._share(X[0])
         return X
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Processes part; what was learned is the same in all of them."""
+        super().on_train_end(*args, **kwargs)
+        self.__dict__.pop("processes_", None)
 
     def _share(self, stream: EpisodeStream) -> None:
         self.processes_ = Processes.launched(self.device)

@@ -214,11 +214,11 @@ class MultiTaskNet(NeuralNet):
 
     def _check_finite(self, loss: Tensor) -> None:
         if not bool(torch.isfinite(loss)):
-            step = len(self.history[-1]["batches"])
+            step, epoch = len(self.history[-1]["batches"]), len(self.history)
             raise DivergenceError(
-                f"The loss of training must stay finite. Got {float(loss)} in step "
-                f"{step} of epoch {len(self.history)}; lower lr, or scale the rows and "
-                "the targets."
+                f"The loss of training must stay finite. Got {float(loss.detach())} in "
+                f"step {step} of epoch {epoch}; lower lr, or scale the rows and the "
+                "targets."
             )
 
     def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:

@@ -78,10 +78,10 @@ def launch(folder, number):
     program.write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, program, folder / f"of{number}-"]
     if number > 1:
+        # What `accelerate launch` starts for GPUs; for CPUs it leaves it to MPI.
         port = 20_000 + os.getpid() % 20_000
-        launcher = "accelerate.commands.launch --cpu --num_machines 1 --mixed_precision"
-        options = f"no --dynamo_backend no --num_processes {number} --main_process_port"
-        command[1:1] = ["-m", *launcher.split(), *options.split(), port]
+        options = f"--nproc_per_node {number} --master_port {port}"
+        command[1:1] = ["-m", "torch.distributed.run", *options.split()]
     subprocess.run(
         list(map(str, command)),
         check=True,
