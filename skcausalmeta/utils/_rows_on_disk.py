@@ -73,6 +73,8 @@ class RowsOnDisk:
 
     def __getitem__(self, index: Any) -> Any:
         """One row or a slice of them as an array; rows by number stay on disk."""
+        if isinstance(index, tuple) and index[1:] == (Ellipsis,):
+            index = index[0]  # as scikit-learn asks for rows
         if isinstance(index, slice):
             places = range(len(self))[index]
             if self._index is not None:
