@@ -26,7 +26,7 @@ PROGRAM = """
     y = np.repeat(np.arange(6), 12)
     X = rng.standard_normal((72, 5)) + y[:, None]
     small = dict(
-        batches_per_epoch=3, max_epochs=2, tasks_per_batch=5, verbose=0, random_state=0,
+        batches_per_epoch=3, max_epochs=1, tasks_per_batch=5, verbose=0, random_state=0,
         net_params={"accelerate": True},
     )
     rank, drawn = PartialState(cpu=True).process_index, []
@@ -109,7 +109,7 @@ def test_two_processes_train_as_one(results):
 def test_processes_share_the_episodes_without_overlap(results):
     alone, together = results
     drawn = [found["episodes"] for found in together]
-    shares = [rows.reshape(6, -1, *rows.shape[1:]) for rows in drawn]
+    shares = [rows.reshape(3, -1, *rows.shape[1:]) for rows in drawn]
     assert [part.shape[1] for part in shares] == [2, 3]
     whole = np.concatenate(shares, axis=1).reshape(alone["episodes"].shape)
     np.testing.assert_array_equal(whole, alone["episodes"])
