@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import cycle, islice
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,6 +30,7 @@ from ..nets import (
     EpisodicNet,
     RowReader,
     TaskProgress,
+    TrainingCheckpoint,
     build_augmentation,
     build_backbone,
 )
@@ -37,7 +39,7 @@ from ..nets._hook_steps import FACT_PREFIX
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
-from ._training import OPTIMIZERS, best_weights
+from ._training import OPTIMIZERS, begin_with, best_weights, checkpoint_of, train
 
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
@@ -75,6 +77,8 @@ class BaseMetaLearner(
         "validation_episodes": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, None],
+        "checkpoint_path": [str, PathLike, None],
+        "warm_start": ["boolean"],
         "net_params": [dict, None],
         "device": [str, torch.device],
         "verbose": ["verbose"],
@@ -247,14 +251,21 @@ class BaseMetaLearner(
     ) -> None:
         """Train the net on the episodes of the data; sets what training decides."""
         seeds = self._seeds()
+        checkpoint = checkpoint_of(self, rows, targets, tasks, envs)
+        if checkpoint is not None:
+            seeds = checkpoint.open(seeds)
         plan = self._plan(targets, tasks, seeds, envs)
-        self.net_, self.reader_ = self._train_net(rows, plan, seeds)
+        self.net_, self.reader_ = self._train_net(rows, plan, seeds, checkpoint)
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(self.net_)
         self.n_iter_ = len(self.history_)
 
     def _train_net(
-        self, X: NDArray[Any], plan: EpisodePlan, seeds: dict[str, int]
+        self,
+        X: NDArray[Any],
+        plan: EpisodePlan,
+        seeds: dict[str, int],
+        checkpoint: TrainingCheckpoint | None,
     ) -> tuple[EpisodicNet, RowReader]:
         """Build the net on the data at hand and train it."""
         reader = RowReader(X.shape[1:], self.input_shape, self.device)
@@ -267,10 +278,14 @@ class BaseMetaLearner(
         self._prepare_backbone(backbone, X, reader)
         hook = self._new_hook(backbone, reader, seeds["hook"])
         arguments = self._net_arguments(plan.valid is not None, hook)
+        if checkpoint is not None:
+            arguments["callbacks"].append(("checkpoint", checkpoint))
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, reader, plan, arguments, hook)
+        if self.warm_start and hasattr(self, "net_"):
+            begin_with(net.module, self.net_.module_)
         with isolated_torch_rng(seeds["training"]):
-            net.fit(self._streams(X, reader, plan, seeds))
+            train(net, self._streams(X, reader, plan, seeds), checkpoint)
         return net, reader
 
     def _new_hook(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,6 +138,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
@@ -261,6 +268,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         n_iter_no_change: int = 5,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
         verbose: int = 1,
@@ -302,6 +311,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self.n_iter_no_change = n_iter_no_change
         self.fit_head = fit_head
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
         self.verbose = verbose

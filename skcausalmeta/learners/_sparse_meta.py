@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,6 +118,12 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         that time when only `adapt` will be used.
     callbacks : list, default=None
         Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
@@ -227,6 +234,8 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         n_iter_no_change: int = 5,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
         verbose: int = 1,
@@ -260,6 +269,8 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         self.n_iter_no_change = n_iter_no_change
         self.fit_head = fit_head
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
         self.verbose = verbose
