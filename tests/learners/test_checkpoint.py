@@ -295,25 +295,30 @@ def test_training_survives_kill_9(tmp_path):
 
 
 def parameters(learner):
-    return [p.detach().clone() for p in learner.net_.module_.parameters() if p.numel()]
+    module = getattr(learner, "estimator_", learner).net_.module_
+    return [p.detach().clone() for p in module.parameters() if p.numel()]
 
 
 def distance(one, two):
     return float((one - two).abs().max())
 
 
-@pytest.mark.parametrize("name", ["kfo", "sparse", "mtcrl"])
+@pytest.mark.parametrize("name", ["kfo", "sparse", "mtcrl", "metacrl"])
 def test_a_warm_start_begins_with_the_weights_before(name):
     CrashOnce.armed = False
     learner, data, keywords = fresh(name)
-    rates = {"lr": 1e-12}
-    if name == "mtcrl":
-        rates["routing_lr"] = 1e-12
+    inner = "estimator__" if name == "metacrl" else ""
+    still = {f"{inner}lr": 1e-12, f"{inner}warm_start": True}
+    still |= {
+        k: 1e-12
+        for k in ("routing_lr", "xi_lr", "group_lr")
+        if k in learner.get_params()
+    }
     before = parameters(learner.fit(*data, **keywords))
-    learner.set_params(warm_start=True, **rates)
-    warm = parameters(learner.fit(*data, **keywords))
+    warm = parameters(learner.set_params(**still).fit(*data, **keywords))
     assert max(map(distance, before, warm)) < 1e-4
-    cold = parameters(learner.set_params(warm_start=False).fit(*data, **keywords))
+    learner.set_params(**{f"{inner}warm_start": False})
+    cold = parameters(learner.fit(*data, **keywords))
     assert max(map(distance, before, cold)) > 1e-3
 
 
