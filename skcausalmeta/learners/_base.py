@@ -236,6 +236,7 @@ class BaseMetaLearner(
             "augmentation",
             "head",
             "hook",
+            "calibration",
         )
 
     def _train(
@@ -252,6 +253,17 @@ class BaseMetaLearner(
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(self.net_)
         self.n_iter_ = len(self.history_)
+        self._calibrate(rows, targets, tasks, envs, seeds)
+
+    def _calibrate(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        seeds: dict[str, int],
+    ) -> None:
+        """What has to be known of the trained net; nothing here."""
 
     def _train_net(
         self, X: NDArray[Any], plan: EpisodePlan, seeds: dict[str, int]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -136,6 +135,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Number of validation episodes, the same after every epoch.
     n_iter_no_change : int, default=5
         Patience of early stopping, in epochs.
+    calibrate : int or "auto", default=None
+        Number of episodes that the temperature of `predict_proba` is learned on
+        after training, 100 for "auto". They come from the held-out classes (or
+        tasks) if there are such, by `early_stopping` or `validation_classes`; else
+        from the training classes, whose rows the net knows, so that probabilities
+        of new classes may stay too sure. None: a temperature of 1 at no cost.
+        Classes, scores and training are the same either way.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time.
@@ -161,6 +167,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
         What `hook` keeps of that task; None without a hook.
+    temperature_ : float
+        What the scores of adapted tasks are divided by in `predict_proba`, 1
+        without `calibrate`. The probabilities after `fit` are the ridge head's.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     classes_ : ndarray of shape (n_classes,)
@@ -257,6 +266,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         validation_classes: ArrayLike | None = None,
         validation_episodes: int = 100,
         n_iter_no_change: int = 5,
+        calibrate: int | str | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
@@ -298,6 +308,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.validation_classes = validation_classes
         self.validation_episodes = validation_episodes
         self.n_iter_no_change = n_iter_no_change
+        self.calibrate = calibrate
         self.fit_head = fit_head
         self.callbacks = callbacks
         self.net_params = net_params
@@ -369,22 +380,15 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         winners = self._class_scores(X).argmax(axis=1)
         return self.classes_[winners]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Softmax of the scores.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        return softmax(self._class_scores(X), axis=1)
+    @property
+    def _temperature_in_use(self) -> float:
+        # Learned on adapted nets, whose scores are not those of the ridge head.
+        return self.temperature_ if hasattr(self, "adapted_") else 1.0
 
     def _class_scores(self, X: ArrayLike) -> NDArray[Any]:
-        rows = self._check_known_rows(X)
+        return self._logits(self._check_known_rows(X))
+
+    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_has_task()
         if hasattr(self, "adapted_"):
             return self._adapted_scores(rows)[:, : len(self.classes_)]

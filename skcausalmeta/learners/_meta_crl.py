@@ -93,6 +93,9 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         "orthogonality", "l1", "entropy", and what the wrapped learner records.
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
+    temperature_ : float
+        What the wrapped learner divides scores by in `predict_proba`, learned with
+        ``estimator__calibrate="auto"``, else 1.
     n_iter_ : int
         Epochs trained.
     n_features_in_ : int
@@ -171,6 +174,11 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
     def classes_(self) -> NDArray[Any]:
         """Classes of the task that it speaks of."""
         return self.estimator_.classes_
+
+    @property
+    def temperature_(self) -> float:
+        """What `predict_proba` divides by, of ``estimator__calibrate``."""
+        return self.estimator_.temperature_
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Class of every row.
