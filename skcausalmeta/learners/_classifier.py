@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,10 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..exceptions import InvalidInputError
+from ..exceptions import InvalidInputError, NotFittedError
 from ._base import BaseMetaLearner
 from ._data_checks import check_sortable
+from ._kept_rows import join_labels, join_rows, kept
 from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
 from ._temperature import best_temperature
 
@@ -40,13 +41,23 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         ],
     }
     _monitor = ("valid_accuracy", False)
+    _of_a_task: ClassVar[tuple[str, ...]] = ("support_rows_", "support_labels_")
 
-    def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+    support_rows_: NDArray[Any]
+    support_labels_: NDArray[Any]
+    temperature_: float
+
+    def _check_labels(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        """Labels of checked rows, of any number of classes."""
         self._check_y_given(y, "label")
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         check_consistent_length(rows, labels)
         check_sortable(labels, "y")
         check_classification_targets(labels)
+        return labels
+
+    def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        labels = self._check_labels(y, rows)
         classes = np.unique(labels)
         if len(classes) < 2:
             raise InvalidInputError(
@@ -54,6 +65,67 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
                 f"{classes[0]!r}; add rows of another class."
             )
         return labels
+
+    def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
+        """Solve a new task from its support rows, or add classes to the present one.
+
+        What `fit` learned stays as it is. Attributes are rebound, never changed in
+        place, so ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that
+        shares the backbone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            Their labels. At least two classes, or one with `keep_classes`.
+        keep_classes : bool, default=False
+            Keep the task last given to `adapt` and add these rows to its own: new
+            labels are new classes, known labels get more shots. The result is that
+            of one call with all rows, those of earlier calls first. `fit` keeps no
+            rows: to add to training classes, call ``adapt(X, y)`` with rows of
+            them first.
+
+        Returns
+        -------
+        self : object
+            Itself, now speaking of the new task; `classes_` is sorted.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, or with `keep_classes` before a task was adapted to.
+        ValueError
+            For invalid rows or labels; the learner stays as it was.
+
+        Notes
+        -----
+        For `keep_classes` the support rows are kept as they were given
+        (`support_rows_`, `support_labels_`): an image of 84 x 84 x 3 bytes takes 21
+        kB, also in pickles and saved files. Rows of a memory map are not copied.
+        """
+        rows = self._check_known_rows(X)
+        if keep_classes:
+            labels = self._check_labels(y, rows)
+            self._check_keeps_rows()
+            rows = join_rows(self.support_rows_, rows)
+            labels = self._check_targets(
+                join_labels(self.support_labels_, labels), rows
+            )
+        else:
+            labels = self._check_targets(y, rows)
+        self._adapt(rows, labels)
+        self.support_rows_ = rows if keep_classes else kept(rows)
+        self.support_labels_ = labels if keep_classes else labels.copy()
+        return self
+
+    def _check_keeps_rows(self) -> None:
+        if not hasattr(self, "support_rows_"):
+            raise NotFittedError(
+                "keep_classes=True adds to the task last given to adapt. Got a "
+                f"{type(self).__name__} that has not adapted since fit, which keeps no "
+                "rows; call adapt(X, y) with rows of the classes to keep first."
+            )
 
     def _plan(
         self,

@@ -174,6 +174,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Ridge head of the training rows, after `fit` and before `adapt`.
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
+    support_rows_, support_labels_ : ndarray
+        Support rows and labels of the task last given to `adapt`, in the order given,
+        which ``adapt(X, y, keep_classes=True)`` adds to.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -228,6 +231,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         **BaseMetaClassifier._parameter_constraints,
         **GradientLearnerMixin._parameter_constraints,
     }
+    _of_a_task = (*BaseMetaClassifier._of_a_task, *GradientLearnerMixin._of_a_task)
 
     def __init__(
         self,

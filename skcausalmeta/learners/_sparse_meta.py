@@ -151,6 +151,9 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
     dual_gap_, sparsity_, support_features_
         Certificate, share of unused features and used features of `head_`.
+    support_rows_, support_labels_ : ndarray
+        Support rows and labels of the task last given to `adapt`, in the order given,
+        which ``adapt(X, y, keep_classes=True)`` adds to.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -203,7 +206,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         "logit_scale": [Interval(Real, 0, None, closed="neither")],
         "center": ["boolean"],
     }
-    _of_a_task = ("head_", "center_", "task_code_")
+    _of_a_task = (*BaseMetaClassifier._of_a_task, "head_", "center_", "task_code_")
 
     def __init__(
         self,
