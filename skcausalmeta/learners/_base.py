@@ -34,6 +34,7 @@ from ..nets import (
 )
 from ..nets._factory import n_features_out
 from ..nets._hook_steps import FACT_PREFIX
+from ..nets._prepared_backbone import prepare_backbone
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
@@ -77,6 +78,8 @@ class BaseMetaLearner(
         "callbacks": [list, None],
         "net_params": [dict, None],
         "device": [str, torch.device],
+        "precision": [StrOptions({"float32", "bfloat16", "float16"})],
+        "compile": ["boolean", dict],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -277,6 +280,13 @@ class BaseMetaLearner(
         if self.freeze_backbone:
             backbone.requires_grad_(False)
         self._prepare_backbone(backbone, X, reader)
+        backbone = prepare_backbone(
+            backbone,
+            self.precision,
+            self.compile,
+            self.device,
+            has_hook=self.hook is not None,
+        )
         hook = self._new_hook(backbone, reader, seeds["hook"])
         arguments = self._net_arguments(plan.valid is not None, hook)
         with isolated_torch_rng(seeds["head"]):
