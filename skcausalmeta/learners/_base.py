@@ -310,8 +310,9 @@ class BaseMetaLearner(
     def _net_arguments(
         self, validated: bool, hook: EpisodeHook | None
     ) -> dict[str, Any]:
-        # Copies: skorch changes callbacks, parameters must stay as given.
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        # Copies: skorch changes callbacks, parameters must stay as given. Not deep
+        # ones, so that what a callback writes to is the caller's.
+        callbacks = [_copied(callback) for callback in self.callbacks or []]
         if validated:
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs
@@ -419,6 +420,14 @@ class BaseMetaLearner(
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
+
+
+def _copied(callback: Any) -> Any:
+    """A callback, or a pair of its name and a callback."""
+    if isinstance(callback, tuple):
+        name, given = callback
+        return name, copy.copy(given)
+    return copy.copy(callback)
 
 
 def in_blocks(

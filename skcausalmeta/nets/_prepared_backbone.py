@@ -14,6 +14,14 @@ from ..exceptions import InvalidInputError
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
+# Otherwise all modules of a class share a limit on how often they are compiled, and
+# run as they are beyond it.
+_APART = {
+    name: True
+    for name in inspect.signature(torch.compile).parameters
+    if name == "isolate_recompiles"
+}
+
 # Compiled code beside the modules, which are copied, pickled and saved without it.
 _COMPILED: WeakKeyDictionary[nn.Module, Callable[[Tensor], Tensor]] = (
     WeakKeyDictionary()
@@ -69,7 +77,8 @@ class PreparedBackbone(nn.Module):
 
     def _compiled(self) -> Callable[[Tensor], Tensor]:
         if self not in _COMPILED:
-            _COMPILED[self] = torch.compile(self.backbone, **(self.compile_with or {}))
+            keywords = {**_APART, **(self.compile_with or {})}
+            _COMPILED[self] = torch.compile(self.backbone, **keywords)
         return _COMPILED[self]
 
 

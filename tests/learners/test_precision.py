@@ -49,6 +49,7 @@ SMALL = {
     "random_state": 0,
 }
 EAGER = {"backend": "eager"}
+TINY = {"backbone": nn.Linear(8, 5), "backbone_params": None}
 
 
 def sparse(**params):
@@ -129,14 +130,13 @@ def test_features_are_those_of_torch_under_autocast():
         SparseMetaRegressor(RidgeHead(), precision="bfloat16", **SMALL),
         MAMLRegressor(precision="bfloat16", **SMALL),
         MAMLRegressor(adapt_layers="head", compile=EAGER, **SMALL),
-        SparseMetaRegressor(RidgeHead(), compile=EAGER, **SMALL),
     ],
-    ids=["sparse", "maml", "anil-compiled", "sparse-compiled"],
+    ids=["sparse", "maml", "anil-compiled"],
 )
 def test_regressors_too(learner):
     data = make_sparse_tasks(6, 20, n_factors=4, random_state=0)
-    learner.fit(data.data, data.target, tasks=data.task)
-    rows = data.task == data.task[0]
+    learner.fit(data.data, data.target, tasks=data.tasks)
+    rows = data.tasks == data.tasks[0]
     learner.adapt(data.data[rows], data.target[rows])
     assert np.isfinite(learner.predict(data.data[rows])).all()
 
@@ -158,11 +158,12 @@ def test_images_with_either_statistics():
 # -- compilation -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("make", [sparse, anil, wrapped])
+@pytest.mark.parametrize(
+    ("make", "backend"), [(sparse, "aot_eager"), (anil, "eager"), (wrapped, "eager")]
+)
 def test_a_compiled_backbone_learns_the_same(make, backend):
-    plain = make().fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
-    learner = make(compile={"backend": backend}).fit(X_OLD, Y_OLD)
+    plain = make(**TINY).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
+    learner = make(compile={"backend": backend}, **TINY).fit(X_OLD, Y_OLD)
     learner.adapt(X_NEW, Y_NEW)
     for found, wanted in zip(weights(learner), weights(plain), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
@@ -170,33 +171,41 @@ def test_a_compiled_backbone_learns_the_same(make, backend):
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch_norm", ["running", "episode"])
-def test_a_compiled_backbone_follows_the_mode_of_batch_norm(batch_norm):
-    params = {
-        "backbone": "conv4",
-        "backbone_params": {"n_blocks": 1, "n_filters": 4},
-        "input_shape": (2, 4),
-        "batch_norm": batch_norm,
-    }
-    plain = sparse(**params).fit(X_OLD, Y_OLD)
-    learner = sparse(compile=EAGER, **params).fit(X_OLD, Y_OLD)
-    found, wanted = learner.transform(X_NEW), plain.transform(X_NEW)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_the_compiler_is_called_with_the_keywords():
-    graphs = []
+def counting(graphs):
+    """A compiler that runs graphs as they are, and counts them."""
 
     def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
-    learner = sparse(compile={"backend": backend, "fullgraph": False})
-    learner.fit(X_OLD, Y_OLD).transform(X_NEW)
+    return backend
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "episode"])
+def test_a_compiled_backbone_follows_the_mode_of_batch_norm(batch_norm):
+    module = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
+    params = {"backbone": module, "backbone_params": None, "batch_norm": batch_norm}
+    plain, graphs = sparse(**params).fit(X_OLD, Y_OLD), []
+    learner = sparse(compile={"backend": counting(graphs)}, **params)
+    learner.fit(X_OLD, Y_OLD)
     assert graphs
+    found, wanted = learner.transform(X_NEW), plain.transform(X_NEW)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    for one, other in zip(weights(learner), weights(plain), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_compiler_is_called_for_every_learner():
+    graphs = []
+    options = {"backend": counting(graphs), "fullgraph": False}
+    for _ in range(6):
+        before = len(graphs)
+        learner = sparse(compile=options, batches_per_epoch=1, **TINY)
+        learner.fit(X_OLD, Y_OLD).transform(X_NEW)
+        assert len(graphs) > before
+    assert len(graphs) <= 6 * 3  # training, prediction, and not every number of rows
     prepared = learner.net_.module_.backbone
-    assert prepared.compile_with["dynamic"] is True
-    assert prepared.compile_with["fullgraph"] is False
+    assert prepared.compile_with == {"dynamic": True, **options}
 
 
 def test_true_asks_for_dynamic_shapes_and_a_dict_may_refuse_them():
@@ -212,7 +221,7 @@ def test_true_asks_for_dynamic_shapes_and_a_dict_may_refuse_them():
 @pytest.mark.parametrize("options", [{"compile": EAGER}, {"precision": "bfloat16"}])
 @pytest.mark.parametrize("make", [sparse, anil, wrapped])
 def test_copied_pickled_and_saved_without_compiled_code(make, options, tmp_path):
-    learner = make(**options).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
+    learner = make(**options, **TINY).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
     wanted = learner.predict_proba(X_NEW)
     save(learner, tmp_path / "learner")
     others = {
@@ -259,10 +268,10 @@ def test_scaled_losses_train_the_same_weights(make, monkeypatch):
 
 
 def test_steps_with_infinite_gradients_are_left_out(monkeypatch):
-    scalers = scaled(monkeypatch, 2.0**127)
     start = sparse(lr=1e-30).fit(X_OLD, Y_OLD)
+    scalers = scaled(monkeypatch, np.inf)
     learner = sparse(lr=0.1).fit(X_OLD, Y_OLD)
-    assert scalers[-1].get_scale() <= 2.0**124  # halved in each of three steps
+    assert len(scalers) == 1
     for found, wanted in zip(weights(learner), weights(start), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
@@ -303,12 +312,12 @@ class Through(EpisodeHook):
         (sparse(precision="float16"), r"needs a GPU. Got device='cpu'; use"),
         (anil(precision="float16"), r"needs a GPU. Got device='cpu'; use"),
         (
-            sparse(precision="float16", device="cuda", hook=Through()),
+            sparse(precision="float16", device="meta", hook=Through()),
             "Got a hook; use precision='bfloat16'",
         ),
         (maml(compile=True), r"need adapt_layers='head'.*'compile': True"),
         (
-            maml(precision="float16", device="cuda"),
+            maml(precision="float16", device="meta", batch_norm="episode"),
             r"need adapt_layers='head'.*adapt_layers='all'",
         ),
         (sparse(compile={"backned": "eager"}), "keywords of torch.compile.*'backned'"),
