@@ -36,10 +36,18 @@ from ..nets import (
 )
 from ..nets._factory import n_features_out
 from ..nets._hook_steps import FACT_PREFIX
+from ..nets._prepared_backbone import prepare_backbone
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin
 from ._plan import EpisodePlan
-from ._training import OPTIMIZERS, begin_with, best_weights, checkpoint_of, train
+from ._training import (
+    OPTIMIZERS,
+    begin_with,
+    best_weights,
+    checkpoint_of,
+    copied_callbacks,
+    train,
+)
 
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
@@ -81,6 +89,8 @@ class BaseMetaLearner(
         "warm_start": ["boolean"],
         "net_params": [dict, None],
         "device": [str, torch.device],
+        "precision": [StrOptions({"float32", "bfloat16", "float16"})],
+        "compile": ["boolean", dict],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -240,6 +250,7 @@ class BaseMetaLearner(
             "augmentation",
             "head",
             "hook",
+            "calibration",
         )
 
     def _train(
@@ -259,6 +270,17 @@ class BaseMetaLearner(
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(self.net_)
         self.n_iter_ = len(self.history_)
+        self._calibrate(rows, targets, tasks, envs, seeds)
+
+    def _calibrate(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        seeds: dict[str, int],
+    ) -> None:
+        """What has to be known of the trained net; nothing here."""
 
     def _train_net(
         self,
@@ -276,6 +298,13 @@ class BaseMetaLearner(
         if self.freeze_backbone:
             backbone.requires_grad_(False)
         self._prepare_backbone(backbone, X, reader)
+        backbone = prepare_backbone(
+            backbone,
+            self.precision,
+            self.compile,
+            self.device,
+            has_hook=self.hook is not None,
+        )
         hook = self._new_hook(backbone, reader, seeds["hook"])
         arguments = self._net_arguments(plan.valid is not None, hook)
         if checkpoint is not None:
@@ -303,8 +332,7 @@ class BaseMetaLearner(
     def _net_arguments(
         self, validated: bool, hook: EpisodeHook | None
     ) -> dict[str, Any]:
-        # Copies: skorch changes callbacks, parameters must stay as given.
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        callbacks = copied_callbacks(self.callbacks)
         if validated:
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs

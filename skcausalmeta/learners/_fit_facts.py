@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 _FREE = frozenset({"checkpoint_path", "device", "verbose"})
 _MOST_ROWS = 1000
 _MOST_NESTED = 20
+_SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
 def fit_facts(
@@ -75,4 +76,5 @@ def _tell(value: Any, found: Any, depth: int) -> None:
     elif hasattr(value, "get_params"):
         told(value.get_params(deep=False))
     else:
-        told(dict(vars(value)) if hasattr(value, "__dict__") else repr(value).encode())
+        own = vars(value) if hasattr(value, "__dict__") else {}
+        told({k: v for k, v in own.items() if isinstance(v, _SIMPLE)})

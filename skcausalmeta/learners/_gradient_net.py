@@ -107,7 +107,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
                 loss = self._reptile(tasks, len(batch))
             else:
                 loss = self._query_loss(tasks, second_level)
-                (loss / len(batch)).backward()
+                self._backward(loss / len(batch))
             total = total + loss.detach()
         self._check_finite(total)
         if second_level is None:

@@ -149,6 +149,16 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ``{"optimizer__weight_decay": 5e-4}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Number type of the operations of the backbone, where `torch.autocast` finds
+        it safe. Its weights and features stay in float32, heads and losses as they
+        are. "float16" needs a GPU, ``adapt_layers="head"`` and no `hook`, and scales
+        the losses of training (`torch.amp.GradScaler`).
+    compile : bool or dict, default=False
+        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
+        given keywords such as ``{"mode": "reduce-overhead"}``;
+        only with ``adapt_layers="head"``.
+        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -272,6 +282,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -315,6 +327,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 

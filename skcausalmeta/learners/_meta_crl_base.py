@@ -60,6 +60,8 @@ class BaseMetaCRL(
         "random_state": ["random_state"],
     }
 
+    estimator_: Any
+
     def __init__(
         self,
         estimator: Any = None,

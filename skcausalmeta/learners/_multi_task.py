@@ -40,7 +40,14 @@ from ._multi_task_adapt import NewTasksMixin
 from ._multi_task_predict import score_codes
 from ._new_task import ModuleFeatures
 from ._task_targets import TaskTargets, read_targets
-from ._training import OPTIMIZERS, begin_with, best_weights, checkpoint_of, train
+from ._training import (
+    OPTIMIZERS,
+    begin_with,
+    best_weights,
+    checkpoint_of,
+    copied_callbacks,
+    train,
+)
 
 _ROWS_FOR_FACTS = 2000
 _PIXELS_FOR_UNITS = 10_000
@@ -379,8 +386,7 @@ class BaseMultiTask(
         return train, part(held_out, None) if held_out.any() else None
 
     def _net_arguments(self, validated: bool) -> dict[str, Any]:
-        # Copies: skorch changes callbacks, parameters must stay as given.
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        callbacks = copied_callbacks(self.callbacks)
         if validated:
             callbacks.append(best_weights("valid_loss", self.n_iter_no_change))
         arguments: dict[str, Any] = {

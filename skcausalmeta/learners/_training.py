@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from os import fspath
 from typing import Any
 
@@ -34,6 +35,17 @@ def best_weights(
         sink=_silent,
     )
     return "best_weights", stopping
+
+
+def copied_callbacks(given: list[Any] | None) -> list[Any]:
+    """Copies, since skorch changes callbacks and parameters must stay as given.
+
+    Not deep ones: what a callback writes to is the caller's.
+    """
+    return [
+        (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
+        for one in given or []
+    ]
 
 
 def checkpoint_of(

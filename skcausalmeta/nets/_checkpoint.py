@@ -115,6 +115,7 @@ class TrainingCheckpoint(Callback):
 
     def _state_of(self, net: Any) -> dict[str, Any]:
         on_cuda = str(net.device).startswith("cuda")
+        scaler = getattr(net, "_scaler", None)  # of float16
         return {
             "format": _FORMAT,
             "facts": dict(self.facts),
@@ -127,6 +128,7 @@ class TrainingCheckpoint(Callback):
                 name: _callback_state(name, one) for name, one in self._others(net)
             },
             "generators": {k: _position(g) for k, g in self._generators.items()},
+            "scaler": None if scaler is None else scaler.state_dict(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
         }
@@ -139,6 +141,8 @@ class TrainingCheckpoint(Callback):
             _restore_callback(callback, state["callbacks"].get(name, {}))
         for name, generator in self._generators.items():
             _move_to(generator, state["generators"][name])
+        if state["scaler"] is not None:
+            net._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ._batch_norm import batch_norm_mode, has_batch_norm
 from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._hook_steps import HookStepsMixin
+from ._loss_scaling import LossScalingMixin
 from ._stream import EpisodeStream, MetaBatch, Task, leading_rows
 
 
@@ -79,7 +80,7 @@ class _Group:
         return _Group(tasks, query, self.support.detach()[:n_tasks])
 
 
-class EpisodicNet(HookStepsMixin, NeuralNet):
+class EpisodicNet(HookStepsMixin, LossScalingMixin, NeuralNet):
     """skorch net that trains on meta-batches of episodes.
 
     One step minimises the mean over tasks of the query loss ::
@@ -179,7 +180,7 @@ class EpisodicNet(HookStepsMixin, NeuralNet):
         self._set_training(True)
         turn = self._hook_has_turn()
         loss, _ = self._batch_loss(batch, second_level=turn)
-        loss.backward()
+        self._backward(loss)
         if not turn:
             self._rest_hook()
         return {"loss": loss.detach(), "y_pred": None}
