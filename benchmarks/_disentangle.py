@@ -25,7 +25,14 @@ Array = np.ndarray
 RECIPES: dict[str, dict[str, Any]] = {
     "linear": {"n_tasks": 1000, "n_batches": 600, "lr": 0.03, "hidden": ()},
     "mlp": {"n_tasks": 1000, "n_batches": 1500, "lr": 3e-3, "hidden": (256, 256)},
-    "shapes3d": {"n_tasks": 800, "n_batches": 3000, "lr": 1e-3, "hidden": (256,)},
+    # Chosen with seed 50: a stronger Lasso keeps the encoder from ever seeing well.
+    "shapes3d": {
+        "n_tasks": 800,
+        "n_batches": 2000,
+        "lr": 3e-3,
+        "lasso_reg": 0.1,
+        "hidden": (256,),
+    },
 }
 COMMON: dict[str, Any] = {
     "n_per_task": 50,

@@ -35,7 +35,7 @@ def cells(args: Any) -> list[dict[str, Any]]:
         (rho, "blocks", size)
         for rho in args.rhos
         if rho in args.block_rhos
-        for size in BLOCK_SIZES
+        for size in args.block_sizes
     ]
     return [
         {
@@ -63,6 +63,7 @@ def main() -> None:
         default=[0.0, 0.9],
         help="violated supports",
     )
+    parser.add_argument("--block-sizes", type=int, nargs="+", default=list(BLOCK_SIZES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     if args.smoke:

@@ -330,12 +330,16 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batches", type=int, help="meta-batches of the part conv")
+    parser.add_argument("--episodes", type=int, help="test episodes of the part conv")
     parser.add_argument("--full", action="store_true", help="sizes for a GPU")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     size = FULL if args.full else SMALL
     if args.smoke:
         size, args.seeds = SMOKE, [0, 1]
+    given = {"n_batches": args.batches, "episodes": args.episodes}
+    size = size._replace(**{name: n for name, n in given.items() if n})
     harness = Harness("kfo_depth", args)
     for name, report in PARTS.items():
         if args.part in (name, "all"):

@@ -68,6 +68,7 @@ class Bench:
     def __init__(self, args: Any) -> None:
         self.args = args
         self.harness = Harness("metacrl", args)
+        self.learners = ABLATED if args.smoke else tuple(LEARNERS)
         self._data: dict[tuple[str, int], Data] = {}
 
     def data(self, family: str, seed: int) -> Data:
@@ -181,12 +182,12 @@ def report_family(bench: Bench, part: str, family: str) -> None:
     rows, gains = [], []
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for seed in bench.args.seeds:
-        for name in LEARNERS:
+        for name in bench.learners:
             for contender, crl in contenders.items():
                 result = bench.run(part, family, name, contender, seed, crl)
                 found.setdefault((name, contender), []).append(result)
     scale = 1.0 if part == "regression" else 100.0
-    for name in LEARNERS:
+    for name in bench.learners:
         plain = [np.array(run["scores"]) for run in found[name, "plain"]]
         for contender in contenders:
             runs = found[name, contender]
@@ -277,7 +278,7 @@ class Clock(Callback):
 def report_overhead(bench: Bench) -> None:
     rows, repeats = [], 1 if bench.args.smoke else 3
     for family in ("vectors", "omniglot"):
-        for name in LEARNERS:
+        for name in bench.learners:
             settings = {
                 "part": "overhead",
                 "family": family,

@@ -37,6 +37,9 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/GALLERY_HEADER.rst"]
 # Single backquotes name objects; what cannot be found is set as code.
 default_role = "py:obj"
+# Attributes that a class inherits from elsewhere are links by name, and several
+# classes of the package have some of the same name, such as classes_.
+suppress_warnings = ["ref.python"]
 
 autosummary_generate = True
 autosummary_imported_members = True

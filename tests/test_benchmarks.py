@@ -1,11 +1,12 @@
 """Every benchmark runs at its smallest size and prints a table."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BENCHMARKS = sorted(FOLDER.glob("bench_*.py"))
@@ -19,24 +20,32 @@ def test_there_are_benchmarks():
     assert "bench_group_lasso_svc" in {path.stem for path in BENCHMARKS}
 
 
+@pytest.fixture
+def run_here(monkeypatch, tmp_path, capsys):
+    """Run a script in this process, which has imported everything."""
+
+    def run(path, *arguments):
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(path.parent))
+        monkeypatch.chdir(tmp_path)
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    n_threads = torch.get_num_threads()
+    with threadpool_limits(1):
+        yield run
+    torch.set_num_threads(n_threads)
+
+
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
-def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path):
+def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path, run_here):
     before = committed_results()
     output = tmp_path / "tables.txt"
-    command = [sys.executable, path, "--smoke", "--threads", "1", "--output", output]
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    printed = run_here(path, "--smoke", "--threads", 1, "--output", output)
+    lines = printed.splitlines()
     rules = [k for k, line in enumerate(lines) if line and set(line) == {"-"}]
-    assert rules, done.stdout
+    assert rules, printed
     for k in rules:  # header above, first row below, columns aligned
         assert len(lines[k - 1]) == len(lines[k]) == len(lines[k + 1])
-    assert output.read_text() == done.stdout
+    assert output.read_text() == printed
     assert committed_results() == before

@@ -148,6 +148,11 @@ class TaskSampler:
         seed = named_seeds(random_state, "episodes")["episodes"]
         self._rng = np.random.default_rng(seed)
 
+    @property
+    def generator(self) -> np.random.Generator:
+        """Source of all draws: with its state, the episodes go on as before."""
+        return self._rng
+
     def sample(self, task: Any = None) -> Episode:
         """Draw one episode.
 

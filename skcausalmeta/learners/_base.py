@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import cycle, islice
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,16 +30,24 @@ from ..nets import (
     EpisodicNet,
     RowReader,
     TaskProgress,
+    TrainingCheckpoint,
     build_augmentation,
     build_backbone,
 )
 from ..nets._factory import n_features_out
 from ..nets._hook_steps import FACT_PREFIX
-from ..nets._step_guard import check_weights
+from ..nets._prepared_backbone import prepare_backbone
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._data_checks import DataChecksMixin, check_finite_rows, check_scale
 from ._plan import EpisodePlan
-from ._training import OPTIMIZERS, best_weights
+from ._training import (
+    OPTIMIZERS,
+    begin_with,
+    best_weights,
+    checkpoint_of,
+    copied_callbacks,
+    train,
+)
 
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
@@ -76,8 +85,12 @@ class BaseMetaLearner(
         "validation_episodes": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, None],
+        "checkpoint_path": [str, PathLike, None],
+        "warm_start": ["boolean"],
         "net_params": [dict, None],
         "device": [str, torch.device],
+        "precision": [StrOptions({"float32", "bfloat16", "float16"})],
+        "compile": ["boolean", dict],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -237,6 +250,7 @@ class BaseMetaLearner(
             "augmentation",
             "head",
             "hook",
+            "calibration",
         )
 
     def _train(
@@ -248,14 +262,32 @@ class BaseMetaLearner(
     ) -> None:
         """Train the net on the episodes of the data; sets what training decides."""
         seeds = self._seeds()
+        checkpoint = checkpoint_of(self, rows, targets, tasks, envs)
+        if checkpoint is not None:
+            seeds = checkpoint.open(seeds)
         plan = self._plan(targets, tasks, seeds, envs)
-        self.net_, self.reader_ = self._train_net(rows, plan, seeds)
+        self.net_, self.reader_ = self._train_net(rows, plan, seeds, checkpoint)
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(self.net_)
         self.n_iter_ = len(self.history_)
+        self._calibrate(rows, targets, tasks, envs, seeds)
+
+    def _calibrate(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        seeds: dict[str, int],
+    ) -> None:
+        """What has to be known of the trained net; nothing here."""
 
     def _train_net(
-        self, X: NDArray[Any], plan: EpisodePlan, seeds: dict[str, int]
+        self,
+        X: NDArray[Any],
+        plan: EpisodePlan,
+        seeds: dict[str, int],
+        checkpoint: TrainingCheckpoint | None,
     ) -> tuple[EpisodicNet, RowReader]:
         """Build the net on the data at hand and train it."""
         if self.backbone != "identity":
@@ -268,13 +300,23 @@ class BaseMetaLearner(
         if self.freeze_backbone:
             backbone.requires_grad_(False)
         self._prepare_backbone(backbone, X, reader)
+        backbone = prepare_backbone(
+            backbone,
+            self.precision,
+            self.compile,
+            self.device,
+            has_hook=self.hook is not None,
+        )
         hook = self._new_hook(backbone, reader, seeds["hook"])
         arguments = self._net_arguments(plan.valid is not None, hook)
+        if checkpoint is not None:
+            arguments["callbacks"].append(("checkpoint", checkpoint))
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, reader, plan, arguments, hook)
+        if self.warm_start and hasattr(self, "net_"):
+            begin_with(net.module, self.net_.module_)
         with isolated_torch_rng(seeds["training"]):
-            net.fit(self._streams(X, reader, plan, seeds))
-        check_weights(net.module_)
+            train(net, self._streams(X, reader, plan, seeds), checkpoint)
         return net, reader
 
     def _new_hook(
@@ -292,8 +334,7 @@ class BaseMetaLearner(
     def _net_arguments(
         self, validated: bool, hook: EpisodeHook | None
     ) -> dict[str, Any]:
-        # Copies: skorch changes callbacks, parameters must stay as given.
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        callbacks = copied_callbacks(self.callbacks)
         if validated:
             # Without early stopping the best weights are still restored.
             patient = self.n_iter_no_change if self.early_stopping else self.max_epochs

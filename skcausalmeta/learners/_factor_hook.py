@@ -37,6 +37,7 @@ class FactorHook(EpisodeHook):
     middle: Tensor
     spread: Tensor
     n_seen: Tensor
+    n_turns: Tensor
 
     def __init__(
         self,
@@ -60,7 +61,6 @@ class FactorHook(EpisodeHook):
         self.lambda_inv = lambda_inv
         self.lambda_swap = lambda_swap
         self.causal_every = causal_every
-        self._n_turns = 0
         self.xi_lr = xi_lr
         self.group_lr = group_lr
         self.every = level2_every or 0
@@ -91,6 +91,7 @@ class FactorHook(EpisodeHook):
         self.register_buffer("middle", torch.zeros(k))
         self.register_buffer("spread", torch.ones(k))
         self.register_buffer("n_seen", torch.zeros(()))
+        self.register_buffer("n_turns", torch.zeros((), dtype=torch.long))
         return k
 
     # -- features ----------------------------------------------------------------------
@@ -148,10 +149,10 @@ class FactorHook(EpisodeHook):
 
     def _causal_now(self) -> bool:
         """Tell whether this step compares environments; it counts the steps."""
-        self._n_turns += 1
+        self.n_turns += 1
         if not self.causal_every or not (self.lambda_swap or self.lambda_inv):
             return False
-        return (self._n_turns - 1) % self.causal_every == 0
+        return (int(self.n_turns) - 1) % self.causal_every == 0
 
     def _environments(
         self, episodes: Sequence[EpisodeOutcome]

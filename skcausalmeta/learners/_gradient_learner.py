@@ -68,6 +68,8 @@ class GradientLearnerMixin:
     multi_step_epochs: int
     task_chunk_size: int | str
     checkpoint: bool
+    precision: str
+    compile: Any
     batch_norm: str
     hook: EpisodeHook | None
     backbone: Any
@@ -109,6 +111,16 @@ class GradientLearnerMixin:
                     f"multi_step_epochs. Got {self.multi_step_epochs}; use 0 or "
                     "outer='gradient'."
                 )
+        asked = {"compile": self.compile, "precision": self.precision}
+        if not module.features_are_fixed and (
+            self.compile is not False or self.precision == "float16"
+        ):
+            raise InvalidInputError(
+                "compile and precision='float16' need adapt_layers='head': inner steps "
+                "through the backbone differentiate it twice, with small gradients. "
+                f"Got {asked} with adapt_layers={self.adapt_layers!r}; use "
+                "precision='bfloat16' and compile=False, or adapt the head."
+            )
         if self.checkpoint and rule.start():
             raise InvalidInputError(
                 "checkpoint=True cannot be used with a rule that adapts parts of its "

@@ -108,7 +108,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
                 loss = self._reptile(tasks, len(batch))
             else:
                 loss = self._query_loss(tasks, second_level)
-                (loss / len(batch)).backward()
+                self._backward(loss / len(batch))
             total = total + loss.detach()
         total = self.processes_.merge(self.module_, before, total)
         self._check_finite(total / len(batch))

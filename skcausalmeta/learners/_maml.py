@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -136,16 +136,39 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Number of validation episodes, the same after every epoch.
     n_iter_no_change : int, default=5
         Patience of early stopping, in epochs.
+    calibrate : int or "auto", default=None
+        Number of episodes that the temperature of `predict_proba` is learned on
+        after training, 100 for "auto". They come from the held-out classes (or
+        tasks) if there are such, by `early_stopping` or `validation_classes`; else
+        from the training classes, whose rows the net knows, so that probabilities
+        of new classes may stay too sure. None: a temperature of 1 at no cost.
+        Classes, scores and training are the same either way.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Number type of the operations of the backbone, where `torch.autocast` finds
+        it safe. Its weights and features stay in float32, heads and losses as they
+        are. "float16" needs a GPU, ``adapt_layers="head"`` and no `hook`, and scales
+        the losses of training (`torch.amp.GradScaler`).
+    compile : bool or dict, default=False
+        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
+        given keywords such as ``{"mode": "reduce-overhead"}``;
+        only with ``adapt_layers="head"``.
+        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -161,10 +184,16 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
         What `hook` keeps of that task; None without a hook.
+    temperature_ : float
+        What the scores of adapted tasks are divided by in `predict_proba`, 1
+        without `calibrate`. The probabilities after `fit` are the ridge head's.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
+    support_rows_, support_labels_ : ndarray
+        Support rows and labels of the task last given to `adapt`, in the order given,
+        which ``adapt(X, y, keep_classes=True)`` adds to.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -219,6 +248,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         **BaseMetaClassifier._parameter_constraints,
         **GradientLearnerMixin._parameter_constraints,
     }
+    _of_a_task = (*BaseMetaClassifier._of_a_task, *GradientLearnerMixin._of_a_task)
 
     def __init__(
         self,
@@ -257,10 +287,15 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         validation_classes: ArrayLike | None = None,
         validation_episodes: int = 100,
         n_iter_no_change: int = 5,
+        calibrate: int | str | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -298,10 +333,15 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.validation_classes = validation_classes
         self.validation_episodes = validation_episodes
         self.n_iter_no_change = n_iter_no_change
+        self.calibrate = calibrate
         self.fit_head = fit_head
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
@@ -369,22 +409,15 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         winners = self._class_scores(X).argmax(axis=1)
         return self.classes_[winners]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Softmax of the scores.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        return softmax(self._class_scores(X), axis=1)
+    @property
+    def _temperature_in_use(self) -> float:
+        # Learned on adapted nets, whose scores are not those of the ridge head.
+        return self.temperature_ if hasattr(self, "adapted_") else 1.0
 
     def _class_scores(self, X: ArrayLike) -> NDArray[Any]:
-        rows = self._check_known_rows(X)
+        return self._logits(self._check_known_rows(X))
+
+    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_has_task()
         if hasattr(self, "adapted_"):
             return self._adapted_scores(rows)[:, : len(self.classes_)]

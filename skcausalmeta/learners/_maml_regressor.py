@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,11 +138,27 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Number type of the operations of the backbone, where `torch.autocast` finds
+        it safe. Its weights and features stay in float32, heads and losses as they
+        are. "float16" needs a GPU, ``adapt_layers="head"`` and no `hook`, and scales
+        the losses of training (`torch.amp.GradScaler`).
+    compile : bool or dict, default=False
+        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
+        given keywords such as ``{"mode": "reduce-overhead"}``;
+        only with ``adapt_layers="head"``.
+        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -261,8 +278,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         n_iter_no_change: int = 5,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -302,8 +323,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self.n_iter_no_change = n_iter_no_change
         self.fit_head = fit_head
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,11 +94,14 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         "orthogonality", "l1", "entropy", and what the wrapped learner records.
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
+    temperature_ : float
+        What the wrapped learner divides scores by in `predict_proba`, learned with
+        ``estimator__calibrate="auto"``, else 1.
     n_iter_ : int
         Epochs trained.
     n_features_in_ : int
         Length of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_columns,)
         Names of the columns, if X has string column names.
 
     See Also
@@ -167,10 +171,47 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         classes, codes = np.unique(targets, return_inverse=True)
         return codes, len(classes)
 
+    def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
+        """Solve a new task from its support rows, or add classes to the present one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        keep_classes : bool, default=False
+            Add these rows to those of the task last given to `adapt`, as the wrapped
+            learner does; the weights of the factors are those of all rows together.
+
+        Returns
+        -------
+        self : object
+            Itself, now speaking of the new task.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, or with `keep_classes` before a task was adapted to.
+        ValueError
+            For invalid rows or labels; the learner stays as it was.
+        """
+        if not keep_classes:
+            return super().adapt(X, y)
+        check_is_fitted(self)
+        task = copy.copy(self.estimator_)
+        self.estimator_ = task.adapt(X, y, keep_classes=True)
+        return self
+
     @property
     def classes_(self) -> NDArray[Any]:
         """Classes of the task that it speaks of."""
         return self.estimator_.classes_
+
+    @property
+    def temperature_(self) -> float:
+        """What `predict_proba` divides by, of ``estimator__calibrate``."""
+        return self.estimator_.temperature_
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Class of every row.

@@ -60,6 +60,8 @@ class BaseMetaCRL(
         "random_state": ["random_state"],
     }
 
+    estimator_: Any
+
     def __init__(
         self,
         estimator: Any = None,
@@ -165,6 +167,8 @@ class BaseMetaCRL(
             that was fitted before stays as it was.
         """
         learner = self._new_learner(envs is not None)
+        if learner.get_params().get("warm_start") and hasattr(self, "estimator_"):
+            learner.net_ = self.estimator_.net_
         learner.fit(X, y, tasks=tasks, envs=envs)
         for name in _NAMES:
             self.__dict__.pop(name, None)

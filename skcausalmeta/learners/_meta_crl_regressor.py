@@ -84,7 +84,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         Epochs trained.
     n_features_in_ : int
         Length of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_columns,)
         Names of the columns, if X has string column names.
 
     See Also

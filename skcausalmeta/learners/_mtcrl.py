@@ -121,6 +121,12 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         Patience of early stopping, in epochs.
     callbacks : list, default=None
         Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
@@ -385,6 +391,12 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         Patience of early stopping, in epochs.
     callbacks : list, default=None
         Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.

@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,10 +31,10 @@ from ..nets import (
     RoutedExperts,
     RowReader,
     RowStream,
+    TrainingCheckpoint,
 )
 from ..nets._graph_terms import correlations
 from ..nets._read_rows import ReadRows
-from ..nets._step_guard import check_weights
 from ..utils import StoredRows, is_memory_map, isolated_torch_rng, named_seeds
 from ._data_checks import check_scale
 from ._module_inputs import module_masks
@@ -41,7 +42,14 @@ from ._multi_task_adapt import NewTasksMixin
 from ._multi_task_predict import score_codes
 from ._new_task import ModuleFeatures
 from ._task_targets import TaskTargets, read_targets
-from ._training import OPTIMIZERS, best_weights
+from ._training import (
+    OPTIMIZERS,
+    begin_with,
+    best_weights,
+    checkpoint_of,
+    copied_callbacks,
+    train,
+)
 
 _ROWS_FOR_FACTS = 2000
 # Values that the standardisation of rows on disk is computed from, at most.
@@ -91,6 +99,8 @@ class BaseMultiTask(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [_COUNT],
         "callbacks": [list, None],
+        "checkpoint_path": [str, PathLike, None],
+        "warm_start": ["boolean"],
         "net_params": [dict, None],
         "device": [str, torch.device],
         "verbose": ["verbose"],
@@ -129,6 +139,8 @@ class BaseMultiTask(
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
         verbose: int = 0,
@@ -163,6 +175,8 @@ class BaseMultiTask(
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
         self.verbose = verbose
@@ -222,11 +236,15 @@ class BaseMultiTask(
         seeds = named_seeds(
             self.random_state, "weights", "order", "held-out", "folds", "training"
         )
-        env_codes = self._env_codes(envs, rows, seeds["folds"])
+        env_ids = self._check_ids(envs, rows, "envs")
+        checkpoint = checkpoint_of(self, rows, targets.codes, env_ids)
+        if checkpoint is not None:
+            seeds = checkpoint.open(seeds)
+        env_codes = self._env_codes(env_ids, len(rows), seeds["folds"])
         fitted = copy.copy(self)  # a failure leaves self as it was
         fitted.__dict__.pop("new_task_", None)
         validate_data(fitted, X, skip_check_array=True)
-        fitted._learn(rows, targets, env_codes, seeds)
+        fitted._learn(rows, targets, env_codes, seeds, checkpoint)
         self.__dict__ = fitted.__dict__
         return self
 
@@ -236,6 +254,7 @@ class BaseMultiTask(
         targets: TaskTargets,
         envs: NDArray[Any],
         seeds: dict[str, int],
+        checkpoint: TrainingCheckpoint | None,
     ) -> None:
         check_scale(rows)
         self.reader_ = RowReader(rows.shape[1:], self.input_shape, self.device)
@@ -244,6 +263,11 @@ class BaseMultiTask(
         with isolated_torch_rng(seeds["weights"]):
             module = self._build(self.reader_.sample_shape, targets)
         module.experts.set_statistics(source[self._statistics_rows(rows, ~held_out)])
+        if self.warm_start and hasattr(self, "net_"):
+            begin_with(module, self.net_.module_)
+        arguments = self._net_arguments(bool(held_out.any()))
+        if checkpoint is not None:
+            arguments["callbacks"].append(("checkpoint", checkpoint))
         net = MultiTaskNet(
             module,
             kinds=[(task.kind, task.n_classes) for task in targets.tasks],
@@ -258,12 +282,11 @@ class BaseMultiTask(
             irm_scale=self.irm_scale,
             warmup=self._warmup(),
             uncertainty=self.uncertainty_weighting,
-            **self._net_arguments(bool(held_out.any())),
+            **arguments,
         )
         streams = self._streams(source, targets, envs, held_out, seeds["order"])
         with isolated_torch_rng(seeds["training"]):
-            net.fit(streams)
-        check_weights(net.module_)
+            train(net, streams, checkpoint)
         self.net_, self.targets_ = net, targets
         self.history_ = _history_of(net)
         self.n_iter_ = len(self.history_)
@@ -384,8 +407,7 @@ class BaseMultiTask(
         return train, part(held_out, None) if held_out.any() else None
 
     def _net_arguments(self, validated: bool) -> dict[str, Any]:
-        # Copies: skorch changes callbacks, parameters must stay as given.
-        callbacks = copy.deepcopy(list(self.callbacks or []))
+        callbacks = copied_callbacks(self.callbacks)
         if validated:
             callbacks.append(best_weights("valid_loss", self.n_iter_no_change))
         arguments: dict[str, Any] = {
@@ -442,12 +464,11 @@ class BaseMultiTask(
         return held_out
 
     def _env_codes(
-        self, envs: ArrayLike | None, rows: NDArray[Any], seed: int
+        self, ids: NDArray[Any] | None, n_rows: int, seed: int
     ) -> NDArray[Any]:
-        ids = self._check_ids(envs, rows, "envs")
         if ids is not None:
             return np.unique(ids, return_inverse=True)[1].astype(np.int64)
-        folds = np.arange(len(rows)) % min(self.env_folds, len(rows))
+        folds = np.arange(n_rows) % min(self.env_folds, n_rows)
         return np.random.RandomState(seed).permutation(folds)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,14 +21,52 @@ class EpisodeSizes(NamedTuple):
     n_query: int | str
 
 
+class EpisodeSource:
+    """Draws episodes of some rows, as episodes of all rows.
+
+    Parameters
+    ----------
+    sampler : EpisodeSampler or TaskSampler
+        Draws from the some.
+    index : ndarray of shape (n_some,)
+        Their numbers among all rows.
+    disjoint : bool, default=True
+        False: all rows of an episode, as the same arrays, are its support and query.
+    """
+
+    def __init__(
+        self,
+        sampler: EpisodeSampler | TaskSampler,
+        index: NDArray[Any],
+        disjoint: bool = True,
+    ) -> None:
+        self._sampler, self._index, self._disjoint = sampler, index, disjoint
+
+    def __call__(self, n_episodes: int) -> list[Episode]:
+        return [self._of_all(episode) for episode in self._sampler.draw(n_episodes)]
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """What the draws come from."""
+        return self._sampler.generator
+
+    def _of_all(self, episode: Episode) -> Episode:
+        support, query = self._index[episode.support], self._index[episode.query]
+        targets = episode.support_targets, episode.query_targets
+        if not self._disjoint:
+            support = query = np.concatenate([support, query])
+            targets = (np.concatenate(targets),) * 2
+        return Episode(support, query, *targets, episode.classes, episode.task)
+
+
 class EpisodePlan(NamedTuple):
     """Sources of episodes; `valid` is None without validation.
 
     `n_way` is the most classes of an episode, 0 in regression.
     """
 
-    train: Callable[[int], list[Episode]]
-    valid: Callable[[int], list[Episode]] | None
+    train: EpisodeSource
+    valid: EpisodeSource | None
     n_way: int = 0
 
 
@@ -81,7 +118,7 @@ def _source(
     rows: NDArray[Any],
     seed: int,
     envs: NDArray[Any] | None,
-) -> tuple[Callable[[int], list[Episode]], int]:
+) -> tuple[EpisodeSource, int]:
     """Draws episodes from the marked rows, by indices of all rows; their most ways."""
     index = np.flatnonzero(rows)
     if tasks is None:
@@ -111,22 +148,7 @@ def _source(
             random_state=seed,
         )
 
-    def draw(n_episodes: int) -> list[Episode]:
-        return [episode_of(episode, index) for episode in sampler.draw(n_episodes)]
-
-    return draw, way
-
-
-def episode_of(episode: Episode, index: NDArray[Any]) -> Episode:
-    """An episode of some rows as one of all rows, given the numbers of the some."""
-    return Episode(
-        index[episode.support],
-        index[episode.query],
-        episode.support_targets,
-        episode.query_targets,
-        episode.classes,
-        episode.task,
-    )
+    return EpisodeSource(sampler, index), way
 
 
 def _codes(labels: NDArray[Any]) -> NDArray[Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -113,16 +113,38 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         Number of validation episodes, the same after every epoch.
     n_iter_no_change : int, default=5
         Patience of early stopping, in epochs.
+    calibrate : int or "auto", default=None
+        Number of episodes that the temperature of `predict_proba` is learned on
+        after training, 100 for "auto". They come from the held-out classes (or
+        tasks) if there are such, by `early_stopping` or `validation_classes`; else
+        from the training classes, whose rows the net knows, so that probabilities
+        of new classes may stay too sure. None: a temperature of 1 at no cost.
+        Classes, scores and training are the same either way.
     fit_head : bool, default=True
         Solve the head on the training data at the end of `fit`. False saves
         that time when only `adapt` will be used.
     callbacks : list, default=None
         Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
     net_params : dict, default=None
         More keywords of `skorch.NeuralNet`, such as
         ``{"optimizer__weight_decay": 5e-4}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Number type of the operations of the backbone, where `torch.autocast` finds
+        it safe. Its weights and features stay in float32, heads and losses as they
+        are. "float16" needs a GPU and no `hook`, and scales the losses
+        of training (`torch.amp.GradScaler`).
+    compile : bool or dict, default=False
+        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
+        given keywords such as ``{"mode": "reduce-overhead"}``.
+        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -141,8 +163,14 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         What `hook` keeps of the task of `head_`; None without a hook.
     center_ : ndarray of shape (n_features_out,)
         What `center` subtracts from the features before the head.
+    temperature_ : float
+        What the scaled scores are divided by in `predict_proba`: the softmax is of
+        ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
     dual_gap_, sparsity_, support_features_
         Certificate, share of unused features and used features of `head_`.
+    support_rows_, support_labels_ : ndarray
+        Support rows and labels of the task last given to `adapt`, in the order given,
+        which ``adapt(X, y, keep_classes=True)`` adds to.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -195,7 +223,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         "logit_scale": [Interval(Real, 0, None, closed="neither")],
         "center": ["boolean"],
     }
-    _of_a_task = ("head_", "center_", "task_code_")
+    _of_a_task = (*BaseMetaClassifier._of_a_task, "head_", "center_", "task_code_")
 
     def __init__(
         self,
@@ -226,10 +254,15 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         validation_classes: ArrayLike | None = None,
         validation_episodes: int = 100,
         n_iter_no_change: int = 5,
+        calibrate: int | str | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
         net_params: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -259,10 +292,15 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         self.validation_classes = validation_classes
         self.validation_episodes = validation_episodes
         self.n_iter_no_change = n_iter_no_change
+        self.calibrate = calibrate
         self.fit_head = fit_head
         self.callbacks = callbacks
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
@@ -345,23 +383,11 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         """
         return self._apply_head("predict", X)
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Softmax of the scaled scores.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            ``softmax(a * decision_function(X))`` with the learned scale a.
-        """
-        scores = self.decision_function(X)
+    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
+        scores = self._ask_head("decision_function", rows)
         if scores.ndim == 1:
             scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        return softmax(self.net_.module_.scale * scores, axis=1)
+        return self.net_.module_.scale * scores
 
     def predict_episodes(
         self,
@@ -430,7 +456,9 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         return solve_tasks(self._new_head(), support, codes[part], query, classes[part])
 
     def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
-        rows = self._check_known_rows(X)
+        return self._ask_head(method, self._check_known_rows(X))
+
+    def _ask_head(self, method: str, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_has_head()
         features = self._hooked(self._features(rows), self.task_code_) - self.center_
         return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from os import fspath
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from ..exceptions import InvalidInputError
+from ..nets import TrainingCheckpoint
+from ..nets._step_guard import check_weights
+from ._fit_facts import fit_facts
 
 OPTIMIZERS: dict[Any, Any] = {
     "adam": torch.optim.Adam,
@@ -27,6 +36,48 @@ def best_weights(
         sink=_silent,
     )
     return "best_weights", stopping
+
+
+def copied_callbacks(given: list[Any] | None) -> list[Any]:
+    """Copies, since skorch changes callbacks and parameters must stay as given.
+
+    Not deep ones: what a callback writes to is the caller's.
+    """
+    return [
+        (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
+        for one in given or []
+    ]
+
+
+def checkpoint_of(
+    learner: Any, rows: NDArray[Any], *others: NDArray[Any] | None
+) -> TrainingCheckpoint | None:
+    """The checkpoint that a learner asks for, if it does, for its fit on this data."""
+    if learner.checkpoint_path is None:
+        return None
+    path = fspath(learner.checkpoint_path)
+    return TrainingCheckpoint(path, fit_facts(learner, rows, *others))
+
+
+def train(net: Any, streams: Any, checkpoint: TrainingCheckpoint | None) -> None:
+    """Train a net on streams, on from where its checkpoint is."""
+    if checkpoint is None:
+        net.fit(streams)
+    else:
+        checkpoint.train(net, streams)
+    check_weights(net.module_)
+
+
+def begin_with(module: nn.Module, other: nn.Module) -> None:
+    """Take over the weights of the module of a fit before."""
+    try:
+        module.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise InvalidInputError(
+            "warm_start=True begins with the weights of the fit before, so the rows, "
+            "the backbone and the hook must have the same sizes. Got others; set "
+            f"warm_start=False. {error}"
+        ) from error
 
 
 def _silent(*args: Any) -> None:

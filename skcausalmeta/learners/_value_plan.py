@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..episodes import Episode, TaskSampler
+from ..episodes import TaskSampler
 from ..exceptions import InvalidInputError
-from ._plan import EpisodePlan, choose_held_out, episode_of
+from ._plan import EpisodePlan, EpisodeSource, choose_held_out
 
 _MOST_ROWS = 25
 _FEWEST_ROWS = 2  # of an episode: one to learn from and one to be predicted
@@ -113,7 +112,7 @@ def _draw(
     rows: NDArray[np.bool_],
     seed: int,
     envs: NDArray[Any] | None,
-) -> Callable[[int], list[Episode]]:
+) -> EpisodeSource:
     """Draw episodes from the marked rows; indices refer to all rows."""
     index = np.flatnonzero(rows)
     smallest = int(np.unique(ids[index], return_counts=True)[1].min())
@@ -133,11 +132,7 @@ def _draw(
         random_state=seed,
     )
 
-    def draw(n_episodes: int) -> list[Episode]:
-        episodes = [episode_of(e, index) for e in sampler.draw(n_episodes)]
-        return episodes if sizes.disjoint else [_undivided(e) for e in episodes]
-
-    return draw
+    return EpisodeSource(sampler, index, sizes.disjoint)
 
 
 def _codes(ids: NDArray[Any]) -> NDArray[np.intp]:
@@ -153,10 +148,3 @@ def _resolve(sizes: ValueSizes, smallest: int) -> tuple[int, int]:
     if query == "auto":
         query = max(1, min(_MOST_ROWS, smallest - int(shot)))
     return int(shot), int(query)
-
-
-def _undivided(episode: Episode) -> Episode:
-    """All rows for the inner problem and for the loss, as the same arrays."""
-    rows = np.concatenate([episode.support, episode.query])
-    values = np.concatenate([episode.support_targets, episode.query_targets])
-    return Episode(rows, rows, values, values, None, episode.task)

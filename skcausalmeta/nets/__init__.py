@@ -1,6 +1,7 @@
 """Backbones, the modules that turn samples into features, and augmentations."""
 
 from ._augment import RandomAffine, RandomFlip, RandomShift, build_augmentation
+from ._checkpoint import TrainingCheckpoint
 from ._conv4 import Conv4
 from ._drop_block import DropBlock
 from ._episode_hook import EpisodeHook, EpisodeOutcome
@@ -38,6 +39,7 @@ __all__ = [
     "RowReader",
     "RowStream",
     "TaskProgress",
+    "TrainingCheckpoint",
     "build_augmentation",
     "build_backbone",
 ]

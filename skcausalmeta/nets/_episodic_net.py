@@ -14,6 +14,7 @@ from ..exceptions import InvalidInputError
 from ._batch_norm import batch_norm_mode, has_batch_norm
 from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._hook_steps import HookStepsMixin
+from ._loss_scaling import LossScalingMixin
 from ._processes import Processes
 from ._step_guard import StepGuardMixin
 from ._stream import EpisodeStream, MetaBatch, Task, leading_rows
@@ -82,7 +83,7 @@ class _Group:
         return _Group(tasks, query, self.support.detach()[:n_tasks])
 
 
-class EpisodicNet(StepGuardMixin, HookStepsMixin, NeuralNet):
+class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
     """skorch net that trains on meta-batches of episodes.
 
     One step minimises the mean over tasks of the query loss ::
@@ -212,7 +213,7 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, NeuralNet):
         before = self.processes_.statistics(self.module_)
         for part in self._parts(batch):
             loss, _ = self._batch_loss(part, second_level=turn)
-            loss.backward()
+            self._backward(loss)
             total = total + loss.detach()
         if not turn:
             self._rest_hook()

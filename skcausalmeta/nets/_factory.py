@@ -16,6 +16,7 @@ from ..exceptions import InvalidInputError
 from ._checks import positive_ints
 from ._conv4 import Conv4
 from ._mlp import MLP
+from ._prepared_backbone import PreparedBackbone
 from ._resnet12 import ResNet12
 
 _NAMES = ("auto", "mlp", "conv4", "resnet12", "identity")
@@ -119,6 +120,8 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
     1600
     """
     shape = tuple(input_shape)
+    if isinstance(module, PreparedBackbone):
+        module = module.backbone  # counting takes neither half numbers nor a compiler
     example = next((p for p in module.parameters() if p.is_floating_point()), None)
     rows = (
         torch.zeros(2, *shape)

@@ -93,6 +93,11 @@ class RowStream:
         # (n_tasks,): share of labelled rows, which the loss of a task is divided by.
         self.labelled = targets.isfinite().float().mean(dim=(1, 2))
 
+    @property
+    def generators(self) -> dict[str, Any]:
+        """What decides on the order to come."""
+        return {} if self._generator is None else {"order": self._generator}
+
     def __len__(self) -> int:
         return -(-len(self._rows) // self.batch_size)
 
@@ -188,7 +193,7 @@ class MultiTaskNet(NeuralNet):
         """Streams come ready: (training, validation or None)."""
         self.labelled_ = X[0].labelled.clamp_min(1e-12)
         self.n_envs_, self.n_steps_ = X[0].n_envs, self.max_epochs * len(X[0])
-        self.step_ = 0
+        self.step_ = len(self.history) * len(X[0])  # of a training that goes on
         return X
 
     def get_iterator(self, dataset: RowStream, training: bool = False) -> Any:

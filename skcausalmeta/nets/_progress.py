@@ -33,6 +33,10 @@ class TaskProgress(Callback):
         self.start_, self.n_tasks_ = time.perf_counter(), 0
         self.figures_: dict[str, str] = {}
 
+    def skip(self, n_epochs: int) -> None:
+        """Start behind epochs that were trained before."""
+        self.bar_.update(n_epochs * self.n_batches)
+
     def on_batch_end(
         self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
     ) -> None:

@@ -125,6 +125,13 @@ class EpisodeStream:
         self._augment = augment
         self._generator = torch.Generator(device=reader.device).manual_seed(seed)
 
+    @property
+    def generators(self) -> dict[str, Any]:
+        """What decides on episodes to come; the draws of `draw` if it tells."""
+        episodes = getattr(self._draw, "generator", None)
+        found = {"augmentation": self._generator, "episodes": episodes}
+        return {name: source for name, source in found.items() if source is not None}
+
     def __len__(self) -> int:
         return self._n_batches
 

@@ -82,16 +82,7 @@ def save(
             "save takes an estimator. Got a "
             f"{type(estimator).__name__}; pass the object that has fit."
         )
-    encoder = Encoder(optimizer_state)
-    root = encoder.value(estimator, "")
-    description = {
-        "format": FORMAT,
-        "versions": versions(),
-        "custom": sorted(encoder.custom),
-        "root": root,
-        "nodes": encoder.nodes,
-    }
-    write_file(Path(path), description, encoder.tensors)
+    write_value(Path(path), estimator, optimizer_state=optimizer_state)
 
 
 def load(
@@ -150,21 +141,7 @@ def load(
     RidgeHead(ridge_reg=0.5)
     """
     path = Path(path)
-    header = read_header(path)
-    description = _checked(header, path)
-    place = None if device is None else torch.device(device)
-    tensors = TensorReader(path, header)
-    decoder = Decoder(description["nodes"], tensors, dict(modules or {}), place)
-    try:
-        found = decoder.value(description["root"])
-    except PersistenceError:
-        raise
-    # Whatever a file that was forged with a right checksum brings about.
-    except Exception as error:
-        raise PersistenceError(
-            f"The file {path} must describe an estimator. Got an error: "
-            f"{type(error).__name__}: {str(error)[:200]}; it is damaged."
-        ) from error
+    found = read_value(path, modules or {}, device)
     if not isinstance(found, BaseEstimator):
         raise PersistenceError(
             f"The file {path} must hold an estimator. Got a {type(found).__name__}."
@@ -221,6 +198,43 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
         "n_tensors": len(header.tensors),
         "n_bytes": header.n_bytes,
     }
+
+
+def write_value(path: Path, value: Any, *, optimizer_state: bool = True) -> None:
+    """Write any value that an `Encoder` takes."""
+    encoder = Encoder(optimizer_state)
+    root = encoder.value(value, "")
+    description = {
+        "format": FORMAT,
+        "versions": versions(),
+        "custom": sorted(encoder.custom),
+        "root": root,
+        "nodes": encoder.nodes,
+    }
+    write_file(path, description, encoder.tensors)
+
+
+def read_value(
+    path: Path,
+    modules: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+) -> Any:
+    """The value that `write_value` has written; errors as of `load`."""
+    header = read_header(path)
+    description = _checked(header, path)
+    place = None if device is None else torch.device(device)
+    tensors = TensorReader(path, header)
+    decoder = Decoder(description["nodes"], tensors, dict(modules or {}), place)
+    try:
+        return decoder.value(description["root"])
+    except PersistenceError:
+        raise
+    # Whatever a file that was forged with a right checksum brings about.
+    except Exception as error:
+        raise PersistenceError(
+            f"The file {path} must describe an estimator. Got an error: "
+            f"{type(error).__name__}: {str(error)[:200]}; it is damaged."
+        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,348 @@
+"""All learners on real images: same backbone, episodes and budget.
+
+table
+    5-way 1- and 5-shot (Omniglot: 20-way 1-shot too) accuracy on classes never seen,
+    paired over the test episodes, with the share of features that a task uses and the
+    time to adapt. The strength of the group Lasso is chosen on validation classes.
+    Frozen features of the prototype net under scikit-learn classifiers as well.
+step
+    One training step of `SparseMetaClassifier` against a plain supervised forward and
+    backward pass of the same images through the same backbone.
+frontier
+    Accuracy against features in use, and which features tasks share, as a picture
+    (``--picture FILE``), from the lines of the table.
+
+Data are read from ``--data-dir`` or SKCAUSALMETA_DATA; mini-ImageNet and CIFAR-FS are
+read by the same command where they are at hand. ``--full`` is for a GPU.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from _few_shot_contenders import (
+    EVALUATIONS,
+    FETCH,
+    FULL,
+    LEARNERS,
+    SMALL,
+    SMOKE,
+    SPARSE,
+    STEPS,
+    Split,
+    load,
+    make_learner,
+)
+from _harness import Harness, make_parser, median_time
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.svm import LinearSVC
+
+from skcausalmeta.heads import GroupLassoSVC
+from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.metrics import mean_confidence_interval
+from skcausalmeta.model_selection import evaluate_few_shot
+from skcausalmeta.nets import build_backbone
+
+FROZEN = {
+    "logistic regression": LogisticRegression(max_iter=1000),
+    "linear SVM": LinearSVC(),
+    "nearest centroid": NearestCentroid(),
+}
+OF_FROZEN = "prototypes (ProtoNet)"
+N_TEST_QUERY = 15
+
+
+def evaluate(estimator: Any, split: Split, way: int, shot: int, n: int) -> Any:
+    """The same test episodes for every estimator and training seed."""
+    rows = np.unique(split[1], return_counts=True)[1].min()
+    return evaluate_few_shot(
+        estimator,
+        *split,
+        n_way=way,
+        n_shot=shot,
+        n_query=int(min(N_TEST_QUERY, rows - shot)),
+        n_episodes=n,
+        random_state=0,
+    ).to_dict()
+
+
+def measure(
+    name: str, splits: dict[str, Split], args: Any, n_shot: int, seed: int
+) -> dict[str, Any]:
+    """Train once and evaluate."""
+    budget = args.budget
+    X, y = (
+        np.concatenate(part)
+        for part in zip(splits["train"], splits["val"], strict=True)
+    )
+    learner = make_learner(
+        name,
+        budget,
+        n_shot,
+        seed,
+        augment=args.augment,
+        validation_classes=np.unique(splits["val"][1]),
+        device=args.device,
+    )
+    start = time.perf_counter()
+    learner.fit(X, y)
+    out: dict[str, Any] = {
+        "train_seconds": time.perf_counter() - start,
+        "valid_accuracy": max(row["valid_accuracy"] for row in learner.history_),
+        "images": budget.images(n_shot),
+        "evaluations": {},
+        "frozen": {},
+    }
+    for way, shot in evaluations_of(name, args, n_shot):
+        found = evaluate(learner, splits["test"], way, shot, budget.test_episodes)
+        out["evaluations"][f"{way}w{shot}s"] = found
+    if name == OF_FROZEN:
+        images, labels = splits["test"]
+        frozen = learner.transform(images), labels
+        for kind, classifier in FROZEN.items():
+            for way, shot in evaluations_of(name, args, n_shot):
+                with warnings.catch_warnings():
+                    # Centroids of one row have no spread.
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    found = evaluate(
+                        classifier, frozen, way, shot, budget.test_episodes
+                    )
+                out["frozen"].setdefault(kind, {})[f"{way}w{shot}s"] = found
+    return out
+
+
+def evaluations_of(name: str, args: Any, n_shot: int) -> list[tuple[int, int]]:
+    """Sizes of test episodes; gradient steps need those of training."""
+    if args.smoke:
+        return [(args.budget.n_way, n_shot)]
+    sizes = EVALUATIONS[args.data][n_shot]
+    return [size for size in sizes if name not in STEPS or size[0] == args.budget.n_way]
+
+
+# -- table -----------------------------------------------------------------------------
+
+
+def collect(harness: Harness, args: Any) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Results of all runs by learner and shots, a result a seed."""
+    splits: dict[str, Split] = {}
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for seed in args.seeds:
+        for n_shot in args.shots:
+            for name in args.learners:
+                settings = {
+                    "part": "table",
+                    "data": args.data,
+                    "learner": name,
+                    "n_shot": n_shot,
+                    "augment": args.augment,
+                    "budget": args.budget._asdict(),
+                    "seed": seed,
+                }
+
+                def run(
+                    name: str = name, n_shot: int = n_shot, seed: int = seed
+                ) -> Any:
+                    if not splits:
+                        splits.update(load(args.data, args.data_dir, args.smoke))
+                    return measure(name, splits, args, n_shot, seed)
+
+                result = harness.run(settings, run)
+                found.setdefault((name, n_shot), []).append(result)
+    return found
+
+
+def chosen(found: dict[tuple[str, int], list[dict[str, Any]]], n_shot: int) -> str:
+    """The sparse learner that does best on validation classes."""
+    return max(
+        [name for name, shots in found if name in SPARSE and shots == n_shot],
+        key=lambda name: np.mean([r["valid_accuracy"] for r in found[name, n_shot]]),
+    )
+
+
+def report_table(harness: Harness, args: Any) -> None:
+    found = collect(harness, args)
+    for n_shot in args.shots:
+        sparse = chosen(found, n_shot)
+        for size in found[sparse, n_shot][0]["evaluations"]:
+            rows = rows_of(found, n_shot, size, sparse)
+            images = found[sparse, n_shot][0]["images"]
+            title = f"{args.data}, {size}, {len(args.seeds)} seeds, {images:,} images"
+            harness.table(title, HEADER, rows)
+
+
+HEADER = ("learner", "%", "+-", "- chosen", "+-", "features %", "adapt ms", "train s")
+
+
+def rows_of(
+    found: dict[tuple[str, int], list[dict[str, Any]]],
+    n_shot: int,
+    size: str,
+    sparse: str,
+) -> list[list[Any]]:
+    """A row a contender: accuracy, and the paired difference to the chosen one."""
+
+    def scores(results: list[dict[str, Any]]) -> np.ndarray:
+        return np.concatenate([np.asarray(result["scores"]) for result in results])
+
+    base = scores([run["evaluations"][size] for run in found[sparse, n_shot]])
+    rows = []
+    for name in [name for name, shots in found if shots == n_shot]:
+        runs = found[name, n_shot]
+        if size not in runs[0]["evaluations"]:
+            continue
+        results = [run["evaluations"][size] for run in runs]
+        label = f"{name} (chosen)" if name == sparse else name
+        seconds = float(np.mean([run["train_seconds"] for run in runs]))
+        rows.append([label, *figures(results, scores(results), base), round(seconds)])
+        for kind, by_size in runs[0]["frozen"].items():
+            if size in by_size:
+                results = [run["frozen"][kind][size] for run in runs]
+                cells = figures(results, scores(results), base)
+                rows.append([f"  its features, {kind}", *cells, ""])
+    return rows
+
+
+def figures(
+    results: list[dict[str, Any]], scores: np.ndarray, base: np.ndarray
+) -> list[Any]:
+    mean, half = mean_confidence_interval(scores)
+    gain, gain_half = mean_confidence_interval(scores - base)
+    sparsity = [
+        r["sparsity"] for r in results if np.isfinite(r.get("sparsity") or np.nan)
+    ]
+    used = 100 * (1 - float(np.mean(sparsity))) if sparsity else 100.0
+    adapt = 1e3 * float(np.mean([result["adapt_time"] for result in results]))
+    return [
+        *(round(100 * v, 2) for v in (mean, half, gain, gain_half)),
+        round(used),
+        adapt,
+    ]
+
+
+# -- step ------------------------------------------------------------------------------
+
+
+def report_step(harness: Harness, args: Any) -> None:
+    """Time of a step of 8 tasks, 5-way 5-shot, against a supervised pass."""
+    n_tasks, n_steps = (2, 2) if args.smoke else (8, 6)
+    n_filters = 4 if args.smoke else 64
+    shape = (16, 16) if args.smoke else (28, 28)
+    settings = {"part": "step", "filters": n_filters, "tasks": n_tasks, "shape": shape}
+    result = harness.run(
+        settings, lambda: step_times(n_filters, n_tasks, n_steps, shape)
+    )
+    rows = [
+        [name, 1e3 * seconds, seconds / result["supervised"]]
+        for name, seconds in result.items()
+    ]
+    harness.table("A training step", ["", "ms", "against supervised"], rows)
+
+
+def step_times(
+    n_filters: int, n_tasks: int, n_steps: int, shape: tuple[int, int]
+) -> dict[str, float]:
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(20), 20)
+    X = rng.randint(0, 256, (len(y), *shape)).astype(np.uint8)
+    n_shot, n_query, n_way = 5, 10, 5
+    backbone = build_backbone("conv4", (1, *shape), params={"n_filters": n_filters})
+    width = backbone(torch.zeros(2, 1, *shape)).shape[1]
+    output = torch.nn.Linear(width, 20)
+    parts = torch.rand(n_tasks, n_way * (n_shot + n_query), 1, *shape)
+    labels = torch.randint(0, 20, parts.shape[:2])
+
+    def supervised() -> None:
+        # Task by task, as the learner does: the images are the same.
+        for images, targets in zip(parts, labels, strict=True):
+            loss = torch.nn.functional.cross_entropy(output(backbone(images)), targets)
+            loss.backward()
+
+    times = {"supervised": median_time(supervised, repeats=n_steps)}
+    for name, reg in (("SparseMeta", 0.2), ("SVM", 0.0)):
+        learner = SparseMetaClassifier(
+            GroupLassoSVC(reg, solver="newton"),
+            backbone="conv4",
+            backbone_params={"n_filters": n_filters},
+            n_way=n_way,
+            n_shot=n_shot,
+            n_query=n_query,
+            tasks_per_batch=n_tasks,
+            batches_per_epoch=1,
+            max_epochs=n_steps + 1,
+            fit_head=False,
+            verbose=0,
+            random_state=0,
+        ).fit(X, y)
+        # The first step warms up.
+        times[name] = float(np.median([row["dur"] for row in learner.history_[1:]]))
+    return times
+
+
+# -- frontier --------------------------------------------------------------------------
+
+
+def draw_frontier(harness: Harness, args: Any) -> None:
+    """Accuracy against features in use, one panel for every kind of episodes."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    found = collect(harness, args)
+    sizes = [
+        (shot, size)
+        for shot in args.shots
+        for size in found[chosen(found, shot), shot][0]["evaluations"]
+    ]
+    figure, axes = plt.subplots(
+        1,
+        len(sizes),
+        figsize=(4 * len(sizes), 3.4),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, (shot, size) in zip(axes[0], sizes, strict=True):
+        for row in rows_of(found, shot, size, chosen(found, shot)):
+            name, accuracy, half, *_, used = row[:6]
+            ax.errorbar(used, accuracy, yerr=half, marker="o", capsize=2, label=name)
+        ax.set(xlabel="features in use, %", ylabel="accuracy, %", xlim=(0, 105))
+        ax.set_title(f"{args.data}, {size}", loc="left")
+    axes[0, -1].legend(fontsize="x-small", bbox_to_anchor=(1.02, 1), loc="upper left")
+    figure.savefig(args.picture, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run the parts asked for and print their tables."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--part", choices=["table", "step", "all"], default="all")
+    parser.add_argument("--data", choices=list(FETCH), default="omniglot")
+    parser.add_argument("--data-dir", help="folder of the npz files")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5], choices=[1, 5])
+    parser.add_argument("--augment", choices=["affine", "flip", "shift", "flip-shift"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--full", action="store_true", help="sizes for a GPU")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--picture", help="draw the frontier to this file")
+    args = parser.parse_args()
+    args.budget, args.learners = FULL if args.full else SMALL, LEARNERS
+    if args.smoke:
+        args.budget, args.seeds, args.shots = SMOKE, [0], [1]
+        args.learners = (SPARSE[0], OF_FROZEN, "KFO")
+        args.picture = args.picture or "frontier.png"
+    harness = Harness("few_shot", args)
+    if args.part in ("table", "all"):
+        report_table(harness, args)
+    if args.part in ("step", "all"):
+        report_step(harness, args)
+    if args.picture:
+        draw_frontier(harness, args)
+
+
+if __name__ == "__main__":
+    main()
