@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from ..exceptions import InvalidInputError
 
 _MOST_BYTES = 1 << 29
+_BLOCK = 1 << 20
 # RuntimeError: zip archives with a password or an unknown compression.
 # ValueError, struct.error: damaged headers that the standard library trips over.
 _BROKEN = (
@@ -112,6 +113,9 @@ def _walk_tar(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
             if file is not None:
                 _check_size(member.name, member.size)
                 yield member.name.removeprefix("./"), file.read
+        # The checksum of the compressed stream is behind the last file.
+        while archive.fileobj is not None and archive.fileobj.read(_BLOCK):
+            pass
 
 
 def _check_size(name: str, n_bytes: int) -> None:

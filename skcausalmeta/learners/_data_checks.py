@@ -107,8 +107,8 @@ def check_scale(X: Any) -> None:
     largest = float(np.abs(X[::step]).max())
     if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
         raise InvalidInputError(
-            f"The largest value of X must lie between {_SMALLEST:g} and {_LARGEST:g} "
-            f"for a net in single precision. Got {largest:g}; scale the features, for "
+            "Rows must fit single precision: the largest value of X must lie between "
+            f"{_SMALLEST:g} and {_LARGEST:g}. Got {largest:g}; scale the features, for "
             "instance with StandardScaler in make_meta_pipeline."
         )
 

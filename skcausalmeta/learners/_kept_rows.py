@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils import is_memory_map
+from ..utils import StoredRows, is_memory_map
 
 _NUMBERS = "iuf"
 
 
 def kept(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows that the caller cannot change; a memory map stays on its disk."""
-    return rows if is_memory_map(rows) else rows.copy()
+    """Rows that the caller cannot change; those on a disk stay there."""
+    stays = is_memory_map(rows) or isinstance(rows, StoredRows)
+    return rows if stays else rows.copy()
 
 
 def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:

@@ -294,7 +294,7 @@ class BaseMultiTask(
 
     def _source(self, rows: NDArray[Any]) -> Tensor | ReadRows:
         """Samples: in memory, unless the rows are on disk and stay there."""
-        if is_memory_map(rows) or isinstance(rows, StoredRows):
+        if _is_on_disk(rows):
             return ReadRows(rows, self.reader_)
         return self.reader_(rows)
 
@@ -302,7 +302,7 @@ class BaseMultiTask(
         """Positions of the rows that inputs are standardised by: all, if they fit."""
         index = np.flatnonzero(chosen)
         most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
-        if len(index) > most and not isinstance(self._source(rows[:1]), Tensor):
+        if len(index) > most and _is_on_disk(rows):
             index = index[np.linspace(0, len(index) - 1, most).astype(np.intp)]
         return torch.from_numpy(index)
 
@@ -483,6 +483,10 @@ class BaseMultiTask(
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def _is_on_disk(rows: Any) -> bool:
+    return is_memory_map(rows) or isinstance(rows, StoredRows)
 
 
 def _correlation(modules: Tensor) -> NDArray[np.float64]:

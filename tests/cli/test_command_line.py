@@ -71,8 +71,9 @@ def test_evaluate_is_repeatable_and_takes_npz_files(folder, capsys):
         for file, name in zip(files, targets, strict=True)
     ]
     assert outs[0] == outs[1] == outs[2]
-    other = run(capsys, "evaluate", folder / "learner", files[0], *options, "--seed", 1)
-    assert other != outs[0]
+    again = ("evaluate", folder / "learner", files[0], *options, "--seed")
+    # Scores near the top may well be the same twice.
+    assert any(run(capsys, *again, seed) != outs[0] for seed in (1, 2, 3))
 
 
 @pytest.mark.filterwarnings("error")

@@ -15,6 +15,7 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
+    _multi_task,
 )
 from skcausalmeta.utils import _memory_map
 
@@ -76,6 +77,7 @@ def test_a_store_gives_what_the_array_gives(learner, rows):
 
 def test_a_store_is_read_in_parts_and_checked(monkeypatch):
     monkeypatch.setattr(_memory_map, "_BYTES_PER_BLOCK", 1000 * TABLE[0].nbytes)
+    monkeypatch.setattr(_multi_task, "_MOST_VALUES", 1000 * TABLE[0].size)
     rows = np.repeat(TABLE, 400, axis=0)  # (28800, 5)
     y, X = np.repeat(Y, 400), Store(rows)
     for learner in (

@@ -73,6 +73,13 @@ PROGRAM = """
 """
 
 
+# Heads on centred features do not depend on the last bias: its gradient is rounding,
+# which Adam turns into steps of full length.
+WITHOUT_EFFECT = {
+    f"{name} backbone.backbone.layers.3.bias" for name in ("sparse", "ridge")
+}
+
+
 def launch(folder, number):
     program = folder / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
@@ -102,7 +109,7 @@ def results(tmp_path_factory):
 def test_two_processes_train_as_one(results):
     alone, together = results
     for found in together:
-        for name in set(alone) - {"episodes", "refused"}:
+        for name in set(alone) - {"episodes", "refused"} - WITHOUT_EFFECT:
             np.testing.assert_allclose(found[name], alone[name], atol=1e-5, rtol=1e-5)
 
 
