@@ -175,12 +175,15 @@ def search(request: dict[str, Any]) -> dict[str, Any]:
         learner_of(request, **params),
         {"head__group_reg": [0.05, 0.1, 0.2, 0.3]},
         cv=ClassKFold(3),
-        scoring=few_shot_scorer(n_way=request["way"], n_shot=1, n_episodes=50),
+        scoring=few_shot_scorer(
+            n_way=request["way"], n_shot=1, n_episodes=request["episodes"]
+        ),
         refit=False,
     )
     clone(grid).set_params(estimator__batches_per_epoch=1).fit(X, y)
     serial = timed(lambda: clone(grid).fit(X, y))
     workers = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    workers["processes"] = request["processes"] > 1
     with LocalCluster(**workers) as cluster, Client(cluster) as client:
         client.run(one_thread)
         with joblib.parallel_config(backend="dask"):

@@ -117,8 +117,10 @@ class Scale:
 
     def search(self) -> None:
         """Dask."""
-        case = {**BASE, "batches": 1 if self.smoke else 100}
-        case["way"] = 3
+        size = {"batches": 100, "episodes": 50, "processes": 2}
+        if self.smoke:
+            size = dict.fromkeys(size, 1)
+        case = {**BASE, **size, "way": 3}
         found = self.measure("search", **case)
         header = ["same scores", "serial s", "Dask s", "ratio"]
         self.harness.table("grid search, 2 workers", header, [list(found.values())])
