@@ -162,13 +162,15 @@ def evaluate_few_shot(
     scorer = _accuracy if scoring is None else get_scorer(scoring)
     # One batch of episodes per process: the estimator travels once, not per episode.
     n_batches = min(effective_n_jobs(n_jobs), n_episodes)
-    batches = Parallel(n_jobs=n_jobs)(
-        delayed(_score_episodes)(
-            estimator, X, labels, episodes[batch], scorer, calibration
+    shared = estimator, X, labels, scorer, calibration
+    if n_batches == 1:  # without joblib: Dask's backend knows no single job
+        records = _score_episodes(*shared, episodes)
+    else:
+        batches = Parallel(n_jobs=n_jobs)(
+            delayed(_score_episodes)(*shared, episodes[batch])
+            for batch in gen_even_slices(n_episodes, n_batches)
         )
-        for batch in gen_even_slices(n_episodes, n_batches)
-    )
-    records = [record for batch in batches for record in batch]
+        records = [record for batch in batches for record in batch]
     scores = np.array([record.score for record in records])
     mean, half_width = mean_confidence_interval(scores, confidence=confidence)
     by_episode = {
@@ -196,9 +198,9 @@ def _score_episodes(
     estimator: Any,
     X: Any,
     y: np.ndarray,
-    episodes: list[Episode],
     scorer: Scorer,
     calibration: bool,
+    episodes: list[Episode],
 ) -> list[_Record]:
     return [
         _score_episode(estimator, X, y, episode, scorer, calibration)

@@ -103,6 +103,7 @@ class _FewShotScorer:
             n_query=self._resolve_n_query(y),
             n_episodes=self.n_episodes,
             random_state=self.random_state,
+            n_jobs=1,  # the processes are those of the search around the scorer
         )
         return result.mean
 

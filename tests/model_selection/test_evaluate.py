@@ -284,6 +284,29 @@ def test_scorer_is_the_mean_of_the_evaluation(data, fitted):
     assert scorer(fitted, *data) == result.mean
 
 
+def test_a_scorer_starts_no_jobs_of_its_own(monkeypatch):
+    """Where a search is spread, its engine would be asked once more inside."""
+
+    def refuse(**kwargs):
+        raise AssertionError("asked for jobs")
+
+    monkeypatch.setattr("skcausalmeta.model_selection._evaluate.Parallel", refuse)
+    scorer = few_shot_scorer(n_way=3, n_shot=2, n_query=3, n_episodes=3)
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(4), 8)
+    with parallel_config(backend="threading", n_jobs=2):
+        assert 0 <= scorer(GaussianNB(), rng.standard_normal((32, 2)), y) <= 1
+        with pytest.raises(AssertionError, match="asked for jobs"):
+            evaluate_few_shot(
+                GaussianNB(),
+                rng.standard_normal((32, 2)),
+                y,
+                n_way=3,
+                n_shot=2,
+                n_query=3,
+            )
+
+
 def test_scorer_can_be_pickled_and_shown(data, fitted):
     scorer = few_shot_scorer(n_query=4, n_episodes=5)
     assert repr(scorer) == (
