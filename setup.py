@@ -49,6 +49,7 @@ EXTRAS_REQUIRE = {
         "pydata-sphinx-theme>=0.15",
         "matplotlib>=3.7",
         "pandas>=2.1",
+        "dask[distributed]>=2024.1",
     ],
     "bench": ["cvxpylayers>=0.1.6", "qpth>=0.0.16", "matplotlib>=3.7", "pandas>=2.1"],
     "test": [
