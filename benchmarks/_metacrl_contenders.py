@@ -36,6 +36,22 @@ GRADIENT: dict[str, dict[str, Any]] = {
 }
 # Of every family the settings that all its learners share.
 MLP = {"backbone": "mlp"}
+_NEW_CLASSES: dict[str, Any] = {
+    "kind": "classes",
+    "common": {
+        "backbone": "conv4",
+        "backbone_params": {"n_filters": 16, "n_blocks": 2},
+        "batch_norm": "episode",
+        "n_way": 5,
+        "n_shot": 1,
+        "n_query": 5,
+        "tasks_per_batch": 4,
+        "lr": 3e-3,
+    },
+    "gradient": {"inner_lr": 0.1},
+    "steps": 100,
+}
+
 FAMILIES: dict[str, dict[str, Any]] = {
     "vectors": {
         "kind": "tasks",
@@ -70,36 +86,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "gradient": {"inner_lr": 0.1},
         "steps": 150,
     },
-    "omniglot": {
-        "kind": "classes",
-        "common": {
-            "backbone": "conv4",
-            "backbone_params": {"n_filters": 16, "n_blocks": 2},
-            "batch_norm": "episode",
-            "n_way": 5,
-            "n_shot": 1,
-            "n_query": 5,
-            "tasks_per_batch": 4,
-            "lr": 3e-3,
-        },
-        "gradient": {"inner_lr": 0.1},
-        "steps": 100,
-    },
-    "tiny": {
-        "kind": "classes",
-        "common": {
-            "backbone": "conv4",
-            "backbone_params": {"n_filters": 16, "n_blocks": 2},
-            "batch_norm": "episode",
-            "n_way": 5,
-            "n_shot": 1,
-            "n_query": 5,
-            "tasks_per_batch": 4,
-            "lr": 3e-3,
-        },
-        "gradient": {"inner_lr": 0.1},
-        "steps": 100,
-    },
+    "omniglot": _NEW_CLASSES,
+    "tiny": _NEW_CLASSES,
     "sinusoid": {
         "kind": "values",
         "common": {

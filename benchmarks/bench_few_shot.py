@@ -8,9 +8,8 @@ table
 step
     One training step of `SparseMetaClassifier` against a plain supervised forward and
     backward pass of the same images through the same backbone.
-frontier
-    Accuracy against features in use, and which features tasks share, as a picture
-    (``--picture FILE``), from the lines of the table.
+
+``--picture FILE`` draws accuracy against features in use, from the lines of the table.
 
 Data are read from ``--data-dir`` or SKCAUSALMETA_DATA; mini-ImageNet and CIFAR-FS are
 read by the same command where they are at hand. ``--full`` is for a GPU.

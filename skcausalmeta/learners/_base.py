@@ -42,7 +42,6 @@ from ._data_checks import DataChecksMixin, check_finite_rows, check_scale
 from ._plan import EpisodePlan
 from ._training import (
     OPTIMIZERS,
-    begin_with,
     best_weights,
     checkpoint_of,
     copied_callbacks,
@@ -309,14 +308,10 @@ class BaseMetaLearner(
         )
         hook = self._new_hook(backbone, reader, seeds["hook"])
         arguments = self._net_arguments(plan.valid is not None, hook)
-        if checkpoint is not None:
-            arguments["callbacks"].append(("checkpoint", checkpoint))
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, reader, plan, arguments, hook)
-        if self.warm_start and hasattr(self, "net_"):
-            begin_with(net.module, self.net_.module_)
         with isolated_torch_rng(seeds["training"]):
-            train(net, self._streams(X, reader, plan, seeds), checkpoint)
+            train(self, net, self._streams(X, reader, plan, seeds), checkpoint)
         return net, reader
 
     def _new_hook(

@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils import StoredRows, is_memory_map
+from ..utils._memory_map import stays_on_disk
 
 _NUMBERS = "iuf"
 
 
 def kept(rows: NDArray[Any]) -> NDArray[Any]:
     """Rows that the caller cannot change; those on a disk stay there."""
-    stays = is_memory_map(rows) or isinstance(rows, StoredRows)
-    return rows if stays else rows.copy()
+    return rows if stays_on_disk(rows) else rows.copy()
 
 
 def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:

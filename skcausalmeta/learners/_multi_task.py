@@ -35,7 +35,8 @@ from ..nets import (
 )
 from ..nets._graph_terms import correlations
 from ..nets._read_rows import ReadRows
-from ..utils import StoredRows, is_memory_map, isolated_torch_rng, named_seeds
+from ..utils import isolated_torch_rng, named_seeds
+from ..utils._memory_map import stays_on_disk
 from ._data_checks import check_scale
 from ._module_inputs import module_masks
 from ._multi_task_adapt import NewTasksMixin
@@ -44,7 +45,6 @@ from ._new_task import ModuleFeatures
 from ._task_targets import TaskTargets, read_targets
 from ._training import (
     OPTIMIZERS,
-    begin_with,
     best_weights,
     checkpoint_of,
     copied_callbacks,
@@ -263,11 +263,6 @@ class BaseMultiTask(
         with isolated_torch_rng(seeds["weights"]):
             module = self._build(self.reader_.sample_shape, targets)
         module.experts.set_statistics(source[self._statistics_rows(rows, ~held_out)])
-        if self.warm_start and hasattr(self, "net_"):
-            begin_with(module, self.net_.module_)
-        arguments = self._net_arguments(bool(held_out.any()))
-        if checkpoint is not None:
-            arguments["callbacks"].append(("checkpoint", checkpoint))
         net = MultiTaskNet(
             module,
             kinds=[(task.kind, task.n_classes) for task in targets.tasks],
@@ -282,11 +277,11 @@ class BaseMultiTask(
             irm_scale=self.irm_scale,
             warmup=self._warmup(),
             uncertainty=self.uncertainty_weighting,
-            **arguments,
+            **self._net_arguments(bool(held_out.any())),
         )
         streams = self._streams(source, targets, envs, held_out, seeds["order"])
         with isolated_torch_rng(seeds["training"]):
-            train(net, streams, checkpoint)
+            train(self, net, streams, checkpoint)
         self.net_, self.targets_ = net, targets
         self.history_ = _history_of(net)
         self.n_iter_ = len(self.history_)
@@ -294,7 +289,7 @@ class BaseMultiTask(
 
     def _source(self, rows: NDArray[Any]) -> Tensor | ReadRows:
         """Samples: in memory, unless the rows are on disk and stay there."""
-        if _is_on_disk(rows):
+        if stays_on_disk(rows):
             return ReadRows(rows, self.reader_)
         return self.reader_(rows)
 
@@ -302,7 +297,7 @@ class BaseMultiTask(
         """Positions of the rows that inputs are standardised by: all, if they fit."""
         index = np.flatnonzero(chosen)
         most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
-        if len(index) > most and _is_on_disk(rows):
+        if len(index) > most and stays_on_disk(rows):
             index = index[np.linspace(0, len(index) - 1, most).astype(np.intp)]
         return torch.from_numpy(index)
 
@@ -483,10 +478,6 @@ class BaseMultiTask(
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
-
-
-def _is_on_disk(rows: Any) -> bool:
-    return is_memory_map(rows) or isinstance(rows, StoredRows)
 
 
 def _correlation(modules: Tensor) -> NDArray[np.float64]:

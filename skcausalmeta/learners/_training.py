@@ -59,16 +59,29 @@ def checkpoint_of(
     return TrainingCheckpoint(path, fit_facts(learner, rows, *others))
 
 
-def train(net: Any, streams: Any, checkpoint: TrainingCheckpoint | None) -> None:
-    """Train a net on streams, on from where its checkpoint is."""
+def train(
+    learner: Any, net: Any, streams: Any, checkpoint: TrainingCheckpoint | None
+) -> None:
+    """Train the net of a learner, on from its fit before or from its checkpoint.
+
+    Raises
+    ------
+    InvalidInputError
+        If the weights of the fit before have other sizes.
+    DivergenceError
+        If the last step left weights that are not finite.
+    """
+    if learner.warm_start and hasattr(learner, "net_"):
+        _begin_with(net.module, learner.net_.module_)
     if checkpoint is None:
         net.fit(streams)
     else:
+        net.callbacks = [*(net.callbacks or []), ("checkpoint", checkpoint)]
         checkpoint.train(net, streams)
     check_weights(net.module_)
 
 
-def begin_with(module: nn.Module, other: nn.Module) -> None:
+def _begin_with(module: nn.Module, other: nn.Module) -> None:
     """Take over the weights of the module of a fit before."""
     try:
         module.load_state_dict(other.state_dict())

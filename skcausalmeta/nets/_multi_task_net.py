@@ -11,7 +11,6 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
-from ..exceptions import DivergenceError
 from ._graph_terms import (
     balance,
     decorrelation,
@@ -24,6 +23,7 @@ from ._graph_terms import (
 from ._read_rows import ReadRows
 from ._routed_experts import Routed, RoutedExperts
 from ._row_losses import task_losses, task_slopes
+from ._step_guard import check_loss
 
 TERMS = ("tasks", "decorrelation", "sparsity", "balance", "irm")
 _MOST_CORRELATED_ROWS = 256
@@ -210,21 +210,12 @@ class MultiTaskNet(NeuralNet):
         passed = self.module_(batch.rows)
         terms = self.terms(passed, batch)
         loss = self._weighted(terms)
-        self._check_finite(loss)
+        check_loss(loss, self.history, "lower lr, or scale the rows and the targets")
         loss.backward()
         for name in TERMS:
             value = float(terms[name].detach()) if name in terms else 0.0
             self.history.record_batch(name, value)
         return {"loss": loss.detach(), "y_pred": None}
-
-    def _check_finite(self, loss: Tensor) -> None:
-        if not bool(torch.isfinite(loss)):
-            step, epoch = len(self.history[-1]["batches"]), len(self.history)
-            raise DivergenceError(
-                f"The loss of training must stay finite. Got {float(loss.detach())} in "
-                f"step {step} of epoch {epoch}; lower lr, or scale the rows and the "
-                "targets."
-            )
 
     def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
         """Sum of the task losses on held-out rows."""

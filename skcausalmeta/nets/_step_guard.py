@@ -67,15 +67,10 @@ class StepGuardMixin:
             yield MetaBatch(batch.tasks[begin : begin + size], len(batch))
 
     def _where(self) -> str:
-        return f"step {len(self.history[-1]['batches'])} of epoch {len(self.history)}"
+        return place_in(self.history)
 
     def _check_finite(self, loss: Tensor) -> None:
-        value = float(loss)
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"The loss of training must stay finite. Got {value} in "
-                f"{self._where()}; {self._remedy()}."
-            )
+        check_loss(loss, self.history, self._remedy())
 
     def _check_features(self, features: list[Tensor]) -> None:
         if not all(bool(torch.isfinite(part.detach()).all()) for part in features):
@@ -86,6 +81,27 @@ class StepGuardMixin:
 
     def _remedy(self) -> str:
         return "lower lr, or scale the rows"
+
+
+def place_in(history: Any) -> str:
+    """The step and epoch that training is in."""
+    return f"step {len(history[-1]['batches'])} of epoch {len(history)}"
+
+
+def check_loss(loss: Tensor, history: Any, remedy: str) -> None:
+    """Refuse a loss that is not finite.
+
+    Raises
+    ------
+    DivergenceError
+        With the step and epoch, and what to do.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise DivergenceError(
+            f"The loss of training must stay finite. Got {value} in "
+            f"{place_in(history)}; {remedy}."
+        )
 
 
 def check_weights(module: torch.nn.Module) -> None:

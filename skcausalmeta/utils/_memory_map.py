@@ -39,6 +39,11 @@ def is_memory_map(X: Any) -> TypeGuard[np.memmap]:
     )
 
 
+def stays_on_disk(rows: Any) -> bool:
+    """Tell whether checked rows are read in parts rather than held in memory."""
+    return isinstance(rows, StoredRows) or is_memory_map(rows)
+
+
 def all_finite(X: np.memmap | StoredRows) -> bool:
     """Tell whether all values are finite, a block of rows at a time.
 

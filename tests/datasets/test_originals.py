@@ -179,6 +179,7 @@ def test_the_classes_of_cifar_fs_are_as_many_as_published():
         (cifar_archive()[:200], "whole. Got"),
         (b"no archive", "a zip or tar archive"),
     ],
+    ids=["cut", "empty", "few names", "no records", "truncated", "other bytes"],
 )
 def test_damaged_archives_are_refused(tmp_path, content, message):
     (tmp_path / "cifar-100-binary.tar.gz").write_bytes(content)
