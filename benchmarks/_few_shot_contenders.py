@@ -99,6 +99,11 @@ def load(data: str, data_dir: str | None, smoke: bool) -> dict[str, Split]:
     return splits
 
 
+def backbone_params(budget: Budget) -> dict[str, Any]:
+    """Keywords of the backbone."""
+    return {"n_filters": budget.n_filters} if budget.backbone == "conv4" else {}
+
+
 def make_learner(
     name: str,
     budget: Budget,
@@ -112,12 +117,9 @@ def make_learner(
     """One contender, not fitted; the weights that validate best are kept."""
     per_epoch = min(BATCHES_PER_EPOCH, budget.n_batches)
     n_epochs = budget.n_batches // per_epoch
-    params: dict[str, Any] = (
-        {} if budget.backbone != "conv4" else {"n_filters": budget.n_filters}
-    )
     common: dict[str, Any] = {
         "backbone": budget.backbone,
-        "backbone_params": params,
+        "backbone_params": backbone_params(budget),
         "n_way": budget.n_way,
         "n_shot": n_shot,
         "n_query": budget.n_query,

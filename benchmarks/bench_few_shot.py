@@ -9,7 +9,11 @@ step
     One training step of `SparseMetaClassifier` against a plain supervised forward and
     backward pass of the same images through the same backbone.
 
-``--picture FILE`` draws accuracy against features in use, from the lines of the table.
+learn2learn (trained on the same backbone, images and schedule) and easyfsl (on the
+frozen features) are taken where they can be imported.
+
+``--picture FILE`` draws accuracy against features in use, and FILE_overlap_SHOTS which
+features the test tasks use and share, from the lines of the table.
 
 Data are read from ``--data-dir`` or SKCAUSALMETA_DATA; mini-ImageNet and CIFAR-FS are
 read by the same command where they are at hand. ``--full`` is for a GPU.
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,92 +32,149 @@ from _few_shot_contenders import (
     EVALUATIONS,
     FETCH,
     FULL,
+    HEADS,
     LEARNERS,
     SMALL,
     SMOKE,
     SPARSE,
     STEPS,
     Split,
+    backbone_params,
     load,
     make_learner,
 )
+from _few_shot_peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
+from _few_shot_pictures import (
+    Point,
+    draw_frontier,
+    draw_overlap,
+    masks_of,
+    overlap_facts,
+)
 from _harness import Harness, make_parser, median_time
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from skcausalmeta.episodes import EpisodeSampler
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
 from skcausalmeta.nets import build_backbone
 
-FROZEN = {
+FROZEN: dict[str, Any] = {
     "logistic regression": LogisticRegression(max_iter=1000),
     "linear SVM": LinearSVC(),
     "nearest centroid": NearestCentroid(),
+    **ON_FEATURES,
 }
 OF_FROZEN = "prototypes (ProtoNet)"
 N_TEST_QUERY = 15
+N_TIMED, N_MAPPED = 50, 40
 
 
 def evaluate(estimator: Any, split: Split, way: int, shot: int, n: int) -> Any:
     """The same test episodes for every estimator and training seed."""
     rows = np.unique(split[1], return_counts=True)[1].min()
-    return evaluate_few_shot(
-        estimator,
-        *split,
-        n_way=way,
-        n_shot=shot,
-        n_query=int(min(N_TEST_QUERY, rows - shot)),
-        n_episodes=n,
-        random_state=0,
-    ).to_dict()
+    with warnings.catch_warnings():
+        # Centroids of one row have no spread.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return evaluate_few_shot(
+            estimator,
+            *split,
+            n_way=way,
+            n_shot=shot,
+            n_query=int(min(N_TEST_QUERY, rows - shot)),
+            n_episodes=n,
+            random_state=0,
+        ).to_dict()
 
 
 def measure(
     name: str, splits: dict[str, Split], args: Any, n_shot: int, seed: int
 ) -> dict[str, Any]:
     """Train once and evaluate."""
-    budget = args.budget
+    start = time.perf_counter()
+    learner = train(name, splits, args, n_shot, seed)
+    out: dict[str, Any] = {
+        "train_seconds": time.perf_counter() - start,
+        "valid_accuracy": max(row["valid_accuracy"] for row in learner.history_),
+        "images": args.budget.images(n_shot),
+        "evaluations": {},
+        "frozen": {},
+    }
+    test, n = splits["test"], args.budget.test_episodes
+    on_features: dict[str, Any] = {}
+    if name in HEADS:
+        # The features of an image do not depend on the episode: computed once.
+        features = learner.transform(test[0]), test[1]
+        head = make_pipeline(StandardScaler(with_std=False), HEADS[name]())
+        on_features = FROZEN if name == OF_FROZEN else {}
+    for way, shot in evaluations_of(name, args, n_shot):
+        size = f"{way}w{shot}s"
+        if name in HEADS:
+            found = evaluate(head, features, way, shot, n)
+            timed = evaluate(learner, test, way, shot, min(n, N_TIMED))
+            check_same(timed["scores"], found["scores"][: len(timed["scores"])])
+            found["adapt_time"] = timed["adapt_time"]
+        else:
+            found = evaluate(learner, test, way, shot, n)
+        out["evaluations"][size] = found
+        for kind, classifier in on_features.items():
+            found = evaluate(classifier, features, way, shot, n)
+            out["frozen"].setdefault(kind, {})[size] = found
+    if name in SPARSE:
+        out["supports"] = supports_of(head, features, args.budget.n_way, n_shot)
+    return out
+
+
+def train(
+    name: str, splits: dict[str, Split], args: Any, n_shot: int, seed: int
+) -> Any:
+    """One contender, trained; ours see the validation classes as such."""
+    if name in ALGORITHMS:
+        params = backbone_params(args.budget)
+        peer = ALGORITHMS[name](args.budget.backbone, params, args.budget.n_way)
+        return peer.train(splits, args.budget, n_shot, seed)
     X, y = (
         np.concatenate(part)
         for part in zip(splits["train"], splits["val"], strict=True)
     )
     learner = make_learner(
         name,
-        budget,
+        args.budget,
         n_shot,
         seed,
         augment=args.augment,
         validation_classes=np.unique(splits["val"][1]),
         device=args.device,
     )
-    start = time.perf_counter()
-    learner.fit(X, y)
-    out: dict[str, Any] = {
-        "train_seconds": time.perf_counter() - start,
-        "valid_accuracy": max(row["valid_accuracy"] for row in learner.history_),
-        "images": budget.images(n_shot),
-        "evaluations": {},
-        "frozen": {},
-    }
-    for way, shot in evaluations_of(name, args, n_shot):
-        found = evaluate(learner, splits["test"], way, shot, budget.test_episodes)
-        out["evaluations"][f"{way}w{shot}s"] = found
-    if name == OF_FROZEN:
-        images, labels = splits["test"]
-        frozen = learner.transform(images), labels
-        for kind, classifier in FROZEN.items():
-            for way, shot in evaluations_of(name, args, n_shot):
-                with warnings.catch_warnings():
-                    # Centroids of one row have no spread.
-                    warnings.simplefilter("ignore", RuntimeWarning)
-                    found = evaluate(
-                        classifier, frozen, way, shot, budget.test_episodes
-                    )
-                out["frozen"].setdefault(kind, {})[f"{way}w{shot}s"] = found
-    return out
+    return learner.fit(X, y)
+
+
+def check_same(of_images: Any, of_features: Any) -> None:
+    """Scores of the first episodes, from images and from features computed before."""
+    if abs(np.mean(of_images) - np.mean(of_features)) > 2e-3:
+        raise RuntimeError(
+            "Episodes of images and of their features must score the same. Got "
+            f"{np.mean(of_images):.4f} and {np.mean(of_features):.4f}."
+        )
+
+
+def supports_of(head: Any, split: Split, way: int, shot: int) -> dict[str, Any]:
+    """Features that the first test tasks use."""
+    features, y = split
+    sampler = EpisodeSampler(y, n_way=way, n_shot=shot, n_query=1, random_state=0)
+    used = []
+    for _ in range(N_MAPPED):
+        rows = sampler.sample().support
+        solved = clone(head).fit(features[rows], y[rows])
+        used.append(np.flatnonzero(solved[-1].support_features_).tolist())
+    return {"n_features": features.shape[1], "used": used}
 
 
 def evaluations_of(name: str, args: Any, n_shot: int) -> list[tuple[int, int]]:
@@ -120,7 +182,8 @@ def evaluations_of(name: str, args: Any, n_shot: int) -> list[tuple[int, int]]:
     if args.smoke:
         return [(args.budget.n_way, n_shot)]
     sizes = EVALUATIONS[args.data][n_shot]
-    return [size for size in sizes if name not in STEPS or size[0] == args.budget.n_way]
+    fixed = name in STEPS or name in OF_FIXED_SIZE
+    return [size for size in sizes if not fixed or size[0] == args.budget.n_way]
 
 
 # -- table -----------------------------------------------------------------------------
@@ -282,38 +345,29 @@ def step_times(
     return times
 
 
-# -- frontier --------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------
 
 
-def draw_frontier(harness: Harness, args: Any) -> None:
-    """Accuracy against features in use, one panel for every kind of episodes."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
+def draw(harness: Harness, args: Any) -> None:
+    """The frontier, and beside it what the tasks of the chosen learner share."""
     found = collect(harness, args)
-    sizes = [
-        (shot, size)
-        for shot in args.shots
-        for size in found[chosen(found, shot), shot][0]["evaluations"]
-    ]
-    figure, axes = plt.subplots(
-        1,
-        len(sizes),
-        figsize=(4 * len(sizes), 3.4),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax, (shot, size) in zip(axes[0], sizes, strict=True):
-        for row in rows_of(found, shot, size, chosen(found, shot)):
-            name, accuracy, half, *_, used = row[:6]
-            ax.errorbar(used, accuracy, yerr=half, marker="o", capsize=2, label=name)
-        ax.set(xlabel="features in use, %", ylabel="accuracy, %", xlim=(0, 105))
-        ax.set_title(f"{args.data}, {size}", loc="left")
-    axes[0, -1].legend(fontsize="x-small", bbox_to_anchor=(1.02, 1), loc="upper left")
-    figure.savefig(args.picture, dpi=150)
-    plt.close(figure)
+    panels, facts = {}, []
+    for shot in args.shots:
+        sparse = chosen(found, shot)
+        for size in found[sparse, shot][0]["evaluations"]:
+            panels[f"{args.data}, {size}"] = [
+                Point(name, used, accuracy, half)
+                for name, accuracy, half, _, _, used, *_ in rows_of(
+                    found, shot, size, sparse
+                )
+            ]
+        supports = found[sparse, shot][0]["supports"]
+        facts.append([f"{shot}-shot", *overlap_facts(masks_of(supports)).values()])
+        path = args.picture.with_stem(f"{args.picture.stem}_overlap_{shot}")
+        draw_overlap(supports, f"{args.data}, {args.budget.n_way}w{shot}s", path)
+    draw_frontier(panels, args.picture)
+    header = ("tasks", "overlap", "by chance", "never used")
+    harness.table("Features that two test tasks share", header, facts)
 
 
 def main() -> None:
@@ -323,24 +377,29 @@ def main() -> None:
     parser.add_argument("--data", choices=list(FETCH), default="omniglot")
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5], choices=[1, 5])
-    parser.add_argument("--augment", choices=["affine", "flip", "shift", "flip-shift"])
+    names = ["affine", "color", "flip", "flip-shift", "shift"]
+    parser.add_argument("--augment", choices=names, help="of our learners only")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--full", action="store_true", help="sizes for a GPU")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--picture", help="draw the frontier to this file")
+    parser.add_argument("--picture", type=Path, help="draw the frontier to this file")
     args = parser.parse_args()
-    args.budget, args.learners = FULL if args.full else SMALL, LEARNERS
+    args.budget = FULL if args.full else SMALL
+    args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
+    for peer, reason in WHY_NOT.items():
+        print(f"{peer} is left out: {reason}")
     if args.smoke:
         args.budget, args.seeds, args.shots = SMOKE, [0], [1]
-        args.learners = (SPARSE[0], OF_FROZEN, "KFO")
-        args.picture = args.picture or "frontier.png"
+        args.learners = (SPARSE[0], OF_FROZEN, "KFO", *TRAINED)
     harness = Harness("few_shot", args)
+    if args.smoke and args.picture is None:
+        args.picture = harness.path.with_name("frontier.png")
     if args.part in ("table", "all"):
         report_table(harness, args)
     if args.part in ("step", "all"):
         report_step(harness, args)
     if args.picture:
-        draw_frontier(harness, args)
+        draw(harness, args)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         Its learning rate.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
-        "affine", or ``augment(images, generator) -> images``.
+        "affine", "color", or ``augment(images, generator) -> images``.
     batch_norm : {"running", "episode"}, default="running"
         "running": statistics of the rows at hand in training, running averages
         after; layers without weights, as the one that standardises the input of

@@ -83,7 +83,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         First value of the scale a, > 0.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
-        "affine", or ``augment(images, generator) -> images``.
+        "affine", "color", or ``augment(images, generator) -> images``.
     batch_norm : {"running", "episode"}, default="running"
         "running": statistics of the task in training, running averages after.
         "episode": always those of the rows given together (support and query

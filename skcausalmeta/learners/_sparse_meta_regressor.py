@@ -102,7 +102,7 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         Relative duality gap of the heads in training.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
-        "affine", or ``augment(images, generator) -> images``.
+        "affine", "color", or ``augment(images, generator) -> images``.
     batch_norm : {"running", "episode"}, default="running"
         Of layers inside the backbone. "running": statistics of the task in
         training, running averages after. "episode": always those of the rows

@@ -1,6 +1,12 @@
 """Backbones, the modules that turn samples into features, and augmentations."""
 
-from ._augment import RandomAffine, RandomFlip, RandomShift, build_augmentation
+from ._augment import (
+    RandomAffine,
+    RandomColor,
+    RandomFlip,
+    RandomShift,
+    build_augmentation,
+)
 from ._checkpoint import TrainingCheckpoint
 from ._conv4 import Conv4
 from ._drop_block import DropBlock
@@ -31,6 +37,7 @@ __all__ = [
     "MLPExperts",
     "MultiTaskNet",
     "RandomAffine",
+    "RandomColor",
     "RandomFlip",
     "RandomShift",
     "RegressionNet",

@@ -144,11 +144,7 @@ class RandomAffine:
     ) -> torch.Tensor:
         """Return changed copies of images (n, c, h, w)."""
         n, _, h, w = _check_images(images)
-        if not images.is_floating_point():
-            raise InvalidInputError(
-                "RandomAffine interpolates, so images must be floating-point numbers. "
-                f"Got {images.dtype}; convert them with images.float()."
-            )
+        _check_floating("RandomAffine interpolates", images)
         draws = 2 * _uniform((4, n), generator, images.device) - 1  # in [-1, 1)
         angle = math.radians(self.max_rotation) * draws[0]
         scale = 1 + self.max_scale * draws[1]
@@ -164,6 +160,70 @@ class RandomAffine:
         ).to(images.dtype)  # (n, 2, 3)
         grid = F.affine_grid(maps, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, align_corners=False)
+
+
+@dataclass(frozen=True)
+class RandomColor:
+    """Change brightness, contrast and saturation of every image.
+
+    For each image a factor is drawn uniformly from [1 - strength, 1 + strength] for
+    each change. Brightness scales the values, contrast their distance from the mean
+    grey of the image, saturation their distance from the grey of the pixel. Values
+    are then cut to the range that the images of the call had.
+
+    Parameters
+    ----------
+    brightness : float, default=0.4
+        Strength of the change of brightness, in [0, 1).
+
+    contrast : float, default=0.4
+        Strength of the change of contrast, in [0, 1).
+
+    saturation : float, default=0.4
+        Strength of the change of saturation, in [0, 1). Without effect on images
+        with other than three channels.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is out of range, or the images are not floating-point tensors
+        with four axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.nets import RandomColor
+    >>> images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> changed = RandomColor(saturation=0)(images, torch.Generator().manual_seed(0))
+    >>> bool(changed.max() <= images.max())
+    True
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            real_between("RandomColor", name, value, 0, 1, closed=False)
+
+    def __call__(
+        self, images: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return changed copies of images (n, c, h, w)."""
+        n, c, _, _ = _check_images(images)
+        _check_floating("RandomColor changes values", images)
+        strengths = images.new_tensor(
+            [self.brightness, self.contrast, self.saturation]
+        )[:, None, None, None, None]
+        draws = 2 * _uniform((3, n, 1, 1, 1), generator, images.device) - 1
+        brightness, contrast, saturation = 1 + strengths * draws.to(images.dtype)
+        changed = images * brightness
+        changed = _away_from(_grey(changed).mean((-2, -1), True), changed, contrast)
+        if c == 3:
+            changed = _away_from(_grey(changed), changed, saturation)
+        return changed.clamp(images.min(), images.max())
 
 
 @dataclass(frozen=True)
@@ -192,6 +252,7 @@ _NAMED: dict[str, Augmentation] = {
     "flip": RandomFlip(),
     "flip-shift": Compose((RandomFlip(), RandomShift())),
     "affine": RandomAffine(),
+    "color": RandomColor(),
 }
 
 
@@ -202,10 +263,11 @@ def build_augmentation(
 
     Parameters
     ----------
-    augment : {"shift", "flip", "flip-shift", "affine"}, callable, list of these or None
-        A callable gets (images, generator), a tensor (n, c, h, w) and a
-        torch.Generator to draw from, and returns a tensor of the same shape. The
-        members of a list or tuple are applied in order.
+    augment : str, callable, list of these or None
+        One of "shift", "flip", "flip-shift", "affine" and "color", with the default
+        parameters of the classes. A callable gets (images, generator), a tensor
+        (n, c, h, w) and a torch.Generator to draw from, and returns a tensor of the
+        same shape. The members of a list or tuple are applied in order.
 
     Returns
     -------
@@ -252,6 +314,28 @@ def _by_name(name: str) -> Augmentation:
         f"The name of an augmentation must be one of {sorted(_NAMED)}. "
         f"Got {name!r} instead.{hint}"
     )
+
+
+def _check_floating(what: str, images: torch.Tensor) -> None:
+    if not images.is_floating_point():
+        raise InvalidInputError(
+            f"{what}, so images must be floating-point numbers. "
+            f"Got {images.dtype}; convert them with images.float()."
+        )
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    """Luma (n, 1, h, w) of colour images, by the weights of ITU-R BT.601."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (images * weights).sum(1, keepdim=True)
+
+
+def _away_from(
+    origin: torch.Tensor, images: torch.Tensor, factor: torch.Tensor
+) -> torch.Tensor:
+    return origin + factor * (images - origin)
 
 
 def _uniform(

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, clone
 
 from skcausalmeta.nets import (
     RandomAffine,
+    RandomColor,
     RandomFlip,
     RandomShift,
     build_augmentation,
@@ -19,6 +20,7 @@ ALL = [
     RandomShift(max_shift=2),
     RandomFlip(),
     RandomAffine(max_rotation=20),
+    RandomColor(saturation=0.2),
     Compose((RandomFlip(), RandomShift())),
 ]
 
@@ -150,6 +152,55 @@ def test_affine_scale_changes_size_by_the_share():
     assert 1.25 < ratio.max() < 1.31
 
 
+def mild_images(channels=3):
+    """Values in the middle of the range, which the last image spans."""
+    images = 0.5 + 0.05 * random_images(40, channels, 6, 5).clamp(-2, 2)
+    images[-1, :, 0, 0], images[-1, :, 0, 1] = 0.0, 1.0
+    return images
+
+
+def grey_of(images):
+    return torch.einsum("nchw,c->nhw", images, torch.tensor([0.299, 0.587, 0.114]))
+
+
+def test_brightness_scales_each_image_by_one_factor():
+    images = mild_images()
+    changed = RandomColor(0.3, 0, 0)(images, generator())[:-1]
+    ratio = (changed / images[:-1]).flatten(1)
+    torch.testing.assert_close(ratio.amax(1), ratio.amin(1))
+    assert 0.7 <= ratio.min() < 0.75
+    assert 1.25 < ratio.max() <= 1.3
+
+
+def test_contrast_keeps_the_mean_grey_and_scales_the_distance_from_it():
+    images = mild_images()
+    changed = RandomColor(0, 0.5, 0)(images, generator())[:-1]
+    mean = grey_of(images)[:-1].mean((1, 2))
+    torch.testing.assert_close(grey_of(changed).mean((1, 2)), mean)
+    centre = mean[:, None, None, None]
+    before, after = (
+        (part - centre).flatten(1).norm(dim=1) for part in (images[:-1], changed)
+    )
+    factor = after / before
+    assert 0.5 <= factor.min() < 0.6
+    assert 1.4 < factor.max() <= 1.5
+
+
+def test_saturation_keeps_the_grey_of_every_pixel():
+    images = mild_images()
+    changed = RandomColor(0, 0, 0.5)(images, generator())
+    torch.testing.assert_close(grey_of(changed)[:-1], grey_of(images)[:-1])
+    assert (changed - images)[:-1].abs().amax((1, 2, 3)).min() > 0
+    single = mild_images(1)
+    torch.testing.assert_close(RandomColor(0, 0, 0.5)(single, generator()), single)
+
+
+def test_colours_stay_in_the_range_of_the_images():
+    images = torch.rand(20, 3, 4, 4, generator=generator())
+    changed = RandomColor(0.9, 0.9, 0.9)(images, generator())
+    assert images.min() <= changed.min() < changed.max() <= images.max()
+
+
 @pytest.mark.parametrize(
     ("augment", "expected"),
     [
@@ -159,6 +210,7 @@ def test_affine_scale_changes_size_by_the_share():
         ("shift", RandomShift(1)),
         ("flip", RandomFlip()),
         ("affine", RandomAffine(10.0, 0.1, 0.1)),
+        ("color", RandomColor(0.4, 0.4, 0.4)),
         ("flip-shift", Compose((RandomFlip(), RandomShift(1)))),
         (["flip"], RandomFlip()),
         (("affine", RandomFlip()), Compose((RandomAffine(), RandomFlip()))),
@@ -205,6 +257,7 @@ def test_build_augmentation_refuses(augment, message):
         (RandomAffine, {"max_rotation": 181}, r"\[0, 180\]. Got 181"),
         (RandomAffine, {"max_scale": 1.0}, r"'max_scale' .* \[0, 1\). Got 1.0"),
         (RandomAffine, {"max_shift": -0.1}, "'max_shift' parameter of RandomAffine"),
+        (RandomColor, {"contrast": 1.0}, r"'contrast' .* \[0, 1\). Got 1.0"),
     ],
 )
 def test_parameters_out_of_range_are_refused(kind, options, message):
@@ -218,6 +271,7 @@ def test_samples_that_are_not_images_are_refused(augmentation):
         augmentation(torch.zeros(4, 9), generator())
 
 
-def test_affine_refuses_integers():
+@pytest.mark.parametrize("kind", [RandomAffine, RandomColor])
+def test_integers_are_refused(kind):
     with pytest.raises(ValueError, match=r"Got torch\.uint8; convert"):
-        RandomAffine()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), generator())
+        kind()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), generator())
