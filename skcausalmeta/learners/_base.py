@@ -311,8 +311,13 @@ class BaseMetaLearner(
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, reader, plan, arguments, hook)
         with isolated_torch_rng(seeds["training"]):
-            train(self, net, self._streams(X, reader, plan, seeds), checkpoint)
+            streams = self._streams(X, reader, plan, seeds)
+            self._prepare_net(net, streams[0])
+            train(self, net, streams, checkpoint)
         return net, reader
+
+    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
+        """What the net has to know of the first episodes; nothing here."""
 
     def _new_hook(
         self, backbone: torch.nn.Module, reader: RowReader, seed: int

@@ -13,7 +13,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import DivergenceError, InvalidInputError
 from ..nets import RowReader
-from ..utils import StoredRows, all_finite, is_memory_map, is_stored
+from ..utils import (
+    StoredRows,
+    all_finite,
+    is_memory_map,
+    is_stored,
+    read_rows,
+)
 
 _ROWS_FOR_SCALE = 1000
 _SMALLEST, _LARGEST = 1e-6, 1e18
@@ -104,7 +110,7 @@ def check_scale(X: Any) -> None:
     if X.dtype.kind != "f":
         return
     step = -(-len(X) // _ROWS_FOR_SCALE)
-    largest = float(np.abs(X[::step]).max())
+    largest = float(np.abs(read_rows(X, np.arange(0, len(X), step))).max())
     if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
         raise InvalidInputError(
             "Rows must fit single precision: the largest value of X must lie between "

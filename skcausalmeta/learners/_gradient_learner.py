@@ -16,6 +16,7 @@ from ..exceptions import DivergenceError, InvalidInputError, NotFittedError
 from ..nets import EpisodeHook, EpisodicNet, RowReader
 from ..nets._factory import n_features_out
 from ..nets._stream import Task
+from ..utils import read_rows
 from ._adapted_module import LAYERS, AdaptedModule
 from ._data_checks import check_finite_rows
 from ._gradient_net import GradientNet
@@ -178,7 +179,7 @@ class GradientLearnerMixin:
             return
         most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
         index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
-        rows = reader(X[index])
+        rows = reader(read_rows(X, index))
         backbone.to(rows.device).eval()
         momenta = [layer.momentum for layer in layers]
         for layer in layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..exceptions import InvalidInputError
 from ..nets import MultiTaskNet, RoutedExperts
-from ..utils import release_pages
+from ..utils import read_rows
 from ._data_checks import DataChecksMixin, check_finite_rows
 from ._new_task import ModuleFeatures, NewTask
 from ._task_targets import Task, TaskTargets, as_targets, known_labels, to_columns
@@ -216,8 +216,11 @@ class MultiTaskPredictions(DataChecksMixin):
         self, rows: NDArray[Any], where: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
         """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some."""
-        parts = [_row_outputs(*part) for part in self._passes(rows, where)]
-        outputs = np.concatenate(parts, axis=1)
+        n_rows = len(rows) if where is None else len(where)
+        parts = (
+            _row_outputs(*part).swapaxes(0, 1) for part in self._passes(rows, where)
+        )
+        outputs = _joined(parts, n_rows).swapaxes(0, 1)
         check_finite_rows(outputs.swapaxes(0, 1), "outputs")
         return outputs
 
@@ -225,10 +228,10 @@ class MultiTaskPredictions(DataChecksMixin):
         self, rows: NDArray[Any], *, pooled: bool = True
     ) -> NDArray[np.float64]:
         """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled."""
-        parts = [_module_features(*part) for part in self._passes(rows)]
+        parts = (_module_features(*part) for part in self._passes(rows))
         if pooled:
-            parts = [part.mean(axis=1) for part in parts]
-        features = np.concatenate(parts)
+            parts = (part.mean(axis=1) for part in parts)
+        features = _joined(parts, len(rows))
         check_finite_rows(features, "features")
         return features
 
@@ -249,11 +252,10 @@ class MultiTaskPredictions(DataChecksMixin):
         In single precision the last digits would depend on which rows come together.
         """
         module = copy.deepcopy(self.net_.module_).double().eval()
-        for begin in range(0, len(rows if where is None else where), _ROWS_PER_PASS):
-            part: Any = slice(begin, begin + _ROWS_PER_PASS)
-            part = part if where is None else where[part]
-            yield module, self.reader_(rows[part]).double()
-            release_pages(rows)
+        where = np.arange(len(rows)) if where is None else where
+        for begin in range(0, len(where), _ROWS_PER_PASS):
+            part = read_rows(rows, where[begin : begin + _ROWS_PER_PASS])
+            yield module, self.reader_(part).double()
 
 
 def _row_weights(
@@ -264,6 +266,21 @@ def _row_weights(
         return None
     weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)
     return np.broadcast_to(weights[:, None], shape)
+
+
+def _joined(parts: Iterable[NDArray[Any]], n_rows: int) -> NDArray[Any]:
+    """Parts one after the other.
+
+    They are copied to their place at once: small results kept among large passing ones
+    would scatter over the heap, and hold gigabytes of it for millions of rows.
+    """
+    joined, begin = np.empty(0), 0
+    for part in parts:
+        if begin == 0:
+            joined = np.empty((n_rows, *part.shape[1:]), part.dtype)
+        joined[begin : begin + len(part)] = part
+        begin += len(part)
+    return joined
 
 
 def _row_outputs(module: RoutedExperts, rows: torch.Tensor) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from os import PathLike
@@ -10,12 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..heads import GroupLassoSVC
-from ..nets import EpisodeHook, EpisodicModule, EpisodicNet, RowReader
+from ..nets import (
+    EpisodeHook,
+    EpisodeStream,
+    EpisodicModule,
+    EpisodicNet,
+    RowReader,
+)
+from ..nets._logit_scale import first_scale
 from ._base import in_blocks
 from ._classifier import BaseMetaClassifier
 from ._head_learner import HeadLearnerMixin
@@ -79,8 +87,11 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         Its learning rate.
     head_tol : float, default=1e-3
         Relative duality gap of the heads in training.
-    logit_scale : float, default=10.0
-        First value of the scale a, > 0.
+    logit_scale : float or "auto", default="auto"
+        First value of the scale a, > 0. "auto": the one at which the logits of the
+        first tasks, with the backbone not yet trained, have standard deviation 1
+        about the mean of their row. Logits of different heads, and of one head with
+        different penalties, differ a thousandfold.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
         "affine", "color", or ``augment(images, generator) -> images``.
@@ -220,7 +231,10 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         **BaseMetaClassifier._parameter_constraints,
         **HeadLearnerMixin._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
-        "logit_scale": [Interval(Real, 0, None, closed="neither")],
+        "logit_scale": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"auto"}),
+        ],
         "center": ["boolean"],
     }
     _of_a_task = (*BaseMetaClassifier._of_a_task, "head_", "center_", "task_code_")
@@ -242,7 +256,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         optimizer: str | type = "adam",
         lr: float = 1e-3,
         head_tol: float = 1e-3,
-        logit_scale: float = 10.0,
+        logit_scale: float | str = "auto",
         augment: Any = None,
         batch_norm: str = "running",
         micro_batch: int | str = "auto",
@@ -331,7 +345,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         hook: EpisodeHook | None,
     ) -> EpisodicNet:
         return EpisodicNet(
-            EpisodicModule(backbone, self.logit_scale, hook),
+            EpisodicModule(backbone, self._given_scale(), hook),
             head=self._new_head(),
             head_tol=self.head_tol,
             batch_norm=self.batch_norm,
@@ -340,6 +354,23 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
             frozen=self.freeze_backbone,
             **arguments,
         )
+
+    def _given_scale(self) -> float:
+        return 1.0 if isinstance(self.logit_scale, str) else self.logit_scale
+
+    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
+        if self.logit_scale != "auto":
+            return
+        scale = first_scale(
+            net.module.backbone,
+            net.head,
+            next(iter(stream)),
+            training=not self.freeze_backbone,
+            batch_norm=self.batch_norm,
+            center=self.center,
+            tol=self.head_tol,
+        )
+        net.module.log_scale.data.fill_(math.log(scale))
 
     def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
         classes, numbers = np.unique(labels, return_inverse=True)

@@ -33,6 +33,10 @@ class Conv4(nn.Module):
     n_blocks : int, default=4
         Number of blocks.
 
+    out_filters : int, default=None
+        Number of filters of the last block, where it is to differ: many features, of
+        which a sparse head picks few, at little cost, since the last maps are small.
+
     global_pool : bool, default=False
         Average every filter over the last map, so that few blocks do not mean many
         features.
@@ -40,8 +44,9 @@ class Conv4(nn.Module):
     Attributes
     ----------
     out_features : int
-        n_filters times the area of the last map: 64 for 28 x 28 images, 256 for
-        32 x 32 and 1600 for 84 x 84. With `global_pool`: n_filters.
+        Filters of the last block times the area of the last map: of 64 filters 64
+        for 28 x 28 images, 256 for 32 x 32 and 1600 for 84 x 84. With `global_pool`:
+        filters of the last block.
 
     blocks : torch.nn.Sequential
         The blocks in order.
@@ -84,6 +89,7 @@ class Conv4(nn.Module):
         *,
         n_filters: int = 64,
         n_blocks: int = 4,
+        out_filters: int | None = None,
         global_pool: bool = False,
     ) -> None:
         super().__init__()
@@ -91,16 +97,19 @@ class Conv4(nn.Module):
         height, width = image_sides("Conv4", image_size)
         n_filters = positive_int("Conv4", "n_filters", n_filters)
         self.image_shape = (channels, height, width)
+        filters = [n_filters] * positive_int("Conv4", "n_blocks", n_blocks)
+        if out_filters is not None:
+            filters[-1] = positive_int("Conv4", "out_filters", out_filters)
         blocks = []
-        for _ in range(positive_int("Conv4", "n_blocks", n_blocks)):
+        for wide in filters:
             pools = min(height, width) >= 2
-            blocks.append(_block(channels, n_filters, pools))
+            blocks.append(_block(channels, wide, pools))
             if pools:
                 height, width = height // 2, width // 2
-            channels = n_filters
+            channels = wide
         self.blocks = nn.Sequential(*blocks)
         self.global_pool = bool(global_pool)
-        self.out_features = n_filters * (1 if global_pool else height * width)
+        self.out_features = channels * (1 if global_pool else height * width)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features of shape (n, out_features), filter by filter."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..utils import release_pages
+from ..utils import read_rows
 from ._rows import RowReader
 
 
@@ -47,9 +47,7 @@ class ReadRows:
         return len(self._where)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        rows = self._reader(self._X[self._where[index.cpu().numpy()]])
-        release_pages(self._X)
-        return rows
+        return self._reader(read_rows(self._X, self._where[index.cpu().numpy()]))
 
     def part(self, where: NDArray[Any]) -> ReadRows:
         """Some of these rows, by position, still on disk."""

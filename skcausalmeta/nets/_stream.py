@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
-from ..utils import release_pages
+from ..utils import read_rows
 from ._augment import Augmentation
 from ._rows import RowReader
 
@@ -172,6 +172,5 @@ class EpisodeStream:
         )
 
     def _rows(self, index: NDArray[Any]) -> Tensor:
-        rows = self._reader(self._X[index])
-        release_pages(self._X)
+        rows = self._reader(read_rows(self._X, index))
         return rows if self._augment is None else self._augment(rows, self._generator)

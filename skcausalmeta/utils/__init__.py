@@ -1,7 +1,7 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators
-from ._memory_map import all_finite, is_memory_map, release_pages
+from ._memory_map import all_finite, is_memory_map, read_rows, release_pages
 from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
@@ -18,5 +18,6 @@ __all__ = [
     "is_stored",
     "isolated_torch_rng",
     "named_seeds",
+    "read_rows",
     "release_pages",
 ]

@@ -6,10 +6,13 @@ import mmap
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._stored_rows import StoredRows
 
 _BYTES_PER_BLOCK = 1 << 25
+# One row of a file can bring two megabytes around it into memory.
+_ROWS_PER_READ = 64
 
 
 def is_memory_map(X: Any) -> TypeGuard[np.memmap]:
@@ -76,6 +79,43 @@ def all_finite(X: np.memmap | StoredRows) -> bool:
         if not finite:
             return False
     return True
+
+
+def read_rows(X: Any, index: NDArray[np.integer]) -> NDArray[Any]:
+    """Some rows of an array; a memory map keeps little of its file in memory.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, ...)
+        In memory or on disk.
+    index : ndarray of shape (n_rows,)
+        Numbers of rows, in any order.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_rows, ...)
+        In memory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import read_rows
+    >>> with tempfile.TemporaryFile() as file:
+    ...     X = np.memmap(file, dtype=np.uint8, mode="w+", shape=(4, 2))
+    ...     X[:] = np.arange(8).reshape(4, 2)
+    ...     print(read_rows(X, np.array([3, 0])))
+    [[6 7]
+     [0 1]]
+    """
+    if not isinstance(X, np.memmap):
+        return np.asarray(X[index])
+    rows = np.empty((len(index), *X.shape[1:]), X.dtype)
+    for begin in range(0, len(index), _ROWS_PER_READ):
+        part = slice(begin, begin + _ROWS_PER_READ)
+        rows[part] = X[index[part]]
+        release_pages(X)
+    return rows
 
 
 def release_pages(X: Any) -> None:

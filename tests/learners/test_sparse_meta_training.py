@@ -111,7 +111,8 @@ def test_augmentation_is_for_training_rows_only():
     params |= {"n_shot": 2, "n_query": 3, "validation_episodes": 2}
     learner = make_learner(**params).fit(images, Y)
     learner.adapt(images, Y).predict(images)
-    assert seen == [6, 9] * 6  # support and query of 3 batches of 2 tasks
+    # Support and query of 2 tasks, for the logit scale and in 3 batches.
+    assert seen == [6, 9] * 8
 
 
 def validation_accuracy(learner, y):

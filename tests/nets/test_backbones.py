@@ -73,6 +73,17 @@ def test_conv4_of_the_literature_has_1600_features_and_its_parameter_count():
     assert n_parameters(Conv4(1, 28, n_filters=8, n_blocks=2)) == 72 + 576 + 32
 
 
+def test_conv4_with_a_wide_last_block():
+    wide = Conv4(1, 28, n_filters=8, n_blocks=2, out_filters=20)
+    assert n_parameters(wide) == 72 + 8 * 9 * 20 + 2 * (8 + 20)
+    assert wide(torch.zeros(3, 1, 28, 28)).shape == (3, wide.out_features)
+    assert wide.out_features == 20 * 7 * 7
+    pooled = Conv4(1, 28, n_filters=8, out_filters=20, global_pool=True)
+    assert pooled.out_features == 20
+    with pytest.raises(ValueError, match="'out_filters' parameter of Conv4"):
+        Conv4(1, 28, out_filters=0)
+
+
 def test_conv4_averages_the_last_map():
     images = random_images(4, 1, 20, 20)
     flat = seeded(lambda: Conv4(1, 20, n_filters=6, n_blocks=2))
@@ -415,7 +426,7 @@ def test_instances_are_copied_with_their_weights():
             "auto",
             (1, 9, 9),
             {"n_filter": 3},
-            r"among \['n_filters', 'n_blocks', 'global_pool'\].*mean 'n_filters'\?",
+            r"among \['n_filters', 'n_blocks', 'out_filters'.*mean 'n_filters'\?",
         ),
         ("mlp", (4,), {"in_features": 4}, r"MLP must be among \['hidden',"),
         ("resnet12", (1, 9, 9), {"image_size": 9}, "ResNet12 must be among"),
