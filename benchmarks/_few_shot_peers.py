@@ -34,7 +34,7 @@ with warnings.catch_warnings():
         WHY_NOT["easyfsl"] = f"{type(error).__name__}: {error}"[:80]
 
 INNER_STEPS, INNER_LR = 5, 0.1
-VALIDATION_EPISODES, BATCHES_PER_EPOCH = 100, 100
+VALIDATION_EPISODES, BATCHES_PER_EPOCH = 100, 60
 
 Split = tuple[np.ndarray, np.ndarray]
 Predictor = Callable[[Tensor], Tensor]

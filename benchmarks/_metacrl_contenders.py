@@ -217,7 +217,7 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
         return SparseMetaRegressor(head, **params)
     if name == "prototype":
         return SparseMetaClassifier(PrototypeHead(), logit_scale=0.1, **params)
-    return SparseMetaClassifier(**params)
+    return SparseMetaClassifier(logit_scale=10.0, **params)
 
 
 def wrapped(family: str, learner: Any, **params: Any) -> Any:

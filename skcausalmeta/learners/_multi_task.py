@@ -35,7 +35,7 @@ from ..nets import (
 )
 from ..nets._graph_terms import correlations
 from ..nets._read_rows import ReadRows
-from ..utils import isolated_torch_rng, named_seeds
+from ..utils import isolated_torch_rng, named_seeds, read_rows
 from ..utils._memory_map import stays_on_disk
 from ._data_checks import check_scale
 from ._module_inputs import module_masks
@@ -321,7 +321,8 @@ class BaseMultiTask(
         self.module_units_ = self._module_units(rows, targets.codes.shape[2])
         with torch.no_grad():
             # Rows all over: they may come sorted by time or environment.
-            part = self.reader_(rows[:: -(-len(rows) // _ROWS_FOR_FACTS)])
+            spread = np.arange(0, len(rows), -(-len(rows) // _ROWS_FOR_FACTS))
+            part = self.reader_(read_rows(rows, spread))
             self.routing_ = self.net_.module_.gate(part).mean(dim=0).cpu().numpy()
             self.module_correlation_ = _correlation(self.net_.module_.experts(part))
 
