@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from skorch.callbacks import GradientNormClipping
 
 from skcausalmeta.datasets import (
     fetch_omniglot,
@@ -68,8 +69,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "lr": 3e-3,
         },
         "gradient": {"inner_lr": 0.5},
-        # Tells factors apart more sharply than the default, 0.1.
-        "crl": {"lambda_group": 0.5},
         "steps": 500,
     },
     "images": {
@@ -98,11 +97,23 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "tasks_per_batch": 16,
             "lr": 3e-3,
         },
-        "gradient": {"inner_lr": 0.05},
+        "gradient": {"inner_lr": 0.02},
+        # Without it one step in some hundreds throws the inner loop off.
+        "clip": 1.0,
         "steps": 400,
     },
 }
 FAMILIES["harmonic"] = FAMILIES["sinusoid"]
+SLOW = {"xi_lr": 3e-4, "group_lr": 1e-3}
+# Of MetaCRL, where it is not the default; chosen on other seeds or validation classes.
+CRL: dict[str, dict[str, Any]] = {
+    # Tells factors apart more sharply than the default, 0.1.
+    "vectors": {"lambda_group": 0.5},
+    # At the default rates the weights of a task close before the features are learned.
+    "tiny": SLOW,
+    "sinusoid": SLOW,
+    "harmonic": SLOW,
+}
 # What is left out of MetaCRL, by name.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "MetaCRL": {},
@@ -207,6 +218,8 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
         "verbose": 0,
         "random_state": seed,
     }
+    if "clip" in settings:
+        params["callbacks"] = [GradientNormClipping(settings["clip"])]
     params.update(more)
     values = settings["kind"] == "values"
     if name in GRADIENT:
@@ -222,7 +235,7 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
 
 def wrapped(family: str, learner: Any, **params: Any) -> Any:
     """MetaCRL around a learner, with the settings of the family."""
-    params = {**FAMILIES[family].get("crl", {}), **params}
+    params = {**CRL.get(family, {}), **params}
     if FAMILIES[family]["kind"] == "values":
         return MetaCRLRegressor(learner, **params)
     return MetaCRLClassifier(learner, **params)

@@ -180,13 +180,16 @@ def search(request: dict[str, Any]) -> dict[str, Any]:
         ),
         refit=False,
     )
-    clone(grid).set_params(estimator__batches_per_epoch=1).fit(X, y)
+    # A search of one batch a fit first: processes import and compile on their way.
+    short = clone(grid).set_params(estimator__batches_per_epoch=1)
+    short.fit(X, y)
     serial = timed(lambda: clone(grid).fit(X, y))
     workers = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    workers["processes"] = request["processes"] > 1
+    workers["processes"] = request["worker_processes"]
     with LocalCluster(**workers) as cluster, Client(cluster) as client:
         client.run(one_thread)
         with joblib.parallel_config(backend="dask"):
+            clone(short).fit(X, y)
             shared = timed(lambda: clone(grid).fit(X, y))
     scores = [found.cv_results_["mean_test_score"] for found, _ in (serial, shared)]
     return {

@@ -400,12 +400,11 @@ def main() -> None:
     args.budget = FULL if args.full else SMALL
     args.shots = args.shots or SHOTS[args.data]
     args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
-    for peer, reason in WHY_NOT.items():
-        print(f"{peer} is left out: {reason}")
     if args.smoke:
         args.budget, args.seeds, args.shots = SMOKE, [0], [1]
         args.learners = (SPARSE[0], OF_FROZEN, "KFO", *TRAINED)
     harness = Harness("few_shot", args)
+    harness.table("Left out", ("peer", "reason"), list(WHY_NOT.items()))
     if args.smoke and args.picture is None:
         args.picture = harness.path.with_name("frontier.png")
     if args.part in ("table", "all"):

@@ -69,7 +69,7 @@ class Scale:
             seconds = {}
             for n_tasks in counts:
                 case = {**BASE, "learner": learner, "tasks": n_tasks}
-                repeats = 1 if self.smoke else 3
+                repeats = 1 if self.smoke else (5 if n_tasks > 1000 else 9)
                 found = self.measure("answer", repeats=repeats, **case)
                 seconds[n_tasks] = found["seconds"]
                 each, memory = 1e3 * found["seconds"] / n_tasks, found["memory"] / 1e6
@@ -117,9 +117,9 @@ class Scale:
 
     def search(self) -> None:
         """Dask."""
-        size = {"batches": 100, "episodes": 50, "processes": 2}
+        size = {"batches": 100, "episodes": 50, "worker_processes": True}
         if self.smoke:
-            size = dict.fromkeys(size, 1)
+            size = {"batches": 1, "episodes": 1, "worker_processes": False}
         case = {**BASE, **size, "way": 3}
         found = self.measure("search", **case)
         header = ["same scores", "serial s", "Dask s", "ratio"]

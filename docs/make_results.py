@@ -73,28 +73,50 @@ DISENTANGLED = [
 SPEEDS = ("auto", "newton", "fista", "fista+cg", "cvxpylayers", "published-5")
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "omniglot": Benchmark(
-        "Omniglot, an alphabet never seen",
+    "few_shot": Benchmark(
+        "Few-shot learning of images",
         [
             Table(
-                "SparseMetaClassifier, by training seed",
-                "Conv4-64 under a group-Lasso SVM; 5-way accuracy in per cent.",
-                ("learner", "seed"),
+                f"{data}, {size}",
+                "Same backbone, test episodes and images in training for all.",
+                ("learner",),
                 [
-                    Column("1 shot", "5w1s/scores", "percent"),
-                    Column("5 shot", "5w5s/scores", "percent"),
-                    Column("unused features, 1 shot", "5w1s/sparsity", "percent"),
+                    Column("accuracy, %", f"evaluations/{size}/scores", "percent"),
+                    Column("unused features", f"evaluations/{size}/sparsity"),
+                    Column("to adapt, s", f"evaluations/{size}/adapt_time", "median"),
                     Column("training, s", "train_seconds", "median"),
                 ],
-                {"learner": "SparseMeta"},
-            ),
+                {"part": "table", "data": data},
+            )
+            for data, size in (
+                ("omniglot", "5w1s"),
+                ("omniglot", "20w1s"),
+                ("tiny", "5w5s"),
+            )
+        ],
+    ),
+    "recipes": Benchmark(
+        "Recipes",
+        [
             Table(
-                "Nearest neighbour on pixels",
-                "The same episodes.",
-                ("learner", "shots"),
-                [Column("accuracy, %", "scores", "percent")],
-                {"learner": "1-NN pixels"},
-            ),
+                f"{recipe}, {size}",
+                "The settings of examples/recipes.",
+                ("recipe", "seed"),
+                [
+                    Column("accuracy, %", f"evaluations/{size}/scores", "percent"),
+                    Column("unused features", f"evaluations/{size}/sparsity"),
+                    Column("1-NN on pixels, %", f"pixels/{size}/scores", "percent"),
+                    Column("training, s", "train_seconds", "median"),
+                ],
+                {"recipe": recipe},
+            )
+            for recipe, size in (
+                ("omniglot", "5w1s"),
+                ("omniglot", "5w5s"),
+                ("omniglot", "20w1s"),
+                ("tiny_imagenet", "5w5s"),
+                ("tiny_imagenet", "5w1s"),
+            )
         ],
     ),
     "synthetic_sparsity": Benchmark(

@@ -112,8 +112,9 @@ def test_scores_of_episodes_are_pooled_and_shown_in_per_cent(results, tmp_path):
 
 
 def test_broken_lines_and_missing_files_do_no_harm(results, tmp_path):
-    path = tmp_path / "omniglot.jsonl"
-    line = ({"learner": "1-NN pixels", "shots": 1}, {"scores": [0.5, 0.5]})
+    path = tmp_path / "recipes.jsonl"
+    scores = {"5w1s": {"scores": [0.5, 0.5]}}
+    line = ({"recipe": "omniglot", "seed": 0}, {"evaluations": scores})
     write_lines(path, [line])
     path.write_text(path.read_text() + '{"settings": {"learner"\n[1]\n')
     assert len(results.read(path)) == 1

@@ -5,9 +5,12 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sklearn
 from matplotlib import pyplot as plt
+
+from skcausalmeta.persistence import load
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("plot_*.py"))
@@ -39,3 +42,24 @@ def test_example_prints_a_table_and_draws(path, tmp_path, run_here):
     assert "+-" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert not sklearn.get_config()["enable_metadata_routing"]
+
+
+RECIPES = sorted((FOLDER / "recipes").glob("[a-z]*.py"))
+
+
+def test_there_are_recipes():
+    assert {path.stem for path in RECIPES} >= {"omniglot", "tiny_imagenet"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_trains_evaluates_and_saves(path, tmp_path, run_here, monkeypatch):
+    # A script finds what lies beside it.
+    monkeypatch.syspath_prepend(str(path.parent))
+    printed = run_here(path, "--smoke", "--save", tmp_path / "learner")
+    assert "3-way 1-shot: " in printed
+    assert "features in use" in printed
+    learner = load(tmp_path / "learner")
+    images = np.random.default_rng(0).integers(
+        256, size=(4, *learner.reader_.row_shape), dtype=np.uint8
+    )
+    assert learner.adapt(images, [0, 0, 1, 1]).predict(images).shape == (4,)

@@ -22,7 +22,7 @@ from ._data_checks import check_finite_rows
 from ._gradient_net import GradientNet
 from ._plan import EpisodePlan
 from ._rules import UPDATES, build_rule
-from ._task_chunks import chunk_of, in_task_chunks, task_cost
+from ._task_chunks import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
 from ._updates import UpdateRule
 
 # Rows, and values, that the standardisation of the input is computed from, at most.
@@ -272,7 +272,7 @@ class GradientLearnerMixin:
     ) -> int:
         """Tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
-            return len(support)
+            return min(TASKS_AT_ONCE, len(support))
         module = self.net_.module_
         cost = task_cost(
             module.backbone,

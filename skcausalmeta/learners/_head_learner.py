@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval
 
 from ..exceptions import NotFittedError
-from ._task_chunks import task_cost
+from ._task_chunks import TASKS_AT_ONCE, task_cost
 
 
 class HeadLearnerMixin:
@@ -71,7 +71,7 @@ class HeadLearnerMixin:
     ) -> int:
         """Tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
-            return len(support)
+            return min(TASKS_AT_ONCE, len(support))
         cost = task_cost(
             self.net_.module_.backbone,
             self.reader_.sample_shape,

@@ -448,7 +448,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         max_memory : int, default=None
             Bytes that the work may take beside the arguments and the answer, as
             estimated from the shapes: tasks are then solved in chunks, and stored
-            arrays and memory maps are read by chunk. None: all at once.
+            arrays and memory maps are read by chunk. None: a thousand tasks at once.
 
         Returns
         -------

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..exceptions import InvalidInputError
 from ._multi_task_predict import MultiTaskPredictions
 from ._new_task import NewTask, solve_new_tasks
-from ._task_chunks import chunk_of, in_task_chunks, task_cost
+from ._task_chunks import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
 from ._task_targets import Task, as_targets, known_labels, read_task
 from ._tasks import check_tasks
 
@@ -103,7 +103,7 @@ class NewTasksMixin(MultiTaskPredictions):
         max_memory : int, default=None
             Bytes that the work may take beside the arguments and the answer, as
             estimated from the shapes: tasks are then solved in chunks, and stored
-            arrays and memory maps are read by chunk. None: all at once.
+            arrays and memory maps are read by chunk. None: a thousand tasks at once.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class NewTasksMixin(MultiTaskPredictions):
     ) -> int:
         """Tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
-            return len(tasks)
+            return min(TASKS_AT_ONCE, len(tasks))
         pixels = int(np.prod(self.targets_.pixels))
         cost = task_cost(
             self.net_.module_.experts,

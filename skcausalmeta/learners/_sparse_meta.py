@@ -443,7 +443,7 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         max_memory : int, default=None
             Bytes that the work may take beside the arguments and the answer, as
             estimated from the shapes: tasks are then solved in chunks, and stored
-            arrays and memory maps are read by chunk. None: all at once.
+            arrays and memory maps are read by chunk. None: a thousand tasks at once.
 
         Returns
         -------

@@ -26,6 +26,8 @@ _FEATURE_COPIES = 5
 _SYSTEM_COPIES = 3
 _TASKS_PER_SOLVE = 64
 _ROWS_PER_PASS = 512
+# Where no bound is given. More leave the caches and cost a fifth more each.
+TASKS_AT_ONCE = 1000
 
 Solve = Callable[[slice], NDArray[Any]]
 
