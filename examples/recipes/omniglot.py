@@ -5,8 +5,8 @@ and prints 5-way and 20-way accuracy on a sixth::
 
     python examples/recipes/omniglot.py --data-dir DIR
 
-DIR holds ``omniglot.npz``; see `skcausalmeta.datasets.fetch_omniglot`. Settings were
-chosen on the validation alphabet.
+DIR holds ``omniglot.npz``; see `skcausalmeta.datasets.fetch_omniglot`. The head and
+the width of the last block were chosen by short trials on the validation alphabet.
 """
 
 from __future__ import annotations
