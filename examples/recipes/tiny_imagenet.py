@@ -6,8 +6,8 @@ accuracy on the last 20::
     python examples/recipes/tiny_imagenet.py --data-dir DIR
 
 DIR holds ``tiny_imagenet_fs.npz``; see `skcausalmeta.datasets.fetch_tiny_imagenet`.
-The settings are those of the Omniglot recipe with the usual augmentation of photographs;
-they were not searched.
+The settings are those of the Omniglot recipe with the usual augmentation of
+photographs; they were not searched.
 """
 
 from __future__ import annotations
