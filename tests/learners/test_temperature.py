@@ -219,6 +219,7 @@ def test_calibration_error_on_new_classes_goes_down():
             validation_classes=HELD_OUT,
             validation_episodes=2,
             calibrate=calibrate,
+            logit_scale=10.0,
         ).fit(X_OLD, Y_OLD)
         result = evaluate_few_shot(
             learner, X_NEW, Y_NEW, calibration=True, random_state=0, **sizes
@@ -281,14 +282,18 @@ def test_inside_a_calibrated_classifier(make, method):
 
 def test_a_frozen_adapted_learner_is_calibrated_on_rows_of_its_task():
     first, second = rows_alternating()
-    learner = sparse(head=PrototypeHead(temperature=0.02), fit_head=False)
-    learner.fit(X_OLD, Y_OLD).adapt(X_NEW[first], Y_NEW[first])
+    # The temperature of scikit-learn 1.9 takes labels for positions.
+    labels = Y_NEW - Y_NEW.min()
+    head = PrototypeHead(temperature=2.0)
+    learner = sparse(head=head, logit_scale=100.0, fit_head=False)
+    learner.fit(X_OLD, Y_OLD).adapt(X_NEW[first], labels[first])
     before = learner.predict_proba(X_NEW[second])
     model = CalibratedClassifierCV(FrozenEstimator(learner), method="temperature")
-    model.fit(X_NEW[second], Y_NEW[second])
+    model.fit(X_NEW[second], labels[second])
     assert model.classes_.tolist() == learner.classes_.tolist()
     after = model.predict_proba(X_NEW[second])
-    assert log_loss(Y_NEW[second], after) < log_loss(Y_NEW[second], before)
+    loss, n_classes = log_loss(labels[second], after), len(learner.classes_)
+    assert loss < min(log_loss(labels[second], before), 0.9 * np.log(n_classes))
     np.testing.assert_array_equal(learner.predict_proba(X_NEW[second]), before)
 
 

@@ -56,7 +56,8 @@ PROGRAM = """
         losses = [row["train_loss"] for row in learner.history_]
         found[f"{name} loss"] = np.array(losses)
         if name == "ridge":
-            found["episodes"] = np.array(drawn)
+            # Every process first draws a whole batch for the scale of the logits.
+            found["episodes"] = np.array(drawn[small["tasks_per_batch"]:])
         drawn.clear()
     refused = []
     bad = [
