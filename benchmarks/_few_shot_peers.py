@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from _few_shot_contenders import BATCHES_PER_EPOCH, Budget, Split
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 
@@ -34,9 +35,8 @@ with warnings.catch_warnings():
         WHY_NOT["easyfsl"] = f"{type(error).__name__}: {error}"[:80]
 
 INNER_STEPS, INNER_LR = 5, 0.1
-VALIDATION_EPISODES, BATCHES_PER_EPOCH = 100, 60
+VALIDATION_EPISODES = 100  # the default of our learners
 
-Split = tuple[np.ndarray, np.ndarray]
 Predictor = Callable[[Tensor], Tensor]
 
 
@@ -51,7 +51,7 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
         self.params = params
         self.n_way = n_way
 
-    def build(self, shape: tuple[int, ...], width: int) -> None:
+    def build(self, width: int) -> None:
         """Make what the algorithm needs beside `self.features`."""
 
     @property
@@ -64,7 +64,7 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
         """Logits of query rows, after the support rows."""
 
     def train(
-        self, splits: dict[str, Split], budget: Any, n_shot: int, seed: int
+        self, splits: dict[str, Split], budget: Budget, n_shot: int, seed: int
     ) -> Self:
         """Meta-train; the weights that validate best are kept."""
         torch.manual_seed(seed)
@@ -72,7 +72,7 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
         self.features = build_backbone(
             self.backbone, tensor_of(X[:1]).shape[1:], params=self.params
         )
-        self.build(X.shape, self.features(tensor_of(X[:2])).shape[1])
+        self.build(self.features(tensor_of(X[:2])).shape[1])
         optimizer = torch.optim.Adam(self.module.parameters(), lr=budget.lr)
         per_epoch = min(BATCHES_PER_EPOCH, budget.n_batches)
         n_epochs = budget.n_batches // per_epoch
@@ -147,10 +147,9 @@ class Prototypes(Learn2Learn):
 class Margins(Learn2Learn):
     """l2l.nn.SVClassifier, MetaOptNet by qpth, with its learned scale."""
 
-    def build(self, shape: tuple[int, ...], width: int) -> None:
-        self.scale = nn.Parameter(torch.tensor(1.0))
+    def build(self, width: int) -> None:
         self.all = nn.ModuleDict({"features": self.features})
-        self.all.register_parameter("scale", self.scale)
+        self.all.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
 
     @property
     def module(self) -> nn.Module:
@@ -166,7 +165,7 @@ class GradientSteps(Learn2Learn):
 
     batch_norm_of_episode = True
 
-    def build(self, shape: tuple[int, ...], width: int) -> None:
+    def build(self, width: int) -> None:
         network = nn.Sequential(self.features, nn.Linear(width, self.n_way))
         self.maml = l2l.algorithms.MAML(network, lr=INNER_LR)
 
@@ -186,7 +185,7 @@ class HeadSteps(Learn2Learn):
 
     batch_norm_of_episode = True
 
-    def build(self, shape: tuple[int, ...], width: int) -> None:
+    def build(self, width: int) -> None:
         self.maml = l2l.algorithms.MAML(nn.Linear(width, self.n_way), lr=INNER_LR)
         self.all = nn.ModuleList([self.features, self.maml])
 

@@ -86,6 +86,15 @@ def run(
         save(learner, args.save)
 
 
+def read_splits(fetch: Callable[..., Any], data_dir: str | None) -> dict[str, Split]:
+    """Images and labels of the three splits of a public set."""
+    splits = {}
+    for name in ("train", "val", "test"):
+        bunch = fetch(data_home=data_dir, split=name)
+        splits[name] = bunch.data, bunch.target
+    return splits
+
+
 def smoke_splits(shape: tuple[int, ...]) -> dict[str, Split]:
     """Noise of a shape, six classes a split."""
     rng, y = np.random.RandomState(0), np.repeat(np.arange(6), 14)

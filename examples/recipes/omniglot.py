@@ -11,7 +11,7 @@ the width of the last block were chosen by short trials on the validation alphab
 
 from __future__ import annotations
 
-from _recipe import Split, run, smoke_splits
+from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
 from skcausalmeta.datasets import add_rotated_classes, fetch_omniglot
@@ -26,11 +26,7 @@ def load(data_dir: str | None, *, smoke: bool = False) -> dict[str, Split]:
     """Images and labels of every split; labels of no two are the same."""
     if smoke:
         return smoke_splits((16, 16))
-    found = {
-        split: fetch_omniglot(data_home=data_dir, split=split)
-        for split in ("train", "val", "test")
-    }
-    splits = {name: (bunch.data, bunch.target) for name, bunch in found.items()}
+    splits = read_splits(fetch_omniglot, data_dir)
     images, labels = add_rotated_classes(*splits["train"])
     splits["train"] = images, labels + 10_000
     return splits

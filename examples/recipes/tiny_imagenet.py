@@ -12,7 +12,7 @@ photographs; they were not searched.
 
 from __future__ import annotations
 
-from _recipe import Split, run, smoke_splits
+from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
 from skcausalmeta.datasets import fetch_tiny_imagenet
@@ -27,11 +27,7 @@ def load(data_dir: str | None, *, smoke: bool = False) -> dict[str, Split]:
     """Images and labels of every split; labels of no two are the same."""
     if smoke:
         return smoke_splits((16, 16, 3))
-    found = {
-        split: fetch_tiny_imagenet(data_home=data_dir, split=split)
-        for split in ("train", "val", "test")
-    }
-    return {name: (bunch.data, bunch.target) for name, bunch in found.items()}
+    return read_splits(fetch_tiny_imagenet, data_dir)
 
 
 def make_learner(seed: int = 0, *, smoke: bool = False) -> SparseMetaClassifier:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils._memory_map import stays_on_disk
+from ..utils import stays_on_disk
 
 _NUMBERS = "iuf"
 

@@ -35,8 +35,7 @@ from ..nets import (
 )
 from ..nets._graph_terms import correlations
 from ..nets._read_rows import ReadRows
-from ..utils import isolated_torch_rng, named_seeds, read_rows
-from ..utils._memory_map import stays_on_disk
+from ..utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
 from ._data_checks import check_scale
 from ._module_inputs import module_masks
 from ._multi_task_adapt import NewTasksMixin

@@ -38,13 +38,13 @@ class TaskCost(NamedTuple):
     fixed: int
     each: int
 
-    def tasks_within(self, max_memory: int | None, n_tasks: int) -> int:
+    def tasks_within(self, max_memory: int, n_tasks: int) -> int:
         """Most tasks at a time that stay within a bound.
 
         Parameters
         ----------
-        max_memory : int or None
-            Bytes. None: no bound.
+        max_memory : int
+            Bytes.
         n_tasks : int
             All tasks.
 
@@ -53,8 +53,6 @@ class TaskCost(NamedTuple):
         InvalidInputError
             If the bound is no number of bytes, or less than one task takes.
         """
-        if max_memory is None:
-            return n_tasks
         if not isinstance(max_memory, Integral) or isinstance(max_memory, bool):
             raise InvalidInputError(
                 "max_memory must be a whole number of bytes or None. Got "

@@ -14,6 +14,7 @@ from ..exceptions import InvalidInputError
 from ._batch_norm import batch_norm_mode, has_batch_norm
 from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._hook_steps import HookStepsMixin
+from ._logit_scale import head_logits
 from ._loss_scaling import LossScalingMixin
 from ._processes import Processes
 from ._step_guard import StepGuardMixin
@@ -291,11 +292,14 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
         self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
     ) -> Tensor:
         """Scaled logits (n_tasks, n_query, n_way) of the head."""
-        if self.center:
-            middle = support.mean(dim=1, keepdim=True)
-            support, query = support - middle, query - middle
-        logits = self.head.episode_logits(
-            support, targets, query, n_way, tol=self.head_tol
+        logits = head_logits(
+            self.head,
+            support,
+            targets,
+            query,
+            n_way,
+            center=self.center,
+            tol=self.head_tol,
         )
         return self.module_.log_scale.exp() * logits
 

@@ -17,6 +17,55 @@ _SPREAD = 1.0
 _LEAST, _MOST = 1e-3, 1e3
 
 
+def head_logits(
+    head: Any,
+    support: Tensor,
+    targets: Tensor,
+    query: Tensor,
+    n_way: int,
+    *,
+    center: bool,
+    tol: float,
+) -> Tensor:
+    """Logits of heads solved on the support features of tasks, not scaled.
+
+    Parameters
+    ----------
+    head : object
+        Offers ``episode_logits``.
+    support, query : Tensor of shape (n_tasks, n, d)
+        Features.
+    targets : Tensor of shape (n_tasks, n_support)
+        Labels of the support rows.
+    n_way : int
+        Number of classes.
+    center : bool
+        Whether the mean support feature of a task is subtracted.
+    tol : float
+        Relative gap of the heads.
+
+    Returns
+    -------
+    Tensor of shape (n_tasks, n_query, n_way)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.heads import PrototypeHead
+    >>> from skcausalmeta.nets._logit_scale import head_logits
+    >>> rows, labels = torch.eye(2)[None], torch.arange(2)[None]
+    >>> settings = {"center": True, "tol": 1e-3}
+    >>> head_logits(PrototypeHead(), rows, labels, rows, 2, **settings)
+    tensor([[[-0., -2.],
+             [-2., -0.]]])
+    """
+    if center:
+        middle = support.mean(dim=1, keepdim=True)
+        support, query = support - middle, query - middle
+    logits: Tensor = head.episode_logits(support, targets, query, n_way, tol=tol)
+    return logits
+
+
 def first_scale(
     backbone: torch.nn.Module,
     head: Any,
@@ -36,7 +85,8 @@ def first_scale(
         1 / std( l_qk - mean_k l_qk )
 
     over all query rows q and classes k of the first tasks, the cross-entropy starts
-    neither flat nor saturated for any of them.
+    neither flat nor saturated for any of them. A hook is not asked:
+    what it does to features begins close to nothing.
 
     Parameters
     ----------
@@ -91,13 +141,8 @@ def _logits(
     features = module(torch.cat([task.support, task.query])).double()
     if not features.isfinite().all():  # training will say so
         return features.new_full((1, 1), torch.nan)
-    support, query = features.split([len(task.support), len(task.query)])
-    middle = support.mean(dim=0) * center
-    logits: Tensor = head.episode_logits(
-        (support - middle)[None],
-        task.support_targets[None],
-        (query - middle)[None],
-        task.n_way,
-        tol=tol,
-    )
-    return logits[0]
+    support, query = features[None].split([len(task.support), len(task.query)], dim=1)
+    targets = task.support_targets[None]
+    return head_logits(
+        head, support, targets, query, task.n_way, center=center, tol=tol
+    )[0]

@@ -1,7 +1,13 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators
-from ._memory_map import all_finite, is_memory_map, read_rows, release_pages
+from ._memory_map import (
+    all_finite,
+    is_memory_map,
+    read_rows,
+    release_pages,
+    stays_on_disk,
+)
 from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
@@ -20,4 +26,5 @@ __all__ = [
     "named_seeds",
     "read_rows",
     "release_pages",
+    "stays_on_disk",
 ]

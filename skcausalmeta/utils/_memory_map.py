@@ -43,7 +43,26 @@ def is_memory_map(X: Any) -> TypeGuard[np.memmap]:
 
 
 def stays_on_disk(rows: Any) -> bool:
-    """Tell whether checked rows are read in parts rather than held in memory."""
+    """Tell whether checked rows are read in parts rather than held in memory.
+
+    Parameters
+    ----------
+    rows : array of shape (n_samples, ...)
+        As the checks of a learner return them.
+
+    Returns
+    -------
+    bool
+        True for memory maps of numbers and `StoredRows`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import StoredRows, stays_on_disk
+    >>> rows = np.zeros((4, 3))
+    >>> stays_on_disk(rows), stays_on_disk(StoredRows(rows))
+    (False, True)
+    """
     return isinstance(rows, StoredRows) or is_memory_map(rows)
 
 

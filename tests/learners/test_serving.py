@@ -20,8 +20,21 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
+    _gradient_learner,
+    _head_learner,
+    _multi_task_adapt,
+    _sparse_meta,
+    _sparse_meta_regressor,
+    _task_chunks,
 )
 
+_TAKING_TURNS = (
+    _gradient_learner,
+    _head_learner,
+    _multi_task_adapt,
+    _sparse_meta,
+    _sparse_meta_regressor,
+)
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(6), 12)
 X = RNG.standard_normal((72, 5)) + Y[:, None]
@@ -95,6 +108,23 @@ def test_the_bound_is_a_number_of_bytes(bound):
     learner = MAMLClassifier(**EPISODIC, inner_steps=1).fit(X, Y)
     with pytest.raises(InvalidInputError, match="max_memory must be"):
         learner.predict_episodes(*make_tasks(False), max_memory=bound)
+
+
+def test_without_a_bound_tasks_are_still_taken_in_turns(case, monkeypatch):
+    learner, tasks = case
+    whole, sizes = learner.predict_episodes(*tasks), []
+    solve_in_turns = _task_chunks.in_task_chunks
+
+    def watch(solve, n_tasks, size):
+        sizes.append(size)
+        return solve_in_turns(solve, n_tasks, size)
+
+    for module in _TAKING_TURNS:
+        for name, value in (("TASKS_AT_ONCE", 5), ("in_task_chunks", watch)):
+            monkeypatch.setattr(module, name, value, raising=False)
+    found = learner.predict_episodes(*tasks)
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
+    assert sizes == [5]
 
 
 def test_a_pipeline_passes_the_bound_on():

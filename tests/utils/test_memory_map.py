@@ -6,7 +6,15 @@ import types
 import numpy as np
 import pytest
 
-from skcausalmeta.utils import _memory_map, all_finite, is_memory_map, release_pages
+from skcausalmeta.utils import (
+    StoredRows,
+    _memory_map,
+    all_finite,
+    is_memory_map,
+    read_rows,
+    release_pages,
+    stays_on_disk,
+)
 
 
 @pytest.fixture
@@ -60,3 +68,27 @@ def test_other_arrays_are_left_alone(rows, monkeypatch):
     monkeypatch.setattr(_memory_map, "mmap", types.SimpleNamespace())
     release_pages(rows)  # a system without the call
     assert hasattr(mmap.mmap, "madvise") or not hasattr(mmap, "MADV_DONTNEED")
+
+
+def test_rows_are_read_in_small_groups(tmp_path, monkeypatch):
+    X = np.memmap(tmp_path / "rows", dtype=np.int64, mode="w+", shape=(500, 3))
+    X[:] = np.arange(1500).reshape(500, 3)
+    released = []
+    monkeypatch.setattr(_memory_map, "_ROWS_PER_READ", 50)
+    monkeypatch.setattr(_memory_map, "release_pages", released.append)
+    index = np.random.default_rng(0).permutation(500)[:220]
+    rows = read_rows(X, index)
+    np.testing.assert_array_equal(rows, np.asarray(X)[index])
+    assert len(released) == 5
+    assert not isinstance(rows, np.memmap)
+    array = np.asarray(X)
+    np.testing.assert_array_equal(read_rows(array, index), rows)
+    np.testing.assert_array_equal(read_rows(StoredRows(array), index), rows)
+    assert len(released) == 5
+
+
+def test_what_is_in_memory_does_not_stay_on_disk(tmp_path):
+    X = np.memmap(tmp_path / "rows", dtype=np.int64, mode="w+", shape=(5, 3))
+    assert stays_on_disk(X)
+    assert stays_on_disk(StoredRows(np.asarray(X)))
+    assert not stays_on_disk(np.asarray(X))
