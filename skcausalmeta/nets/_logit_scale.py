@@ -54,10 +54,11 @@ def head_logits(
     >>> from skcausalmeta.heads import PrototypeHead
     >>> from skcausalmeta.nets._logit_scale import head_logits
     >>> rows, labels = torch.eye(2)[None], torch.arange(2)[None]
+    >>> query = torch.tensor([[[3.0, 0.0], [0.0, 3.0]]])
     >>> settings = {"center": True, "tol": 1e-3}
-    >>> head_logits(PrototypeHead(), rows, labels, rows, 2, **settings)
-    tensor([[[-0., -2.],
-             [-2., -0.]]])
+    >>> head_logits(PrototypeHead(), rows, labels, query, 2, **settings)
+    tensor([[[ -4., -10.],
+             [-10.,  -4.]]])
     """
     if center:
         middle = support.mean(dim=1, keepdim=True)
