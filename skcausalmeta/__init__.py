@@ -7,6 +7,7 @@ from .heads import (
     GroupLassoSVCCV,
     LassoHead,
     PrototypeHead,
+    RelaxedHead,
     RidgeHead,
     RidgeRegressionHead,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "MTCRLClassifier",
     "MTCRLRegressor",
     "PrototypeHead",
+    "RelaxedHead",
     "RidgeHead",
     "RidgeRegressionHead",
     "SparseMetaClassifier",

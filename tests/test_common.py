@@ -13,6 +13,7 @@ from skcausalmeta.heads import (
     GroupLassoSVCCV,
     LassoHead,
     PrototypeHead,
+    RelaxedHead,
     RidgeHead,
     RidgeRegressionHead,
 )
@@ -56,6 +57,8 @@ CASES = {
     "ridge-origin": (RidgeHead(fit_intercept=False), 63, set()),
     "prototypes": (PrototypeHead(), 62, set()),
     "prototypes-cosine": (PrototypeHead(metric="cosine"), 62, set()),
+    "relaxed": (RelaxedHead(), 62, set()),
+    "relaxed-ridge": (RelaxedHead(head=RidgeHead()), 62, set()),
     "lasso": (LassoHead(), 60, set()),
     "lasso-ridge": (LassoHead(0.1, 0.1), 60, set()),
     "lasso-fista": (LassoHead(solver="fista", fit_intercept=False), 60, set()),

@@ -7,6 +7,7 @@ from ._group_lasso_svc import GroupLassoSVC
 from ._group_lasso_svc_cv import GroupLassoSVCCV
 from ._lasso_head import LassoHead
 from ._prototype_head import PrototypeHead
+from ._relaxed_head import RelaxedHead
 from ._ridge_head import RidgeHead
 from ._ridge_regression_head import RidgeRegressionHead
 
@@ -18,6 +19,7 @@ __all__ = [
     "HeadSolution",
     "LassoHead",
     "PrototypeHead",
+    "RelaxedHead",
     "RidgeHead",
     "RidgeRegressionHead",
     "group_lasso_path",

@@ -14,6 +14,7 @@ from ._episode_hook import EpisodeHook, EpisodeOutcome
 from ._episodic_net import EpisodicModule, EpisodicNet
 from ._experts import ConvExperts, MLPExperts
 from ._factory import build_backbone
+from ._head_warmup import HeadWarmup
 from ._mlp import MLP
 from ._multi_task_net import MultiTaskNet, RowStream
 from ._progress import TaskProgress
@@ -34,6 +35,7 @@ __all__ = [
     "EpisodeStream",
     "EpisodicModule",
     "EpisodicNet",
+    "HeadWarmup",
     "MLPExperts",
     "MultiTaskNet",
     "RandomAffine",

@@ -15,7 +15,7 @@ from torch import nn
 
 from skcausalmeta import persistence
 from skcausalmeta.exceptions import InvalidInputError, PersistenceError
-from skcausalmeta.heads import PrototypeHead, RidgeHead
+from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import (
     MAMLClassifier,
     MAMLRegressor,
@@ -24,6 +24,7 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
+from skcausalmeta.nets import HeadWarmup
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 4)).astype(np.float32)
@@ -81,6 +82,16 @@ def learners():
             validation_fraction=0.4,
             validation_episodes=4,
             callbacks=[decay(), CrashOnce()],
+            **SMALL,
+        ),
+        (X, CLASSES),
+        {},
+    )
+    yield (
+        "warmup",
+        SparseMetaClassifier(
+            GroupLassoSVC(0.3, solver="newton"),
+            callbacks=[HeadWarmup("group_reg", n_epochs=3), CrashOnce()],
             **SMALL,
         ),
         (X, CLASSES),

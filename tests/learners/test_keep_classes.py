@@ -16,6 +16,7 @@ from skcausalmeta.heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
     PrototypeHead,
+    RelaxedHead,
     RidgeHead,
 )
 from skcausalmeta.learners import (
@@ -42,6 +43,7 @@ LEARNERS = {
     "logistic": SparseMetaClassifier(GroupLassoLogistic(), **SMALL),
     "ridge": SparseMetaClassifier(RidgeHead(), **SMALL),
     "prototypes": SparseMetaClassifier(PrototypeHead(), **SMALL),
+    "relaxed": SparseMetaClassifier(RelaxedHead(), **SMALL),
     "episode-statistics": SparseMetaClassifier(
         RidgeHead(), batch_norm="episode", **SMALL
     ),
