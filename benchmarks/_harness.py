@@ -110,8 +110,14 @@ class Harness:
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
-    """Settings as text, whatever their order."""
-    return json.dumps(dict(settings), sort_keys=True, default=float)
+    """Settings as text, whatever their order; the same in every process."""
+    text = json.dumps(dict(settings), sort_keys=True, default=float)
+    if " at 0x" in text:
+        raise ValueError(
+            "Settings must name what they hold, since an address is another one in "
+            f"the next process. Got {text}."
+        )
+    return text
 
 
 def read_lines(path: Path) -> dict[str, dict[str, Any]]:

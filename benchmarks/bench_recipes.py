@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import Harness, make_parser
+from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 
 FOLDER = Path(__file__).parents[1] / "examples" / "recipes"
@@ -28,6 +29,13 @@ def module_of(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
     return module
+
+
+def described(learner: Any) -> dict[str, Any]:
+    """Parameters of a learner as text, those of its callbacks too."""
+    callbacks = [f"{type(one).__name__} {vars(one)}" for one in learner.callbacks]
+    plain = clone(learner).set_params(callbacks=None)
+    return {"learner": repr(plain), "callbacks": callbacks}
 
 
 def measure(recipe: Any, seed: int, args: Any) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def main() -> None:
             learner = recipe.make_learner(seed, smoke=args.smoke)
             settings = {
                 "recipe": name,
-                "learner": repr(learner),
+                **described(learner),
                 "seed": seed,
                 "episodes": args.episodes,
             }
