@@ -5,7 +5,9 @@ table
     5-shot; ``--shots`` for others), paired over the test episodes, with the share of
     features that a task uses and the time to adapt. The strength of the group Lasso is
     chosen on validation classes, among those that use at most 30% of features there.
-    Frozen features of the prototype net under scikit-learn classifiers as well.
+    "Relaxed": the group Lasso enters after half of the training and only chooses the
+    features (`RelaxedHead`). Other heads read the features of every learner too, and
+    scikit-learn classifiers those of the prototype net.
 step
     One training step of `SparseMetaClassifier` against a plain supervised forward and
     backward pass of the same images through the same backbone.
@@ -34,6 +36,7 @@ from _few_shot_contenders import (
     FULL,
     HEADS,
     LEARNERS,
+    READERS,
     SHOTS,
     SMALL,
     SMOKE,
@@ -45,6 +48,7 @@ from _few_shot_contenders import (
     load,
     make_learner,
 )
+from _few_shot_features import Answers, Size, answer
 from _few_shot_peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
 from _few_shot_pictures import (
     Point,
@@ -54,14 +58,10 @@ from _few_shot_pictures import (
     overlap_facts,
 )
 from _harness import Harness, make_parser, median_time
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from skcausalmeta.episodes import EpisodeSampler
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import mean_confidence_interval
@@ -75,28 +75,26 @@ FROZEN: dict[str, Any] = {
     **ON_FEATURES,
 }
 OF_FROZEN = "prototypes (ProtoNet)"
-N_TEST_QUERY = 15
-N_TIMED, N_MAPPED = 50, 40
+N_TIMED, N_MAPPED, N_VALID = 50, 40, 600
+# The head that a contender answers with, beside others that read its features.
+OWN = "own"
 # Share of features on validation tasks that the chosen sparse learner may use.
 MOST_USED = 0.3
-FACTS = ("valid_accuracy", "valid_used")
 
 
-def evaluate(estimator: Any, split: Split, way: int, shot: int, n: int) -> Any:
-    """The same test episodes for every estimator and training seed."""
-    rows = np.unique(split[1], return_counts=True)[1].min()
+def evaluate(estimator: Any, split: Split, size: Size) -> dict[str, Any]:
+    """Accuracy on the test episodes, and the time to adapt."""
     with warnings.catch_warnings():
         # Centroids of one row have no spread.
         warnings.simplefilter("ignore", RuntimeWarning)
-        return evaluate_few_shot(
+        found = evaluate_few_shot(
             estimator,
             *split,
-            n_way=way,
-            n_shot=shot,
-            n_query=int(min(N_TEST_QUERY, rows - shot)),
-            n_episodes=n,
+            **size.arguments(split[1]),
+            n_episodes=size.n_episodes,
             random_state=0,
         ).to_dict()
+    return {name: found[name] for name in ("scores", "sparsity", "adapt_time")}
 
 
 def measure(
@@ -107,38 +105,63 @@ def measure(
     learner = train(name, splits, args, n_shot, seed)
     out: dict[str, Any] = {
         "train_seconds": time.perf_counter() - start,
-        "valid_accuracy": max(row["valid_accuracy"] for row in learner.history_),
         "images": args.budget.images(n_shot),
-        "evaluations": {},
-        "frozen": {},
     }
-    test, n = splits["test"], args.budget.test_episodes
-    on_features: dict[str, Any] = {}
+    sizes = sizes_of(name, args, n_shot)
     if name in HEADS:
-        # The features of an image do not depend on the episode: computed once.
-        features = learner.transform(test[0]), test[1]
-        head = make_pipeline(StandardScaler(with_std=False), HEADS[name]())
-        on_features = FROZEN if name == OF_FROZEN else {}
-    for way, shot in evaluations_of(name, args, n_shot):
-        size = f"{way}w{shot}s"
-        if name in HEADS:
-            found = evaluate(head, features, way, shot, n)
-            timed = evaluate(learner, test, way, shot, min(n, N_TIMED))
-            check_same(timed["scores"], found["scores"][: len(timed["scores"])])
-            found["adapt_time"] = timed["adapt_time"]
-        else:
-            found = evaluate(learner, test, way, shot, n)
-        out["evaluations"][size] = found
-        for kind, classifier in on_features.items():
-            found = evaluate(classifier, features, way, shot, n)
-            out["frozen"].setdefault(kind, {})[size] = found
-    if name in SPARSE:
-        size = (args.budget.n_way, n_shot)
-        images, labels = splits["val"]
-        valid = supports_of(head, (learner.transform(images), labels), *size)
-        out["valid_used"] = float(masks_of(valid).mean())
-        out["supports"] = supports_of(head, features, *size)
+        return {**out, **measure_heads(name, learner, splits, sizes, args)}
+    few = [size._replace(n_episodes=args.budget.few_episodes) for size in sizes]
+    test = splits["test"]
+    out["evaluations"] = {size.name: evaluate(learner, test, size) for size in few}
     return out
+
+
+def measure_heads(
+    name: str, learner: Any, splits: dict[str, Split], sizes: list[Size], args: Any
+) -> dict[str, Any]:
+    """Heads on the features of a learner: its own, and others that read them."""
+    learner.set_params(head=HEADS[name].answers)
+    features = {
+        part: (learner.transform(splits[part][0]), splits[part][1])
+        for part in ("val", "test")
+    }
+    out: dict[str, Any] = {"valid": {}, "readers": {}}
+    first = sizes[0]
+    for kind, head in {OWN: HEADS[name].answers, **readers_of(name)}.items():
+        found = answer(head, features["val"], first._replace(n_episodes=N_VALID))
+        out["valid"][kind] = {
+            "accuracy": float(found.scores.mean()),
+            "used": float(found.used.mean()),
+        }
+        answers = {size.name: answer(head, features["test"], size) for size in sizes}
+        results = {size: found.to_dict() for size, found in answers.items()}
+        if kind != OWN:
+            out["readers"][kind] = results
+            continue
+        out["evaluations"] = results
+        if name in SPARSE:
+            out["supports"] = supports_of(answers[first.name])
+    for size in sizes:
+        few = size._replace(n_episodes=min(size.n_episodes, N_TIMED))
+        timed = evaluate(learner, splits["test"], few)
+        own = out["evaluations"][size.name]
+        check_same(timed["scores"], own["scores"][: few.n_episodes])
+        own["adapt_time"] = timed["adapt_time"]
+        few = size._replace(n_episodes=args.budget.few_episodes)
+        for kind, classifier in FROZEN.items() if name == OF_FROZEN else ():
+            found = evaluate(classifier, features["test"], few)
+            out["readers"].setdefault(kind, {})[size.name] = found
+    return out
+
+
+def readers_of(name: str) -> dict[str, Any]:
+    """Heads that read the features of a learner beside its own."""
+    own = repr(HEADS[name].answers)
+    return {
+        kind: head
+        for kind, head in READERS.items()
+        if repr(head) != own and not (name in SPARSE and kind.startswith("relaxed"))
+    }
 
 
 def train(
@@ -167,41 +190,42 @@ def train(
 
 def check_same(of_images: Any, of_features: Any) -> None:
     """Scores of the first episodes, from images and from features computed before."""
-    if abs(np.mean(of_images) - np.mean(of_features)) > 2e-3:
+    if abs(np.mean(of_images) - np.mean(of_features)) > 5e-3:
         raise RuntimeError(
             "Episodes of images and of their features must score the same. Got "
             f"{np.mean(of_images):.4f} and {np.mean(of_features):.4f}."
         )
 
 
-def supports_of(head: Any, split: Split, way: int, shot: int) -> dict[str, Any]:
+def supports_of(answers: Answers) -> dict[str, Any]:
     """Features that the first test tasks use."""
-    features, y = split
-    sampler = EpisodeSampler(y, n_way=way, n_shot=shot, n_query=1, random_state=0)
-    used = []
-    for _ in range(N_MAPPED):
-        rows = sampler.sample().support
-        solved = clone(head).fit(features[rows], y[rows])
-        used.append(np.flatnonzero(solved[-1].support_features_).tolist())
-    return {"n_features": features.shape[1], "used": used}
+    used = [np.flatnonzero(row).tolist() for row in answers.used[:N_MAPPED]]
+    return {"n_features": answers.used.shape[1], "used": used}
 
 
-def evaluations_of(name: str, args: Any, n_shot: int) -> list[tuple[int, int]]:
-    """Sizes of test episodes; gradient steps need those of training."""
-    if args.smoke:
-        return [(args.budget.n_way, n_shot)]
-    sizes = evaluations(args.data, n_shot)
+def sizes_of(name: str, args: Any, n_shot: int) -> list[Size]:
+    """Sizes of test episodes, that of training first; gradient steps need that one."""
+    own = (args.budget.n_way, n_shot)
+    sizes = [own] if args.smoke else evaluations(args.data, n_shot)
     fixed = name in STEPS or name in OF_FIXED_SIZE
-    return [size for size in sizes if not fixed or size[0] == args.budget.n_way]
+    return [
+        Size(*size, args.budget.test_episodes)
+        for size in sizes
+        if size == own or not fixed
+    ]
 
 
 # -- table -----------------------------------------------------------------------------
 
 
-def collect(harness: Harness, args: Any) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Results of all runs by learner and shots, a result a seed."""
+# Results by learner and shots, a result a seed.
+Found = dict[tuple[str, int], list[dict[str, Any]]]
+
+
+def collect(harness: Harness, args: Any) -> Found:
+    """Results of all runs."""
     splits: dict[str, Split] = {}
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    found: Found = {}
     for seed in args.seeds:
         for n_shot in args.shots:
             for name in args.learners:
@@ -227,75 +251,90 @@ def collect(harness: Harness, args: Any) -> dict[tuple[str, int], list[dict[str,
     return found
 
 
-def chosen(found: dict[tuple[str, int], list[dict[str, Any]]], n_shot: int) -> str:
-    """The sparse learner that does best on validation classes, with few features."""
-    mean = {
-        name: {fact: np.mean([run[fact] for run in runs]) for fact in FACTS}
-        for (name, shots), runs in found.items()
-        if name in SPARSE and shots == n_shot
-    }
-    least = min(facts["valid_used"] for facts in mean.values())
-    few = [n for n, f in mean.items() if f["valid_used"] <= max(MOST_USED, least)]
-    return max(few, key=lambda name: mean[name]["valid_accuracy"])
+def chosen(found: Found, n_shot: int, *, sparse: bool = True) -> tuple[str, str]:
+    """The learner, and the head on its features, that do best on validation classes.
+
+    Of sparse learners with their own head those with few features there, of the
+    others those with any head that uses all features.
+    """
+
+    def fact(name: str, kind: str, fact: str) -> float:
+        runs = found[name, n_shot]
+        return float(np.mean([run["valid"][kind][fact] for run in runs]))
+
+    names = [name for name, shots in found if shots == n_shot and name in HEADS]
+    if not sparse:
+        dense = [
+            (name, kind)
+            for name in names
+            for kind in found[name, n_shot][0]["valid"]
+            if name not in SPARSE and not kind.startswith("relaxed")
+        ]
+        return max(dense, key=lambda pair: fact(*pair, "accuracy"))
+    pairs = [(name, OWN) for name in names if name in SPARSE]
+    least = min(fact(*pair, "used") for pair in pairs)
+    few = [pair for pair in pairs if fact(*pair, "used") <= max(MOST_USED, least)]
+    return max(few, key=lambda pair: fact(*pair, "accuracy"))
 
 
 def report_table(harness: Harness, args: Any) -> None:
     found = collect(harness, args)
     for n_shot in args.shots:
-        sparse = chosen(found, n_shot)
-        for size in found[sparse, n_shot][0]["evaluations"]:
-            rows = rows_of(found, n_shot, size, sparse)
-            images = found[sparse, n_shot][0]["images"]
+        name, _ = chosen(found, n_shot)
+        for size in found[name, n_shot][0]["evaluations"]:
+            images = found[name, n_shot][0]["images"]
             title = f"{args.data}, {size}, {len(args.seeds)} seeds, {images:,} images"
-            harness.table(title, HEADER, rows)
+            harness.table(title, HEADER, rows_of(found, n_shot, size))
 
 
-HEADER = ("learner", "%", "+-", "- chosen", "+-", "features %", "adapt ms", "train s")
+HEADER = (
+    *("learner", "head", "%", "+-", "- chosen", "+-", "features %"),
+    *("adapt ms", "train s", "chosen"),
+)
 
 
-def rows_of(
-    found: dict[tuple[str, int], list[dict[str, Any]]],
-    n_shot: int,
-    size: str,
-    sparse: str,
-) -> list[list[Any]]:
+def rows_of(found: Found, n_shot: int, size: str) -> list[list[Any]]:
     """A row a contender: accuracy, and the paired difference to the chosen one."""
-
-    def scores(results: list[dict[str, Any]]) -> np.ndarray:
-        return np.concatenate([np.asarray(result["scores"]) for result in results])
-
-    base = scores([run["evaluations"][size] for run in found[sparse, n_shot]])
+    sparse, dense = chosen(found, n_shot), chosen(found, n_shot, sparse=False)
+    marks = {sparse: "sparse", dense: "dense"}
+    base = results_of(found[sparse[0], n_shot], OWN, size)
     rows = []
     for name in [name for name, shots in found if shots == n_shot]:
         runs = found[name, n_shot]
-        if size not in runs[0]["evaluations"]:
-            continue
-        results = [run["evaluations"][size] for run in runs]
-        label = f"{name} (chosen)" if name == sparse else name
-        seconds = float(np.mean([run["train_seconds"] for run in runs]))
-        rows.append([label, *figures(results, scores(results), base), round(seconds)])
-        for kind, by_size in runs[0]["frozen"].items():
-            if size in by_size:
-                results = [run["frozen"][kind][size] for run in runs]
-                cells = figures(results, scores(results), base)
-                rows.append([f"  its features, {kind}", *cells, ""])
+        seconds = round(float(np.mean([run["train_seconds"] for run in runs])))
+        for kind in (OWN, *runs[0].get("readers", ())):
+            results = results_of(runs, kind, size)
+            if results:
+                mark = marks.get((name, kind), "")
+                rows.append([name, kind, *figures(results, base), seconds, mark])
     return rows
 
 
-def figures(
-    results: list[dict[str, Any]], scores: np.ndarray, base: np.ndarray
-) -> list[Any]:
-    mean, half = mean_confidence_interval(scores)
-    gain, gain_half = mean_confidence_interval(scores - base)
-    sparsity = [
-        r["sparsity"] for r in results if np.isfinite(r.get("sparsity") or np.nan)
+def results_of(runs: list[dict[str, Any]], kind: str, size: str) -> list[Any]:
+    """Of the head of a kind, a result a seed; none if it has no such episodes."""
+    by_size = [
+        run["evaluations"] if kind == OWN else run["readers"][kind] for run in runs
     ]
+    return [results[size] for results in by_size if size in results]
+
+
+def figures(results: list[dict[str, Any]], base: list[dict[str, Any]]) -> list[Any]:
+    """Accuracy and difference in percent, features in use, time to adapt."""
+    scores = [np.asarray(one["scores"]) for one in results]
+    # The first episodes of those that all have.
+    others = [
+        np.asarray(other["scores"])[: len(own)]
+        for own, other in zip(scores, base, strict=True)
+    ]
+    values = np.concatenate(scores), np.concatenate(scores) - np.concatenate(others)
+    pairs = [mean_confidence_interval(part) for part in values]
+    sparsity = [r["sparsity"] for r in results if np.isfinite(r["sparsity"] or np.nan)]
     used = 100 * (1 - float(np.mean(sparsity))) if sparsity else 100.0
-    adapt = 1e3 * float(np.mean([result["adapt_time"] for result in results]))
+    times = [1e3 * r["adapt_time"] for r in results if "adapt_time" in r]
     return [
-        *(round(100 * v, 2) for v in (mean, half, gain, gain_half)),
+        *(round(100 * part, 2) for pair in pairs for part in pair),
         round(used),
-        adapt,
+        float(np.mean(times)) if times else "",
     ]
 
 
@@ -366,13 +405,14 @@ def draw(harness: Harness, args: Any) -> None:
     found = collect(harness, args)
     panels, facts = {}, []
     for shot in args.shots:
-        sparse = chosen(found, shot)
+        sparse, _ = chosen(found, shot)
         for size in found[sparse, shot][0]["evaluations"]:
             panels[f"{args.data}, {size}"] = [
-                Point(name, used, accuracy, half)
-                for name, accuracy, half, _, _, used, *_ in rows_of(
-                    found, shot, size, sparse
+                Point(name if kind == OWN else f"{name}, {kind}", used, accuracy, half)
+                for name, kind, accuracy, half, _, _, used, *_ in rows_of(
+                    found, shot, size
                 )
+                if kind == OWN or kind in READERS
             ]
         supports = found[sparse, shot][0]["supports"]
         facts.append([f"{shot}-shot", *overlap_facts(masks_of(supports)).values()])
@@ -392,6 +432,8 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", help="of training tasks")
     names = ["affine", "color", "flip", "flip-shift", "shift"]
     parser.add_argument("--augment", choices=names, help="of our learners only")
+    everybody = (*LEARNERS, *TRAINED)
+    parser.add_argument("--learners", nargs="+", choices=everybody, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--full", action="store_true", help="sizes for a GPU")
     parser.add_argument("--device", default="cpu")
@@ -399,10 +441,11 @@ def main() -> None:
     args = parser.parse_args()
     args.budget = FULL if args.full else SMALL
     args.shots = args.shots or SHOTS[args.data]
-    args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
+    if args.learners is None:
+        args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
     if args.smoke:
         args.budget, args.seeds, args.shots = SMOKE, [0], [1]
-        args.learners = (SPARSE[0], OF_FROZEN, "KFO", *TRAINED)
+        args.learners = (SPARSE[0], SPARSE[-1], OF_FROZEN, "KFO", *TRAINED)
     harness = Harness("few_shot", args)
     harness.table("Left out", ("peer", "reason"), list(WHY_NOT.items()))
     if args.smoke and args.picture is None:
