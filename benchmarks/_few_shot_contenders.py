@@ -85,6 +85,7 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 LEARNERS = (*HEADS, *STEPS)
 SPARSE = tuple(name for name in HEADS if name.startswith("SparseMeta"))
+DENSE = tuple(name for name in HEADS if name not in SPARSE)
 
 # Shots of training tasks unless asked for others, and evaluations (way, shot).
 SHOTS = {"omniglot": [1], "tiny": [5], "mini-imagenet": [1, 5], "cifar-fs": [1, 5]}

@@ -39,6 +39,13 @@ class Answers(NamedTuple):
     scores: np.ndarray  # (n_episodes,)
     used: np.ndarray  # (n_episodes, n_features)
 
+    def facts(self) -> dict[str, float]:
+        """Mean accuracy and share of features in use."""
+        return {
+            "accuracy": float(self.scores.mean()),
+            "used": float(self.used.mean()),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """What a line of results keeps."""
         return {

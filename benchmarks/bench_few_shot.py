@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from _few_shot_contenders import (
+    DENSE,
     FETCH,
     FULL,
     HEADS,
@@ -76,6 +77,8 @@ FROZEN: dict[str, Any] = {
 }
 OF_FROZEN = "prototypes (ProtoNet)"
 N_TIMED, N_MAPPED, N_VALID = 50, 40, 600
+# Of mean scores from images and from features, whose last digits differ.
+MOST_APART = 5e-3
 # The head that a contender answers with, beside others that read its features.
 OWN = "own"
 # Share of features on validation tasks that the chosen sparse learner may use.
@@ -125,14 +128,10 @@ def measure_heads(
         part: (learner.transform(splits[part][0]), splits[part][1])
         for part in ("val", "test")
     }
+    valid = sizes[0]._replace(n_episodes=N_VALID)
     out: dict[str, Any] = {"valid": {}, "readers": {}}
-    first = sizes[0]
     for kind, head in {OWN: HEADS[name].answers, **readers_of(name)}.items():
-        found = answer(head, features["val"], first._replace(n_episodes=N_VALID))
-        out["valid"][kind] = {
-            "accuracy": float(found.scores.mean()),
-            "used": float(found.used.mean()),
-        }
+        out["valid"][kind] = answer(head, features["val"], valid).facts()
         answers = {size.name: answer(head, features["test"], size) for size in sizes}
         results = {size: found.to_dict() for size, found in answers.items()}
         if kind != OWN:
@@ -140,18 +139,29 @@ def measure_heads(
             continue
         out["evaluations"] = results
         if name in SPARSE:
-            out["supports"] = supports_of(answers[first.name])
+            out["supports"] = supports_of(answers[sizes[0].name])
     for size in sizes:
-        few = size._replace(n_episodes=min(size.n_episodes, N_TIMED))
-        timed = evaluate(learner, splits["test"], few)
         own = out["evaluations"][size.name]
-        check_same(timed["scores"], own["scores"][: few.n_episodes])
-        own["adapt_time"] = timed["adapt_time"]
-        few = size._replace(n_episodes=args.budget.few_episodes)
-        for kind, classifier in FROZEN.items() if name == OF_FROZEN else ():
-            found = evaluate(classifier, features["test"], few)
-            out["readers"].setdefault(kind, {})[size.name] = found
+        own["adapt_time"] = time_to_adapt(learner, splits["test"], size, own["scores"])
+    few = [size._replace(n_episodes=args.budget.few_episodes) for size in sizes]
+    for kind, classifier in FROZEN.items() if name == OF_FROZEN else ():
+        out["readers"][kind] = {
+            size.name: evaluate(classifier, features["test"], size) for size in few
+        }
     return out
+
+
+def time_to_adapt(learner: Any, test: Split, size: Size, scores: list[float]) -> float:
+    """Seconds from images to a solved head; `scores` are those from features."""
+    few = size._replace(n_episodes=min(size.n_episodes, N_TIMED))
+    timed = evaluate(learner, test, few)
+    first = scores[: few.n_episodes]
+    if abs(np.mean(timed["scores"]) - np.mean(first)) > MOST_APART:
+        raise RuntimeError(
+            "Episodes of images and of their features must score the same. Got "
+            f"{np.mean(timed['scores']):.4f} and {np.mean(first):.4f}."
+        )
+    return float(timed["adapt_time"])
 
 
 def readers_of(name: str) -> dict[str, Any]:
@@ -186,15 +196,6 @@ def train(
         device=args.device,
     )
     return learner.fit(X, y)
-
-
-def check_same(of_images: Any, of_features: Any) -> None:
-    """Scores of the first episodes, from images and from features computed before."""
-    if abs(np.mean(of_images) - np.mean(of_features)) > 5e-3:
-        raise RuntimeError(
-            "Episodes of images and of their features must score the same. Got "
-            f"{np.mean(of_images):.4f} and {np.mean(of_features):.4f}."
-        )
 
 
 def supports_of(answers: Answers) -> dict[str, Any]:
@@ -443,6 +444,8 @@ def main() -> None:
     args.shots = args.shots or SHOTS[args.data]
     if args.learners is None:
         args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
+    if not set(SPARSE) & set(args.learners) or not set(DENSE) & set(args.learners):
+        parser.error("--learners must have a sparse and a dense head among them")
     if args.smoke:
         args.budget, args.seeds, args.shots = SMOKE, [0], [1]
         args.learners = (SPARSE[0], SPARSE[-1], OF_FROZEN, "KFO", *TRAINED)
