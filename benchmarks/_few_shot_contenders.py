@@ -75,8 +75,9 @@ HEADS: dict[str, Contender] = {
 # Other heads on the same features, so that nobody wins by its reader alone.
 READERS: dict[str, Any] = {
     "prototypes": PrototypeHead(),
-    "relaxed, 0.2": RelaxedHead(sparse(0.2)),
+    **{f"relaxed, {reg:g}": RelaxedHead(sparse(reg)) for reg in (0.15, 0.2)},
 }
+CHOOSING = tuple(kind for kind in READERS if kind.startswith("relaxed"))
 # Gradient steps, on tasks of the size that they are trained on.
 STEPS: dict[str, dict[str, Any]] = {
     "MAML": {},
@@ -122,10 +123,18 @@ class Budget(NamedTuple):
 
 
 SMOKE = Budget("conv4", 4, 12, 3, 3, 2, 2, 4, 3, 1e-3)
-# Many features for the sparse heads to choose from, for all heads alike.
 SMALL = Budget("conv4", 32, 256, 5, 10, 4, 240, 2000, 300, 1e-3)
+# A thousand features for the sparse heads to choose from, for all heads alike: 256 maps
+# of 2 x 2 where images have 32 x 32 pixels, of 1 x 1 where they have 28 x 28.
+OUT_FILTERS = {"omniglot": 1024}
 FULL = Budget("resnet12", 64, None, 5, 10, 8, 20_000, 2000, 2000, 1e-3)
 BATCHES_PER_EPOCH = 60
+
+
+def small_budget(data: str) -> Budget:
+    """What fits two cores."""
+    return SMALL._replace(out_filters=OUT_FILTERS.get(data, SMALL.out_filters))
+
 
 Split = tuple[np.ndarray, np.ndarray]
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from _few_shot_contenders import (
+    CHOOSING,
     DENSE,
     FETCH,
     FULL,
@@ -39,7 +40,6 @@ from _few_shot_contenders import (
     LEARNERS,
     READERS,
     SHOTS,
-    SMALL,
     SMOKE,
     SPARSE,
     STEPS,
@@ -48,6 +48,7 @@ from _few_shot_contenders import (
     evaluations,
     load,
     make_learner,
+    small_budget,
 )
 from _few_shot_features import Answers, Size, answer
 from _few_shot_peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
@@ -129,21 +130,22 @@ def measure_heads(
         for part in ("val", "test")
     }
     valid = sizes[0]._replace(n_episodes=N_VALID)
-    out: dict[str, Any] = {"valid": {}, "readers": {}}
+    few = [size._replace(n_episodes=args.budget.few_episodes) for size in sizes]
+    out: dict[str, Any] = {"valid": {}, "readers": {}, "supports": {}}
     for kind, head in {OWN: HEADS[name].answers, **readers_of(name)}.items():
         out["valid"][kind] = answer(head, features["val"], valid).facts()
-        answers = {size.name: answer(head, features["test"], size) for size in sizes}
+        asked = sizes if kind == OWN else [sizes[0], *few[1:]]
+        answers = {size.name: answer(head, features["test"], size) for size in asked}
         results = {size: found.to_dict() for size, found in answers.items()}
-        if kind != OWN:
+        if kind == OWN:
+            out["evaluations"] = results
+        else:
             out["readers"][kind] = results
-            continue
-        out["evaluations"] = results
-        if name in SPARSE:
-            out["supports"] = supports_of(answers[sizes[0].name])
+        if chooses(name, kind):
+            out["supports"][kind] = supports_of(answers[sizes[0].name])
     for size in sizes:
         own = out["evaluations"][size.name]
         own["adapt_time"] = time_to_adapt(learner, splits["test"], size, own["scores"])
-    few = [size._replace(n_episodes=args.budget.few_episodes) for size in sizes]
     for kind, classifier in FROZEN.items() if name == OF_FROZEN else ():
         out["readers"][kind] = {
             size.name: evaluate(classifier, features["test"], size) for size in few
@@ -167,11 +169,12 @@ def time_to_adapt(learner: Any, test: Split, size: Size, scores: list[float]) ->
 def readers_of(name: str) -> dict[str, Any]:
     """Heads that read the features of a learner beside its own."""
     own = repr(HEADS[name].answers)
-    return {
-        kind: head
-        for kind, head in READERS.items()
-        if repr(head) != own and not (name in SPARSE and kind.startswith("relaxed"))
-    }
+    return {kind: head for kind, head in READERS.items() if repr(head) != own}
+
+
+def chooses(name: str, kind: str) -> bool:
+    """Whether a head chooses features: by its kind, or a sparse learner's own."""
+    return kind in CHOOSING or (kind == OWN and name in SPARSE)
 
 
 def train(
@@ -255,8 +258,8 @@ def collect(harness: Harness, args: Any) -> Found:
 def chosen(found: Found, n_shot: int, *, sparse: bool = True) -> tuple[str, str]:
     """The learner, and the head on its features, that do best on validation classes.
 
-    Of sparse learners with their own head those with few features there, of the
-    others those with any head that uses all features.
+    Sparse heads are those that choose, and among them the ones that use few features
+    there; dense heads are all others on learners that were trained with such a head.
     """
 
     def fact(name: str, kind: str, fact: str) -> float:
@@ -264,15 +267,11 @@ def chosen(found: Found, n_shot: int, *, sparse: bool = True) -> tuple[str, str]
         return float(np.mean([run["valid"][kind][fact] for run in runs]))
 
     names = [name for name, shots in found if shots == n_shot and name in HEADS]
+    pairs = [(name, kind) for name in names for kind in found[name, n_shot][0]["valid"]]
     if not sparse:
-        dense = [
-            (name, kind)
-            for name in names
-            for kind in found[name, n_shot][0]["valid"]
-            if name not in SPARSE and not kind.startswith("relaxed")
-        ]
+        dense = [p for p in pairs if not chooses(*p) and p[0] in DENSE]
         return max(dense, key=lambda pair: fact(*pair, "accuracy"))
-    pairs = [(name, OWN) for name in names if name in SPARSE]
+    pairs = [pair for pair in pairs if chooses(*pair)]
     least = min(fact(*pair, "used") for pair in pairs)
     few = [pair for pair in pairs if fact(*pair, "used") <= max(MOST_USED, least)]
     return max(few, key=lambda pair: fact(*pair, "accuracy"))
@@ -298,7 +297,7 @@ def rows_of(found: Found, n_shot: int, size: str) -> list[list[Any]]:
     """A row a contender: accuracy, and the paired difference to the chosen one."""
     sparse, dense = chosen(found, n_shot), chosen(found, n_shot, sparse=False)
     marks = {sparse: "sparse", dense: "dense"}
-    base = results_of(found[sparse[0], n_shot], OWN, size)
+    base = results_of(found[sparse[0], n_shot], sparse[1], size)
     rows = []
     for name in [name for name, shots in found if shots == n_shot]:
         runs = found[name, n_shot]
@@ -322,12 +321,12 @@ def results_of(runs: list[dict[str, Any]], kind: str, size: str) -> list[Any]:
 def figures(results: list[dict[str, Any]], base: list[dict[str, Any]]) -> list[Any]:
     """Accuracy and difference in percent, features in use, time to adapt."""
     scores = [np.asarray(one["scores"]) for one in results]
-    # The first episodes of those that all have.
-    others = [
-        np.asarray(other["scores"])[: len(own)]
+    # Over the first episodes, those that both have.
+    gains = [
+        own[: len(other["scores"])] - np.asarray(other["scores"])[: len(own)]
         for own, other in zip(scores, base, strict=True)
     ]
-    values = np.concatenate(scores), np.concatenate(scores) - np.concatenate(others)
+    values = np.concatenate(scores), np.concatenate(gains)
     pairs = [mean_confidence_interval(part) for part in values]
     sparsity = [r["sparsity"] for r in results if np.isfinite(r["sparsity"] or np.nan)]
     used = 100 * (1 - float(np.mean(sparsity))) if sparsity else 100.0
@@ -406,16 +405,16 @@ def draw(harness: Harness, args: Any) -> None:
     found = collect(harness, args)
     panels, facts = {}, []
     for shot in args.shots:
-        sparse, _ = chosen(found, shot)
+        sparse, kind = chosen(found, shot)
         for size in found[sparse, shot][0]["evaluations"]:
             panels[f"{args.data}, {size}"] = [
-                Point(name if kind == OWN else f"{name}, {kind}", used, accuracy, half)
-                for name, kind, accuracy, half, _, _, used, *_ in rows_of(
+                Point(name if by == OWN else f"{name}, {by}", used, accuracy, half)
+                for name, by, accuracy, half, _, _, used, *_ in rows_of(
                     found, shot, size
                 )
-                if kind == OWN or kind in READERS
+                if by == OWN or by in READERS
             ]
-        supports = found[sparse, shot][0]["supports"]
+        supports = found[sparse, shot][0]["supports"][kind]
         facts.append([f"{shot}-shot", *overlap_facts(masks_of(supports)).values()])
         path = args.picture.with_stem(f"{args.picture.stem}_overlap_{shot}")
         draw_overlap(supports, f"{args.data}, {args.budget.n_way}w{shot}s", path)
@@ -440,7 +439,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--picture", type=Path, help="draw the frontier to this file")
     args = parser.parse_args()
-    args.budget = FULL if args.full else SMALL
+    args.budget = FULL if args.full else small_budget(args.data)
     args.shots = args.shots or SHOTS[args.data]
     if args.learners is None:
         args.learners = (*LEARNERS, *TRAINED) if args.augment is None else LEARNERS
