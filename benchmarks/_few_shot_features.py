@@ -12,6 +12,7 @@ from skcausalmeta.episodes import EpisodeSampler
 
 N_TEST_QUERY = 15
 AT_ONCE = 50
+N_DIGITS = 4  # of the scores in a line of results
 
 
 class Size(NamedTuple):
@@ -49,7 +50,7 @@ class Answers(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """What a line of results keeps."""
         return {
-            "scores": self.scores.tolist(),
+            "scores": np.round(self.scores, N_DIGITS).tolist(),
             "sparsity": float(1 - self.used.mean()),
         }
 

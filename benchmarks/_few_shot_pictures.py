@@ -51,9 +51,8 @@ def draw_frontier(panels: dict[str, Sequence[Point]], path: str | Path) -> None:
     plt.close(figure)
 
 
-def draw_overlap(supports: dict[str, Any], title: str, path: str | Path) -> None:
+def draw_overlap(used: np.ndarray, title: str, path: str | Path) -> None:
     """Which features which test task uses, and how much two tasks share."""
-    used = masks_of(supports)
     shared = overlap(used)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 3.8), layout="constrained", width_ratios=[1.5, 1]
@@ -70,12 +69,16 @@ def draw_overlap(supports: dict[str, Any], title: str, path: str | Path) -> None
     plt.close(figure)
 
 
-def masks_of(supports: dict[str, Any]) -> np.ndarray:
-    """Features in use (n_tasks, n_features), from their numbers."""
-    masks = np.zeros((len(supports["used"]), supports["n_features"]), dtype=bool)
-    for mask, numbers in zip(masks, supports["used"], strict=True):
-        mask[numbers] = True
-    return masks
+def pack_masks(used: np.ndarray) -> dict[str, Any]:
+    """Features in use (n_tasks, n_features) as short text for a line of results."""
+    rows = np.packbits(used, axis=1)
+    return {"n_features": used.shape[1], "used": [row.tobytes().hex() for row in rows]}
+
+
+def unpack_masks(packed: dict[str, Any]) -> np.ndarray:
+    """What `pack_masks` was given."""
+    rows = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in packed["used"]]
+    return np.unpackbits(np.stack(rows), axis=1, count=packed["n_features"]) == 1
 
 
 def overlap(used: np.ndarray) -> np.ndarray:

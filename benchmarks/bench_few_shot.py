@@ -50,14 +50,15 @@ from _few_shot_contenders import (
     make_learner,
     small_budget,
 )
-from _few_shot_features import Answers, Size, answer
+from _few_shot_features import N_DIGITS, Size, answer
 from _few_shot_peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
 from _few_shot_pictures import (
     Point,
     draw_frontier,
     draw_overlap,
-    masks_of,
     overlap_facts,
+    pack_masks,
+    unpack_masks,
 )
 from _harness import Harness, make_parser, median_time
 from sklearn.linear_model import LogisticRegression
@@ -98,7 +99,9 @@ def evaluate(estimator: Any, split: Split, size: Size) -> dict[str, Any]:
             n_episodes=size.n_episodes,
             random_state=0,
         ).to_dict()
-    return {name: found[name] for name in ("scores", "sparsity", "adapt_time")}
+    scores = np.round(found["scores"], N_DIGITS).tolist()
+    facts = {name: found[name] for name in ("sparsity", "adapt_time")}
+    return {"scores": scores, **facts}
 
 
 def measure(
@@ -142,7 +145,8 @@ def measure_heads(
         else:
             out["readers"][kind] = results
         if chooses(name, kind):
-            out["supports"][kind] = supports_of(answers[sizes[0].name])
+            used = answers[sizes[0].name].used[:N_MAPPED]
+            out["supports"][kind] = pack_masks(used)
     for size in sizes:
         own = out["evaluations"][size.name]
         own["adapt_time"] = time_to_adapt(learner, splits["test"], size, own["scores"])
@@ -199,12 +203,6 @@ def train(
         device=args.device,
     )
     return learner.fit(X, y)
-
-
-def supports_of(answers: Answers) -> dict[str, Any]:
-    """Features that the first test tasks use."""
-    used = [np.flatnonzero(row).tolist() for row in answers.used[:N_MAPPED]]
-    return {"n_features": answers.used.shape[1], "used": used}
 
 
 def sizes_of(name: str, args: Any, n_shot: int) -> list[Size]:
@@ -415,9 +413,10 @@ def draw(harness: Harness, args: Any) -> None:
                 if by == OWN or by in READERS
             ]
         supports = found[sparse, shot][0]["supports"][kind]
-        facts.append([f"{shot}-shot", *overlap_facts(masks_of(supports)).values()])
+        used = unpack_masks(supports)
+        facts.append([f"{shot}-shot", *overlap_facts(used).values()])
         path = args.picture.with_stem(f"{args.picture.stem}_overlap_{shot}")
-        draw_overlap(supports, f"{args.data}, {args.budget.n_way}w{shot}s", path)
+        draw_overlap(used, f"{args.data}, {args.budget.n_way}w{shot}s", path)
     draw_frontier(panels, args.picture)
     header = ("tasks", "overlap", "by chance", "never used")
     harness.table("Features that two test tasks share", header, facts)
