@@ -152,9 +152,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         selector, head = (clone(part) for part in self._parts())
         selector.fit(X, y, sample_weight=sample_weight)
-        rows = np.asarray(X, dtype=np.float64)
-        used = np.isin(np.arange(rows.shape[1]), selector.support_features_)
-        head.fit(np.where(used, rows, 0.0), y, sample_weight=sample_weight)
+        rows = _only(np.asarray(X, dtype=np.float64), selector.support_features_)
+        head.fit(rows, y, sample_weight=sample_weight)
         validate_data(self, X, skip_check_array=True)
         self.selector_, self.head_ = selector, head
         self.classes_ = head.classes_
@@ -229,8 +228,7 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """Checked rows with the features that are not used at 0."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        used = np.isin(np.arange(rows.shape[1]), self.support_features_)
-        return np.where(used, rows, 0.0)
+        return _only(rows, self.support_features_)
 
     # -- layer -------------------------------------------------------------------
 
@@ -337,3 +335,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         with torch.no_grad():
             solution = selector.solve_episodes(features, targets, n_classes, **given)
         return (solution.coef != 0).any(-1)[:, None].to(features)
+
+
+def _only(rows: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:
+    """Rows with all other features at 0."""
+    return np.where(np.isin(np.arange(rows.shape[1]), features), rows, 0.0)

@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 
 from skcausalmeta import persistence
 from skcausalmeta.exceptions import InvalidInputError
-from skcausalmeta.heads import GroupLassoSVC, RelaxedHead, RidgeHead
+from skcausalmeta.heads import GroupLassoSVC, LassoHead, RelaxedHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.nets import HeadWarmup
 
@@ -104,10 +104,17 @@ def test_a_part_of_a_head_is_reached_by_its_name():
 
 
 def test_regressors_take_it():
-    learner = SparseMetaRegressor(
-        callbacks=[HeadWarmup("lasso_reg", 0.02, 2)], **SMALL, random_state=0
-    ).fit(X, X[:, 0], tasks=Y)
-    assert learner.head_.lasso_reg == learner._default_head().lasso_reg
+    """And what it does is what another parameter does."""
+
+    def fitted(lasso_reg, *callbacks):
+        head = LassoHead(lasso_reg, tol=1e-8)
+        params = {"callbacks": list(callbacks), "random_state": 0, **SMALL}
+        return SparseMetaRegressor(head, **params).fit(X, X[:, 0], tasks=Y)
+
+    warm = fitted(0.3, HeadWarmup("lasso_reg", 0.02, 4))
+    assert torch.equal(weights(warm), weights(fitted(0.02)))
+    assert not torch.equal(weights(warm), weights(fitted(0.3)))
+    assert warm.net_.head.lasso_reg == 0.3
 
 
 @pytest.mark.parametrize(
