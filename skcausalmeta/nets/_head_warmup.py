@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from skorch.callbacks import Callback
@@ -32,8 +33,8 @@ class HeadWarmup(Callback):
     Raises
     ------
     InvalidInputError
-        In ``fit``, before any step, if the head has no such parameter or `n_epochs`
-        is no such number.
+        In ``fit``, before any step, if the learner has no head, the head no such
+        parameter, or `n_epochs` is no such number.
 
     See Also
     --------
@@ -62,14 +63,21 @@ class HeadWarmup(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Remember the value that the head was given."""
-        parameters = net.head.get_params()
+        head = getattr(net, "head", None)
+        if head is None:
+            raise InvalidInputError(
+                "HeadWarmup needs a learner that solves a head in every task. Got the "
+                f"{type(net).__name__} of one without; use it with "
+                "SparseMetaClassifier or SparseMetaRegressor."
+            )
+        parameters = head.get_params()
         if self.parameter not in parameters:
             raise InvalidInputError(
                 "The 'parameter' of HeadWarmup must be a parameter of the head. Got "
-                f"{self.parameter!r}; {type(net.head).__name__} has "
+                f"{self.parameter!r}; {type(head).__name__} has "
                 f"{sorted(parameters)}."
             )
-        if not isinstance(self.n_epochs, int) or self.n_epochs < 0:
+        if not isinstance(self.n_epochs, Integral) or self.n_epochs < 0:
             raise InvalidInputError(
                 "The 'n_epochs' of HeadWarmup must be a whole number >= 0. Got "
                 f"{self.n_epochs!r}; 0 leaves the head as it is."

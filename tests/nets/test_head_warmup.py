@@ -9,7 +9,12 @@ from skorch.callbacks import Callback
 from skcausalmeta import persistence
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import GroupLassoSVC, LassoHead, RelaxedHead, RidgeHead
-from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
+from skcausalmeta.learners import (
+    MAMLClassifier,
+    MTCRLClassifier,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
 from skcausalmeta.nets import HeadWarmup
 
 RNG = np.random.RandomState(0)
@@ -130,6 +135,19 @@ def test_what_it_cannot_do_is_refused_before_training(warmup, message):
     with pytest.raises(InvalidInputError, match=message):
         learner.fit(X, Y)
     assert not hasattr(learner, "net_")
+
+
+@pytest.mark.parametrize("cls", [MAMLClassifier, MTCRLClassifier])
+def test_learners_without_a_head_are_refused(cls):
+    learner = cls(callbacks=[HeadWarmup("group_reg")], max_epochs=1, verbose=0)
+    with pytest.raises(InvalidInputError, match="HeadWarmup needs a learner"):
+        learner.fit(X, Y // 3, tasks=np.arange(90) // 45)
+    assert not hasattr(learner, "net_")
+
+
+def test_a_number_of_numpy_is_a_number():
+    learner = make_learner(HeadWarmup("group_reg", 0.0, np.int64(1)), max_epochs=2)
+    assert len(learner.fit(X, Y).history_) == 2
 
 
 def test_a_learner_with_it_is_cloned_and_saved(tmp_path):
