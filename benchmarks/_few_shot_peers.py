@@ -34,7 +34,7 @@ with warnings.catch_warnings():
     except Exception as error:
         WHY_NOT["easyfsl"] = f"{type(error).__name__}: {error}"[:80]
 
-INNER_STEPS, INNER_LR = 5, 0.1
+INNER_STEPS = 5
 VALIDATION_EPISODES = 100  # the default of our learners
 
 Predictor = Callable[[Tensor], Tensor]
@@ -46,10 +46,17 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
     # Gradient steps, with statistics of the rows that come together, as published.
     batch_norm_of_episode: ClassVar[bool] = False
 
-    def __init__(self, backbone: str, params: dict[str, Any], n_way: int) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        params: dict[str, Any],
+        n_way: int,
+        inner_lr: float | None = None,
+    ) -> None:
         self.backbone = backbone
         self.params = params
         self.n_way = n_way
+        self.inner_lr = inner_lr
 
     def build(self, width: int) -> None:
         """Make what the algorithm needs beside `self.features`."""
@@ -167,7 +174,7 @@ class GradientSteps(Learn2Learn):
 
     def build(self, width: int) -> None:
         network = nn.Sequential(self.features, nn.Linear(width, self.n_way))
-        self.maml = l2l.algorithms.MAML(network, lr=INNER_LR)
+        self.maml = l2l.algorithms.MAML(network, lr=self.inner_lr)
 
     @property
     def module(self) -> nn.Module:
@@ -186,7 +193,7 @@ class HeadSteps(Learn2Learn):
     batch_norm_of_episode = True
 
     def build(self, width: int) -> None:
-        self.maml = l2l.algorithms.MAML(nn.Linear(width, self.n_way), lr=INNER_LR)
+        self.maml = l2l.algorithms.MAML(nn.Linear(width, self.n_way), lr=self.inner_lr)
         self.all = nn.ModuleList([self.features, self.maml])
 
     @property

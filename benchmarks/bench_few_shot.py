@@ -46,6 +46,7 @@ from _few_shot_contenders import (
     Split,
     backbone_params,
     evaluations,
+    inner_lr,
     load,
     make_learner,
     small_budget,
@@ -186,8 +187,12 @@ def train(
 ) -> Any:
     """One contender, trained; ours see the validation classes as such."""
     if name in ALGORITHMS:
-        params = backbone_params(args.budget)
-        peer = ALGORITHMS[name](args.budget.backbone, params, args.budget.n_way)
+        peer = ALGORITHMS[name](
+            args.budget.backbone,
+            backbone_params(args.budget),
+            args.budget.n_way,
+            inner_lr(name, args.data),
+        )
         return peer.train(splits, args.budget, n_shot, seed)
     X, y = (
         np.concatenate(part)
@@ -198,6 +203,7 @@ def train(
         args.budget,
         n_shot,
         seed,
+        data=args.data,
         augment=args.augment,
         validation_classes=np.unique(splits["val"][1]),
         device=args.device,
@@ -231,26 +237,43 @@ def collect(harness: Harness, args: Any) -> Found:
     for seed in args.seeds:
         for n_shot in args.shots:
             for name in args.learners:
-                settings = {
-                    "part": "table",
-                    "data": args.data,
-                    "learner": name,
-                    "n_shot": n_shot,
-                    "augment": args.augment,
-                    "budget": args.budget._asdict(),
-                    "seed": seed,
-                }
+                settings = settings_of(name, args, n_shot, seed)
 
                 def run(
                     name: str = name, n_shot: int = n_shot, seed: int = seed
                 ) -> Any:
                     if not splits:
-                        splits.update(load(args.data, args.data_dir, args.smoke))
+                        splits.update(read(args))
                     return measure(name, splits, args, n_shot, seed)
 
                 result = harness.run(settings, run)
                 found.setdefault((name, n_shot), []).append(result)
     return found
+
+
+def read(args: Any) -> dict[str, Split]:
+    """The splits that the arguments ask for."""
+    return load(
+        args.data, args.data_dir, smoke=args.smoke, rotations=not args.no_rotations
+    )
+
+
+def settings_of(name: str, args: Any, n_shot: int, seed: int) -> dict[str, Any]:
+    """What tells one run from the others."""
+    settings = {
+        "part": "table",
+        "data": args.data,
+        "learner": name,
+        "n_shot": n_shot,
+        "augment": args.augment,
+        "budget": args.budget._asdict(),
+        "seed": seed,
+    }
+    if (rate := inner_lr(name, args.data)) is not None:
+        settings["inner_lr"] = rate
+    if args.no_rotations:
+        settings["rotations"] = False
+    return settings
 
 
 def chosen(found: Found, n_shot: int, *, sparse: bool = True) -> tuple[str, str]:
@@ -430,7 +453,14 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument("--shots", type=int, nargs="+", help="of training tasks")
     names = ["affine", "color", "flip", "flip-shift", "shift"]
-    parser.add_argument("--augment", choices=names, help="of our learners only")
+    parser.add_argument(
+        "--augment", nargs="+", choices=names, help="of our learners only"
+    )
+    parser.add_argument(
+        "--no-rotations",
+        action="store_true",
+        help="Omniglot without the rotations of training characters as classes",
+    )
     everybody = (*LEARNERS, *TRAINED)
     parser.add_argument("--learners", nargs="+", choices=everybody, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
