@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ..utils import saying_where_text_is
 from ._base import check_episodes
 
 
@@ -86,7 +87,9 @@ class HeadClassifierMixin(ClassifierMixin, ABC):
 
     def _checked_scores(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        return self._scores(validate_data(self, X, dtype=np.float64, reset=False))
+        with saying_where_text_is(X):
+            rows = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._scores(rows)
 
     @abstractmethod
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -112,7 +115,8 @@ def training_task(
     ValueError
         For invalid rows, labels or weights, and for a single class.
     """
-    rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
+    with saying_where_text_is(X):
+        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
     check_classification_targets(y)
     encoder = LabelEncoder().fit(y)
     codes, classes = encoder.transform(y), encoder.classes_

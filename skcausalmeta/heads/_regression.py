@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
+from ..utils import saying_where_text_is
 from ._base import check_weights
 
 
@@ -23,9 +24,10 @@ def training_rows(
     head: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Rows, targets of one or two axes, and row weights of `fit`, in double."""
-    rows, y = check_X_y(
-        X, y, dtype=np.float64, multi_output=True, y_numeric=True, estimator=head
-    )
+    with saying_where_text_is(X), saying_where_text_is(y, "y"):
+        rows, y = check_X_y(
+            X, y, dtype=np.float64, multi_output=True, y_numeric=True, estimator=head
+        )
     targets = check_array(
         y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=head
     )
@@ -85,5 +87,6 @@ class LinearPredictionsMixin:
             ``X @ coef_.T + intercept_``.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        with saying_where_text_is(X):
+            X = validate_data(self, X, dtype=np.float64, reset=False)
         return X @ self.coef_.T + self.intercept_

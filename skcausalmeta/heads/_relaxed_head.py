@@ -19,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from ..utils import saying_where_text_is
 from ._base import HeadSolution
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
@@ -227,7 +228,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def _chosen(self, X: ArrayLike) -> NDArray[Any]:
         """Checked rows with the features that are not used at 0."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        with saying_where_text_is(X):
+            rows = validate_data(self, X, dtype=np.float64, reset=False)
         return _only(rows, self.support_features_)
 
     # -- layer -------------------------------------------------------------------

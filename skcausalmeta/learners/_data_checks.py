@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..utils import (
     is_memory_map,
     is_stored,
     read_rows,
+    saying_where_text_is,
 )
 
 _ROWS_FOR_SCALE = 1000
@@ -38,11 +39,16 @@ class DataChecksMixin:
         """
         if is_memory_map(X) or is_stored(X):
             return self._check_in_blocks(X)
-        with own_errors():
-            rows: NDArray[Any] = check_array(
-                X, allow_nd=True, ensure_min_features=1, estimator=self, input_name="X"
+        with own_errors(X):
+            return as_numbers(
+                check_array(
+                    X,
+                    allow_nd=True,
+                    ensure_min_features=1,
+                    estimator=self,
+                    input_name="X",
+                )
             )
-        return rows
 
     def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
         """Rows of the kind seen in fit."""
@@ -51,8 +57,8 @@ class DataChecksMixin:
             validate_data(self, X, reset=False, skip_check_array=True)
             rows = self._check_in_blocks(X)
         else:
-            with own_errors():
-                rows = validate_data(self, X, reset=False, allow_nd=True)
+            with own_errors(X):
+                rows = as_numbers(validate_data(self, X, reset=False, allow_nd=True))
         self.reader_.check(rows)
         return rows
 
@@ -90,11 +96,31 @@ class DataChecksMixin:
         return values
 
 
+def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows of objects (a table with a categorical column) as double.
+
+    Raises
+    ------
+    InvalidInputError
+        For dates and spans of time, which numpy would count in units of its own.
+    """
+    if rows.dtype.kind in "mM":
+        raise InvalidInputError(
+            f"X must hold numbers. Got {rows.dtype}; divide spans of time by a unit, "
+            "for instance (X - start) / np.timedelta64(1, 'D')."
+        )
+    return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
 @contextmanager
-def own_errors() -> Iterator[None]:
-    """What scikit-learn says of data, as an error of the package."""
+def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
+    """What scikit-learn says of data, as an error of the package.
+
+    `values`, if given, must hold numbers.
+    """
     try:
-        yield
+        with nullcontext() if values is None else saying_where_text_is(values, name):
+            yield
     except ValueError as error:
         raise InvalidInputError(str(error)) from error
 

@@ -36,7 +36,7 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_y_given(y, "real number")
-        with own_errors():
+        with own_errors(y, "y"):
             values: NDArray[Any] = check_array(
                 column_or_1d(y, warn=True),
                 dtype=np.float64,

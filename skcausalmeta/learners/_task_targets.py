@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
+from ..utils import saying_where_text_is
 from ._data_checks import check_sortable
 
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
@@ -194,7 +195,7 @@ def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -
     Raises
     ------
     InvalidInputError
-        If nothing is known, or the classes do not fit the kind.
+        If nothing is known, the classes do not fit the kind, or a regression has text.
     """
     found = values[known]
     if len(found) == 0:
@@ -203,7 +204,8 @@ def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -
             "add labels."
         )
     if kind == "regression":
-        numbers = found.astype(float)
+        with saying_where_text_is(found, f"y of the regression task {name!r}"):
+            numbers = found.astype(float)
         spread = float(numbers.std())
         return Task(kind, None, float(numbers.mean()), spread if spread > 0 else 1.0)
     check_sortable(found, "y")

@@ -82,7 +82,7 @@ class HeadWarmup(Callback):
                 "The 'n_epochs' of HeadWarmup must be a whole number >= 0. Got "
                 f"{self.n_epochs!r}; 0 leaves the head as it is."
             )
-        self.given_ = parameters[self.parameter]
+        self.given_: Any = parameters[self.parameter]
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Set the value of this epoch."""

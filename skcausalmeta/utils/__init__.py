@@ -8,6 +8,7 @@ from ._memory_map import (
     release_pages,
     stays_on_disk,
 )
+from ._numbers import saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
@@ -26,5 +27,6 @@ __all__ = [
     "named_seeds",
     "read_rows",
     "release_pages",
+    "saying_where_text_is",
     "stays_on_disk",
 ]

@@ -48,7 +48,7 @@ BAD_ROWS = {
     "nan": (spoiled(np.nan), Y, "Input X contains NaN"),
     "inf": (spoiled(np.inf), Y, "Input X contains infinity"),
     "too-large": (spoiled(1e39), Y, "fit single precision"),
-    "text": (np.full((24, 4), "a"), Y, "not compatible with arrays of bytes/strings"),
+    "text": (np.full((24, 4), "a"), Y, r"hold numbers\. Got 'a' in row 0, column 0"),
     "complex": (X + 1j, Y, "Complex data not supported"),
     "empty": (X[:0], Y[:0], r"Found array with 0 sample\(s\)"),
     "one-axis": (X[:, 0], Y, "Expected 2D array, got 1D"),

@@ -51,7 +51,7 @@ BAD_DATA = {
     "nan": (spoiled(X, np.nan), Y, "Input X contains NaN"),
     "inf": (spoiled(X, np.inf), Y, "Input X contains infinity"),
     "too-large": (spoiled(X, 1e39), Y, "fit single precision"),
-    "text": (np.full((24, 4), "a"), Y, "not compatible with arrays of bytes/strings"),
+    "text": (np.full((24, 4), "a"), Y, r"hold numbers\. Got 'a' in row 0, column 0"),
     "empty": (X[:0], Y[:0], r"Found array with 0 sample\(s\)"),
     "one-axis": (X[:, 0], Y, "Expected 2D array, got 1D"),
     "one-row": (X[:1], Y[:1], r"at least 2 rows\. Got 1 sample"),
@@ -59,7 +59,7 @@ BAD_DATA = {
     "y-none": (X, None, "requires y to be passed"),
     "y-nan": (X, spoiled(Y, np.nan), "Input y contains NaN"),
     "y-inf": (X, spoiled(Y, np.inf), "Input y contains infinity"),
-    "y-text": (X, np.array(["a"] * 24), "could not convert string to float"),
+    "y-text": (X, np.array(["a"] * 24), r"y must hold numbers\. Got 'a' in row 0"),
     "y-two-columns": (X, np.stack([Y, Y], axis=1), "y should be a 1d array"),
 }
 
@@ -200,7 +200,12 @@ TASK_X, TASK_Y = X.reshape(2, 12, 4), Y.reshape(2, 12)
         (TASK_X, TASK_Y[:, :5], TASK_X, "must agree in the number"),
         (TASK_X, TASK_Y, TASK_X[:1], "must agree in the number of tasks"),
         (TASK_X, spoiled(TASK_Y, np.nan), TASK_X, "Input y contains NaN"),
-        (TASK_X, TASK_Y.astype(str).astype(object) + "a", TASK_X, "convert string"),
+        (
+            TASK_X,
+            TASK_Y.astype(str).astype(object) + "a",
+            TASK_X,
+            "y must hold numbers",
+        ),
         (TASK_X[..., :3], TASK_Y, TASK_X, r"seen in fit, \(4,\). Got \(3,\)"),
         (TASK_X * np.nan, TASK_Y, TASK_X, "Input X contains NaN"),
         (TASK_X, TASK_Y, TASK_X[:, :0], r"0 sample\(s\)"),

@@ -1,0 +1,89 @@
+"""Where text stands among what has to be numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..exceptions import InvalidInputError
+
+
+@contextmanager
+def saying_where_text_is(X: Any, name: str = "X") -> Iterator[None]:
+    """Name the entry of `X` that is text, where the block fails because of one.
+
+    Parameters
+    ----------
+    X : array-like
+        What the block converts to numbers.
+    name : str, default="X"
+        What the message calls it.
+
+    Raises
+    ------
+    InvalidInputError
+        In place of a ValueError of the block, if an entry is text that is no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import saying_where_text_is
+    >>> rows = [[1.0, "red"]]
+    >>> try:
+    ...     with saying_where_text_is(rows):
+    ...         np.asarray(rows, dtype=object).astype(float)
+    ... except ValueError as error:
+    ...     print(str(error)[:51])
+    X must hold numbers. Got 'red' in row 0, column 1;
+    """
+    try:
+        yield
+    except ValueError as error:
+        place = _first_text(X)
+        if place is None:
+            raise
+        raise InvalidInputError(
+            f"{name} must hold numbers. Got {place}; encode such values, for instance "
+            "with OneHotEncoder in a pipeline, or leave them out."
+        ) from error
+
+
+def _first_text(X: Any) -> str | None:
+    """The first entry that is text, and where; None if there is none."""
+    values = _entries(X)
+    for index in np.ndindex(values.shape):
+        value = values[index]
+        if isinstance(value, str | bytes) and not _is_number(value):
+            return f"{value!r} in {_place(index, getattr(X, 'columns', None))}"
+    return None
+
+
+def _entries(X: Any) -> NDArray[Any]:
+    """Entries as objects; none of an array that has a type of numbers."""
+    try:
+        if np.asarray(X).dtype.kind in "biufc":
+            return np.empty(0, dtype=object)
+        return np.asarray(X, dtype=object)
+    except (TypeError, ValueError):  # rows of unequal lengths
+        return np.empty(0, dtype=object)
+
+
+def _is_number(value: str | bytes) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _place(index: tuple[int, ...], names: Any) -> str:
+    """Row and column, the column by its name where it has one."""
+    row = f"row {index[0]}"
+    if len(index) != 2:
+        return row
+    column = index[1] if names is None else repr(list(names)[index[1]])
+    return f"{row}, column {column}"
