@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone, is_regressor
+from sklearn.base import is_regressor
 from sklearn.metrics import accuracy_score, r2_score
 
-from ..episodes import TaskSampler
 from ..metrics import mean_confidence_interval
 from ..model_selection import evaluate_few_shot
 from ._tables import Table, columns_of
@@ -55,42 +53,21 @@ def _evaluation(
     n_episodes: int,
     seed: int,
 ) -> str:
-    if table.tasks is None:
-        result = evaluate_few_shot(
-            estimator,
-            table.X,
-            table.y,
-            n_way=n_way,
-            n_shot=n_shot,
-            n_query=n_query,
-            n_episodes=n_episodes,
-            random_state=seed,
-        )
-        return f"accuracy {result}"
-    if hasattr(estimator, "score_tasks"):  # learned for these tasks
+    if table.tasks is not None and hasattr(estimator, "score_tasks"):
+        # Learned for these tasks.
         return _score_of_known_tasks(estimator, table.X, table.y, table.tasks)
-    values = is_regressor(estimator)
-    sampler = TaskSampler(
-        table.tasks,
+    result = evaluate_few_shot(
+        estimator,
+        table.X,
         table.y,
+        tasks=table.tasks,
+        n_way=n_way,
         n_shot=n_shot,
         n_query=n_query,
-        target_type="value" if values else "class",
+        n_episodes=n_episodes,
         random_state=seed,
     )
-    scores = []
-    for episode in sampler.draw(n_episodes):
-        known, asked = episode.support, episode.query
-        solved = _solved(estimator, table.X[known], table.y[known])
-        scores.append(_score(values, table.y[asked], solved.predict(table.X[asked])))
-    what = f"{len(scores)} episodes of {len(sampler.task_ids)} tasks, {n_shot} shot"
-    return _line(values, scores, what)
-
-
-def _solved(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Any:
-    if hasattr(estimator, "adapt"):
-        return copy.copy(estimator).adapt(X, y)
-    return clone(estimator).fit(X, y)
+    return f"{'R2' if result.scoring == 'r2' else result.scoring} {result}"
 
 
 def _score_of_known_tasks(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length, gen_even_slices
@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..episodes import Episode, EpisodeSampler
+from ..episodes import Episode, EpisodeSampler, TaskSampler
 from ..exceptions import InvalidInputError
 from ..metrics import mean_confidence_interval
 from ..metrics._calibration import error_of_confidences
@@ -49,6 +49,7 @@ class _Record:
         "estimator": [HasMethods("fit")],
         "X": "no_validation",  # images and data frames as well as matrices
         "y": ["array-like"],
+        "tasks": ["array-like", None],
         "n_way": [Interval(Integral, 2, None, closed="left")],
         "n_shot": [Interval(Integral, 1, None, closed="left")],
         "n_query": [Interval(Integral, 1, None, closed="left")],
@@ -66,6 +67,7 @@ def evaluate_few_shot(
     X: Any,
     y: ArrayLike,
     *,
+    tasks: ArrayLike | None = None,
     n_way: int = 5,
     n_shot: int = 5,
     n_query: int = 15,
@@ -76,8 +78,10 @@ def evaluate_few_shot(
     confidence: float = 0.95,
     calibration: bool = False,
 ) -> FewShotResult:
-    """Score an estimator on N-way K-shot episodes of the classes of `y`.
+    r"""Score an estimator on few-shot episodes: of the classes of `y`, or of tasks.
 
+    Without `tasks`, an episode is an N-way K-shot problem of classes that are drawn.
+    With them it is one of the tasks, with the classes or the real targets of its own.
     In every episode a shallow copy of a fitted meta-learner adapts to the support
     rows and predicts the query rows, so the estimator itself stays as it was. An
     estimator without ``adapt`` is cloned and fitted on the support rows instead,
@@ -86,18 +90,22 @@ def evaluate_few_shot(
     Parameters
     ----------
     estimator : estimator object
-        Fitted meta-learner with ``adapt``, or any scikit-learn classifier.
+        Fitted meta-learner with ``adapt``, or any scikit-learn classifier or, with
+        `tasks`, regressor.
     X : {array-like, memory map, data frame} of shape (n_samples, ...)
         Data. Rows with more than one axis (images) are flattened for an
         estimator without ``adapt``.
     y : array-like of shape (n_samples,)
-        Classes, usually others than the estimator was fitted on.
+        Classes, usually others than the estimator was fitted on; with `tasks`, the
+        labels or real targets of the tasks.
+    tasks : array-like of shape (n_samples,), default=None
+        Id of the task of every row, usually others than the estimator was fitted on.
     n_way : int, default=5
-        Number of classes in an episode.
+        Number of classes in an episode; with `tasks`, every task has its own.
     n_shot : int, default=5
-        Number of support rows of each class.
+        Number of support rows of each class; of the task for a regressor.
     n_query : int, default=15
-        Number of query rows of each class.
+        Number of query rows, counted likewise.
     n_episodes : int, default=600
         Number of episodes.
     random_state : int, RandomState instance or None, default=None
@@ -105,7 +113,7 @@ def evaluate_few_shot(
         estimator, so that their scores are paired.
     scoring : str or callable, default=None
         Name of a scikit-learn scorer, or a callable ``(estimator, X, y) -> float``.
-        None is the accuracy.
+        None is the accuracy, or R\ :sup:`2` of a regressor.
     n_jobs : int, default=None
         Number of processes that share the episodes, as in scikit-learn.
     confidence : float, default=0.95
@@ -123,10 +131,11 @@ def evaluate_few_shot(
     Raises
     ------
     EpisodeError
-        If the classes are too few or too small for the episodes.
+        If the classes or tasks are too few or too small for the episodes.
     InvalidInputError
-        If the estimator is a plain Pipeline around a meta-learner, or `calibration`
-        is asked of an estimator without ``predict_proba``.
+        If the estimator is a plain Pipeline around a meta-learner or a regressor
+        without `tasks`, or `calibration` is asked of an estimator without
+        ``predict_proba``.
 
     See Also
     --------
@@ -143,6 +152,14 @@ def evaluate_few_shot(
     >>> result = evaluate_few_shot(nearest, X, y, n_episodes=50, random_state=0)
     >>> print(result.n_episodes, bool(result.mean > 0.8))
     50 True
+
+    Even against odd digits, a task for every pair:
+
+    >>> result = evaluate_few_shot(
+    ...     nearest, X, y % 2, tasks=y // 2, n_episodes=50, random_state=0
+    ... )
+    >>> print(result.n_tasks, bool(result.mean > 0.8))
+    5 True
     """
     _refuse_plain_pipeline(estimator)
     if calibration and not hasattr(estimator, "predict_proba"):
@@ -151,15 +168,22 @@ def evaluate_few_shot(
             f"{type(estimator).__name__}; pass calibration=False or a head that gives "
             "probabilities."
         )
-    check_consistent_length(X, y)
-    labels = np.asarray(y)
-    sampler = EpisodeSampler(
-        labels, n_way=n_way, n_shot=n_shot, n_query=n_query, random_state=random_state
-    )
+    check_consistent_length(X, y, tasks)
+    labels, regression = np.asarray(y), is_regressor(estimator)
+    sizes: dict[str, Any] = {"n_shot": n_shot, "n_query": n_query}
+    sizes["random_state"] = random_state
+    sampler: Any
+    if tasks is None:
+        _refuse_regressor(estimator, regression)
+        sampler = EpisodeSampler(labels, n_way=n_way, **sizes)
+    else:
+        kind = "value" if regression else "class"
+        sampler = TaskSampler(tasks, labels, target_type=kind, **sizes)
     episodes = sampler.draw(n_episodes)
     if not hasattr(estimator, "adapt"):
         X = _flatten(X)
-    scorer = _accuracy if scoring is None else get_scorer(scoring)
+    scoring = scoring or ("r2" if regression else "accuracy")
+    scorer = _accuracy if scoring == "accuracy" else get_scorer(scoring)
     # One batch of episodes per process: the estimator travels once, not per episode.
     n_batches = min(effective_n_jobs(n_jobs), n_episodes)
     shared = estimator, X, labels, scorer, calibration
@@ -177,6 +201,8 @@ def evaluate_few_shot(
         name: np.array([getattr(record, name) for record in records])
         for name in ("adapt_time", "sparsity", "dual_gap")
     }
+    if tasks is not None:
+        by_episode["task"] = np.array([episode.task for episode in episodes])
     return FewShotResult(
         scores=scores,
         mean=mean,
@@ -186,9 +212,11 @@ def evaluate_few_shot(
         adapt_time=float(np.median(by_episode["adapt_time"])),
         sparsity=float(np.mean(by_episode["sparsity"])),
         max_dual_gap=float(np.max(by_episode["dual_gap"])),
-        n_way=n_way,
+        n_way=None if tasks is not None else n_way,
         n_shot=n_shot,
         n_query=n_query,
+        n_tasks=None if tasks is None else len(sampler.task_ids),
+        scoring=scoring if isinstance(scoring, str) else _name_of(scoring),
         calibration_error=_calibration_error(records) if calibration else np.nan,
         by_episode=by_episode,
     )
@@ -247,6 +275,10 @@ def _sureness(estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
     return np.stack([proba.max(axis=1), estimator.classes_[proba.argmax(axis=1)] == y])
 
 
+def _name_of(scoring: Any) -> str:
+    return str(getattr(scoring, "__name__", type(scoring).__name__))
+
+
 def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
     return float(np.mean(estimator.predict(X) == y))
 
@@ -263,6 +295,14 @@ def _flatten(X: Any) -> Any:
     if getattr(X, "ndim", 2) > 2:
         return X.reshape(len(X), -1)
     return X
+
+
+def _refuse_regressor(estimator: Any, regression: bool) -> None:
+    if regression:
+        raise InvalidInputError(
+            "The episodes of a regressor are those of given tasks. Got tasks=None for "
+            f"{type(estimator).__name__}; pass the id of the task of every row."
+        )
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:

@@ -86,7 +86,7 @@ class FewShotReport:
         y : array-like of shape (n_samples,)
             Classes.
         **evaluation : dict
-            Sizes, `random_state` and `calibration` of `evaluate_few_shot`; one
+            Sizes, `tasks`, `random_state` and `calibration` of `evaluate_few_shot`; one
             process scores, by the accuracy.
 
         Returns
@@ -169,6 +169,8 @@ class FewShotReport:
 
 class _Confusions:
     """An accuracy that counts, as it goes, which class was taken for which."""
+
+    __name__ = "accuracy"
 
     def __init__(self, classes: NDArray[Any]) -> None:
         self.classes = classes

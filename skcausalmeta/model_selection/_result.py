@@ -32,17 +32,21 @@ class FewShotResult:
         Mean share of unused features, NaN if the learner does not report it.
     max_dual_gap : float
         Largest duality gap of all episodes, NaN if the learner does not report it.
-    n_way : int
-        Number of classes in an episode.
+    n_way : int or None
+        Number of classes in an episode; None where every task has its own.
     n_shot : int
-        Number of support rows of each class.
+        Number of support rows of each class; of the task for a regressor.
     n_query : int
-        Number of query rows of each class.
+        Number of query rows, counted likewise.
+    n_tasks : int, default=None
+        Number of tasks; None where the classes were drawn.
+    scoring : str, default="accuracy"
+        Name of the score.
     calibration_error : float, default=nan
         Expected calibration error over the query rows of all episodes, NaN if it was
         not asked for.
     by_episode : dict of str to ndarray of shape (n_episodes,), default={}
-        "adapt_time", "sparsity" and "dual_gap" of every episode.
+        "adapt_time", "sparsity" and "dual_gap" of every episode, and its "task".
 
     See Also
     --------
@@ -77,18 +81,26 @@ class FewShotResult:
     adapt_time: float
     sparsity: float
     max_dual_gap: float
-    n_way: int
+    n_way: int | None
     n_shot: int
     n_query: int
+    n_tasks: int | None = None
+    scoring: str = "accuracy"
     calibration_error: float = math.nan
     by_episode: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        kind = f"{self.n_tasks} tasks," if self.n_way is None else f"{self.n_way}-way"
         return (
-            f"{100 * self.mean:.1f} +- {100 * self.half_width:.1f}% "
-            f"({self.n_episodes} episodes of {self.n_way}-way {self.n_shot}-shot, "
-            f"{100 * self.confidence:g}% interval)"
+            f"{self._score()} ({self.n_episodes} episodes of {kind} "
+            f"{self.n_shot}-shot, {100 * self.confidence:g}% interval)"
         )
+
+    def _score(self) -> str:
+        """Shares in percent, other scores as they are."""
+        if "accuracy" in self.scoring:
+            return f"{100 * self.mean:.1f} +- {100 * self.half_width:.1f}%"
+        return f"{self.mean:.3f} +- {self.half_width:.3f}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values, ready for one line of JSON.
@@ -108,9 +120,11 @@ class FewShotResult:
             "adapt_time": _plain(self.adapt_time),
             "sparsity": _plain(self.sparsity),
             "max_dual_gap": _plain(self.max_dual_gap),
-            "n_way": int(self.n_way),
+            "n_way": None if self.n_way is None else int(self.n_way),
             "n_shot": int(self.n_shot),
             "n_query": int(self.n_query),
+            "n_tasks": None if self.n_tasks is None else int(self.n_tasks),
+            "scoring": self.scoring,
             "calibration_error": _plain(self.calibration_error),
         }
 

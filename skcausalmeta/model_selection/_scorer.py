@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import is_regressor
 from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.metadata_routing import MetadataRequest
 
 from ._evaluate import evaluate_few_shot
 
@@ -33,21 +35,24 @@ def few_shot_scorer(
     n_episodes: int = 100,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Callable[[Any, Any, ArrayLike], float]:
-    """Make a scorer that judges a learner by its mean accuracy on episodes.
+    r"""Make a scorer that judges a learner by its mean score on episodes.
 
     Together with `ClassKFold` it makes GridSearchCV and cross_val_score answer
     the question that matters for a meta-learner: how well it adapts to classes
-    it has not seen.
+    it has not seen. With metadata routing it takes ``tasks`` too; then, together
+    with scikit-learn's GroupKFold, the question is how well the learner adapts to
+    tasks that it has not seen.
 
     Parameters
     ----------
     n_way : int, default=5
-        Number of classes in an episode.
+        Number of classes in an episode; with tasks, every task has its own.
     n_shot : int, default=5
-        Number of support rows of each class.
+        Number of support rows of each class; of the task for a regressor.
     n_query : int or None, default=15
-        Number of query rows of each class. None takes what the smallest class
-        leaves after the support rows, at most 15.
+        Number of query rows, counted likewise. None takes what the smallest class
+        (of a task; the smallest task for a regressor) leaves after the support rows,
+        at most 15.
     n_episodes : int, default=100
         Number of episodes.
     random_state : int, RandomState instance or None, default=0
@@ -57,8 +62,9 @@ def few_shot_scorer(
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)`` is the mean accuracy. It can be pickled, and
-        never changes the estimator.
+        ``scorer(estimator, X, y, tasks=None)`` is the mean accuracy, or mean
+        R\ :sup:`2` of a regressor. It can be pickled, never changes the estimator,
+        and asks a search for ``tasks`` where it is given them.
 
     See Also
     --------
@@ -74,6 +80,24 @@ def few_shot_scorer(
     >>> scorer = few_shot_scorer(n_shot=10, n_episodes=50)
     >>> print(scorer(KNeighborsClassifier(n_neighbors=1), X, y) > 0.8)
     True
+
+    Tasks that are held out as a whole, here even against odd digits:
+
+    >>> from sklearn import config_context
+    >>> from sklearn.model_selection import GroupKFold, cross_val_score
+    >>> from skcausalmeta import SparseMetaClassifier
+    >>> learner = SparseMetaClassifier(max_epochs=1, verbose=0, random_state=0)
+    >>> with config_context(enable_metadata_routing=True):
+    ...     scores = cross_val_score(
+    ...         learner.set_fit_request(tasks=True),
+    ...         X,
+    ...         y % 2,
+    ...         cv=GroupKFold(2),
+    ...         scoring=scorer,
+    ...         params={"tasks": y // 2, "groups": y // 2},
+    ...     )
+    >>> print(len(scores), scores.min() > 0.5)
+    2 True
     """
     return _FewShotScorer(n_way, n_shot, n_query, n_episodes, random_state)
 
@@ -93,23 +117,42 @@ class _FewShotScorer:
             f"random_state={self.random_state})"
         )
 
-    def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
+    def get_metadata_routing(self) -> MetadataRequest:
+        """What scikit-learn is to pass on to a call."""
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="tasks", alias=True)
+        return request
+
+    def __call__(
+        self, estimator: Any, X: Any, y: ArrayLike, tasks: ArrayLike | None = None
+    ) -> float:
         result = evaluate_few_shot(
             estimator,
             X,
             y,
+            tasks=tasks,
             n_way=self.n_way,
             n_shot=self.n_shot,
-            n_query=self._resolve_n_query(y),
+            n_query=self._resolve_n_query(y, tasks, is_regressor(estimator)),
             n_episodes=self.n_episodes,
             random_state=self.random_state,
             n_jobs=1,  # the processes are those of the search around the scorer
         )
         return result.mean
 
-    def _resolve_n_query(self, y: ArrayLike) -> int:
+    def _resolve_n_query(
+        self, y: ArrayLike, tasks: ArrayLike | None, regression: bool
+    ) -> int:
         if self.n_query is not None:
             return self.n_query
-        _, sizes = np.unique(np.asarray(y), return_counts=True)
+        sizes = _sizes_of_groups(tasks, None if regression else y)
         # At least 1, so that a class that is too small fails in the sampler by name.
         return int(np.clip(sizes.min() - self.n_shot, 1, _MOST_QUERIES))
+
+
+def _sizes_of_groups(*columns: ArrayLike | None) -> np.ndarray:
+    """Numbers of rows that are alike in all columns that are given."""
+    codes = [np.unique(c, return_inverse=True)[1] for c in columns if c is not None]
+    if not codes:  # nothing to divide by; the evaluation refuses it
+        return np.zeros(1, dtype=int)
+    return np.unique(np.stack(codes), axis=1, return_counts=True)[1]

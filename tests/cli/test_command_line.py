@@ -58,7 +58,7 @@ def test_evaluate_a_csv_file(folder, capsys):
     )
     assert (code, err) == (0, "")
     assert out.startswith("accuracy ")
-    assert "% (9 episodes of 3 tasks, 2 shot, 95% interval)" in out
+    assert "% (9 episodes of 3 tasks, 2-shot, 95% interval)" in out
     assert 90 < float(out.split()[1]) <= 100
 
 
