@@ -13,7 +13,8 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ..episodes import Episode, EpisodeSampler, TaskSampler
+from ..episodes import Episode
+from ..episodes._make_sampler import make_sampler
 from ..metrics import mean_confidence_interval
 from ._canvas import call_method, finite_array, new_axes
 
@@ -162,24 +163,15 @@ class AdaptationCurveDisplay:
         rows, targets = np.asarray(X), np.asarray(y)
         check_consistent_length(rows, targets, tasks)
         classes = is_classifier(estimator)
-        sampler: Any
-        if classes and tasks is None:
-            sampler = EpisodeSampler(
-                targets,
-                n_way=n_way,
-                n_shot=n_shot,
-                n_query=n_query,
-                random_state=random_state,
-            )
-        else:
-            sampler = TaskSampler(
-                np.zeros(len(targets), dtype=int) if tasks is None else tasks,
-                targets,
-                n_shot=n_shot,
-                n_query=n_query,
-                target_type="class" if classes else "value",
-                random_state=random_state,
-            )
+        sampler = make_sampler(
+            targets,
+            tasks,
+            regression=not classes,
+            n_way=n_way,
+            n_shot=n_shot,
+            n_query=n_query,
+            random_state=random_state,
+        )
         if n_steps is not None:
             estimator = copy.copy(estimator).set_params(adapt_steps=n_steps)
         score = scoring or (_accuracy if classes else _mean_squared_error)

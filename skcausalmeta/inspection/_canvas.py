@@ -39,6 +39,16 @@ def call_method(estimator: Any, method: str, *args: Any) -> Any:
     return function(*args)
 
 
+def fitted_fact(estimator: Any, name: str) -> Any:
+    """An attribute that an estimator must have."""
+    if not hasattr(estimator, name):
+        raise InvalidInputError(
+            f"The estimator must have {name!r}. Got a {type(estimator).__name__} "
+            "without; this picture is not for it."
+        )
+    return getattr(estimator, name)
+
+
 def names_of(
     names: Sequence[str] | None, n_names: int, kind: str, what: str
 ) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import InvalidInputError
-from ._canvas import new_axes
+from ._canvas import fitted_fact, new_axes
 
 
 class RoutingDisplay:
@@ -80,7 +80,7 @@ class RoutingDisplay:
         """
         check_is_fitted(estimator)
         names = {"task_names": getattr(estimator, "tasks_", None), **params}
-        return cls(estimator.routing_, **names).plot(ax=ax)
+        return cls(fitted_fact(estimator, "routing_"), **names).plot(ax=ax)
 
     def plot(self, ax: Any = None, *, cmap: str = "viridis") -> RoutingDisplay:
         """Draw the picture.

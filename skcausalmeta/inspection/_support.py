@@ -13,6 +13,7 @@ from ._canvas import (
     by_task,
     call_method,
     finite_array,
+    fitted_fact,
     new_axes,
     numbered_names,
     set_ticks,
@@ -135,7 +136,7 @@ class SupportDisplay:
         for name, support in by_task(tasks, X, y):
             adapted = call_method(copy.copy(estimator), "adapt", *support)
             mask = np.zeros(adapted.n_features_out_, dtype=bool)
-            mask[adapted.support_features_] = True
+            mask[fitted_fact(adapted, "support_features_")] = True
             supports.append(mask)
             names.append(name)
         return cls.from_arrays(

@@ -24,7 +24,8 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..episodes import Episode, EpisodeSampler, TaskSampler
+from ..episodes import Episode, TaskSampler
+from ..episodes._make_sampler import make_sampler
 from ..exceptions import InvalidInputError
 from ..metrics import mean_confidence_interval
 from ..metrics._calibration import error_of_confidences
@@ -90,16 +91,16 @@ def evaluate_few_shot(
     Parameters
     ----------
     estimator : estimator object
-        Fitted meta-learner with ``adapt``, or any scikit-learn classifier or, with
-        `tasks`, regressor.
+        Fitted meta-learner with ``adapt``, or any scikit-learn classifier or
+        regressor.
     X : {array-like, memory map, data frame} of shape (n_samples, ...)
         Data. Rows with more than one axis (images) are flattened for an
         estimator without ``adapt``.
     y : array-like of shape (n_samples,)
-        Classes, usually others than the estimator was fitted on; with `tasks`, the
-        labels or real targets of the tasks.
+        Classes, usually others than the estimator was fitted on; or real targets.
     tasks : array-like of shape (n_samples,), default=None
         Id of the task of every row, usually others than the estimator was fitted on.
+        None: drawn classes are a task; all rows are one for a regressor.
     n_way : int, default=5
         Number of classes in an episode; with `tasks`, every task has its own.
     n_shot : int, default=5
@@ -133,9 +134,8 @@ def evaluate_few_shot(
     EpisodeError
         If the classes or tasks are too few or too small for the episodes.
     InvalidInputError
-        If the estimator is a plain Pipeline around a meta-learner or a regressor
-        without `tasks`, or `calibration` is asked of an estimator without
-        ``predict_proba``.
+        If the estimator is a plain Pipeline around a meta-learner, or `calibration`
+        is asked of an estimator without ``predict_proba``.
 
     See Also
     --------
@@ -170,15 +170,16 @@ def evaluate_few_shot(
         )
     check_consistent_length(X, y, tasks)
     labels, regression = np.asarray(y), is_regressor(estimator)
-    sizes: dict[str, Any] = {"n_shot": n_shot, "n_query": n_query}
-    sizes["random_state"] = random_state
-    sampler: Any
-    if tasks is None:
-        _refuse_regressor(estimator, regression)
-        sampler = EpisodeSampler(labels, n_way=n_way, **sizes)
-    else:
-        kind = "value" if regression else "class"
-        sampler = TaskSampler(tasks, labels, target_type=kind, **sizes)
+    sampler = make_sampler(
+        labels,
+        tasks,
+        regression=regression,
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=n_query,
+        random_state=random_state,
+    )
+    n_tasks = len(sampler.task_ids) if isinstance(sampler, TaskSampler) else None
     episodes = sampler.draw(n_episodes)
     if not hasattr(estimator, "adapt"):
         X = _flatten(X)
@@ -201,7 +202,7 @@ def evaluate_few_shot(
         name: np.array([getattr(record, name) for record in records])
         for name in ("adapt_time", "sparsity", "dual_gap")
     }
-    if tasks is not None:
+    if n_tasks is not None:
         by_episode["task"] = np.array([episode.task for episode in episodes])
     return FewShotResult(
         scores=scores,
@@ -212,10 +213,10 @@ def evaluate_few_shot(
         adapt_time=float(np.median(by_episode["adapt_time"])),
         sparsity=float(np.mean(by_episode["sparsity"])),
         max_dual_gap=float(np.max(by_episode["dual_gap"])),
-        n_way=None if tasks is not None else n_way,
+        n_way=n_way if n_tasks is None else None,
         n_shot=n_shot,
         n_query=n_query,
-        n_tasks=None if tasks is None else len(sampler.task_ids),
+        n_tasks=n_tasks,
         scoring=scoring if isinstance(scoring, str) else _name_of(scoring),
         calibration_error=_calibration_error(records) if calibration else np.nan,
         by_episode=by_episode,
@@ -295,14 +296,6 @@ def _flatten(X: Any) -> Any:
     if getattr(X, "ndim", 2) > 2:
         return X.reshape(len(X), -1)
     return X
-
-
-def _refuse_regressor(estimator: Any, regression: bool) -> None:
-    if regression:
-        raise InvalidInputError(
-            "The episodes of a regressor are those of given tasks. Got tasks=None for "
-            f"{type(estimator).__name__}; pass the id of the task of every row."
-        )
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:

@@ -145,14 +145,11 @@ class _FewShotScorer:
     ) -> int:
         if self.n_query is not None:
             return self.n_query
-        sizes = _sizes_of_groups(tasks, None if regression else y)
+        labels = np.asarray(y)
+        groups = [np.zeros(len(labels)) if tasks is None else np.asarray(tasks)]
+        if not regression:
+            groups.append(labels)
+        codes = [np.unique(group, return_inverse=True)[1] for group in groups]
+        _, sizes = np.unique(np.stack(codes), axis=1, return_counts=True)
         # At least 1, so that a class that is too small fails in the sampler by name.
         return int(np.clip(sizes.min() - self.n_shot, 1, _MOST_QUERIES))
-
-
-def _sizes_of_groups(*columns: ArrayLike | None) -> np.ndarray:
-    """Numbers of rows that are alike in all columns that are given."""
-    codes = [np.unique(c, return_inverse=True)[1] for c in columns if c is not None]
-    if not codes:  # nothing to divide by; the evaluation refuses it
-        return np.zeros(1, dtype=int)
-    return np.unique(np.stack(codes), axis=1, return_counts=True)[1]

@@ -13,8 +13,12 @@ mpl.use("Agg")
 from matplotlib import pyplot
 
 from skcausalmeta.exceptions import InvalidInputError
-from skcausalmeta.inspection import EnvironmentScoreDisplay, RoutingDisplay
-from skcausalmeta.learners import MTCRLClassifier
+from skcausalmeta.inspection import (
+    EnvironmentScoreDisplay,
+    RoutingDisplay,
+    SupportDisplay,
+)
+from skcausalmeta.learners import MAMLClassifier, MTCRLClassifier
 
 A = np.array([[0.9, 0.1, 0.3], [0.2, 0.8, 0.4]])
 
@@ -87,3 +91,13 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install skcausalmeta\[plot\]"):
         RoutingDisplay(A).plot()
+
+
+def test_pictures_of_what_a_learner_lacks_are_refused():
+    learner = MAMLClassifier(
+        max_epochs=1, batches_per_epoch=1, n_way=2, n_shot=1, n_query=1, verbose=0
+    ).fit(np.eye(8), np.arange(8) % 2)
+    with pytest.raises(InvalidInputError, match=r"have 'routing_'\. Got a MAMLClass"):
+        RoutingDisplay.from_estimator(learner)
+    with pytest.raises(InvalidInputError, match=r"'support_features_'\. Got a MAMLCl"):
+        SupportDisplay.from_estimator(learner, np.eye(8), np.arange(8) % 2, [0] * 8)

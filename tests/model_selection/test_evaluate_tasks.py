@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.neighbors import NearestCentroid
 
 from skcausalmeta.episodes import TaskSampler
-from skcausalmeta.exceptions import EpisodeError, InvalidInputError
+from skcausalmeta.exceptions import EpisodeError
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.model_selection import (
     FewShotReport,
@@ -117,10 +117,15 @@ def test_what_does_not_fit_is_refused(learner):
         evaluate_few_shot(learner, X, LABELS, tasks=TASKS[:-1])
     with pytest.raises(EpisodeError, match="lower n_shot or n_query, or drop the task"):
         evaluate_few_shot(learner, X, LABELS, tasks=TASKS, n_shot=25)
-    with pytest.raises(InvalidInputError, match="pass the id of the task of every row"):
-        evaluate_few_shot(LinearRegression(), X, VALUES)
-    with pytest.raises(InvalidInputError, match="pass the id of the task of every row"):
-        few_shot_scorer(n_query=None)(LinearRegression(), X, VALUES)
+
+
+def test_all_rows_are_one_task_for_a_regressor_without_tasks():
+    y = X @ [1.0, 2, 3, 4]
+    result = evaluate_few_shot(LinearRegression(), X, y, n_shot=10, n_episodes=4)
+    np.testing.assert_allclose(result.scores, 1.0)
+    assert result.n_tasks == 1
+    scorer = few_shot_scorer(n_shot=10, n_query=None, n_episodes=4)
+    assert scorer(LinearRegression(), X, y) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("n_query", [3, None])
