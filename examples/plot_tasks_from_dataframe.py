@@ -9,7 +9,6 @@ solves a new customer from a handful of rows.
 """
 
 import argparse
-import copy
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +16,8 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.metrics import mean_confidence_interval, paired_difference
+from skcausalmeta.metrics import paired_difference
+from skcausalmeta.model_selection import evaluate_few_shot
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")
@@ -74,30 +74,36 @@ learner.fit(old[columns], old["bought"], tasks=old["customer"])
 # %%
 # Solve the new customers
 # -----------------------
-# A copy adapts, so that the learner stays as it was. Logistic regression has the
+# `evaluate_few_shot` takes one customer after the other, lets a copy of the learner
+# adapt to ten rows of each label, and asks about others. Logistic regression has the
 # same rows and no other customers.
 
-n_labels = 20
-scores = {"SparseMetaClassifier": [], "logistic regression": []}
-for _, rows in new.groupby("customer"):
-    known, asked = rows.iloc[:n_labels], rows.iloc[n_labels:]
-    adapted = copy.copy(learner).adapt(known[columns], known["bought"])
-    alone = LogisticRegression().fit(known[columns], known["bought"])
-    for name, predictor in zip(scores, (adapted, alone), strict=True):
-        scores[name].append(predictor.score(asked[columns], asked["bought"]))
-for name, values in scores.items():
-    mean, half_width = mean_confidence_interval(values)
-    print(f"{name}: {100 * mean:.1f} +- {100 * half_width:.1f}% of {n_new} customers")
-gain, half_width = paired_difference(*scores.values())
+results = {
+    type(estimator).__name__: evaluate_few_shot(
+        estimator,
+        new[columns],
+        new["bought"],
+        tasks=new["customer"],
+        n_shot=10,
+        n_query=5,
+        n_episodes=n_new,
+        random_state=0,
+    )
+    for estimator in (learner, LogisticRegression())
+}
+for name, result in results.items():
+    print(f"{name}: {result}")
+scores = [result.scores for result in results.values()]
+gain, half_width = paired_difference(*scores)
 print(f"difference: {100 * gain:.1f} +- {100 * half_width:.1f}")
 
 figure, axes = plt.subplots(figsize=(5, 5))
-axes.scatter(*reversed(scores.values()), alpha=0.4)
+axes.scatter(*reversed(scores), alpha=0.1)
 axes.plot([0.3, 1], [0.3, 1], color="grey", linestyle=":")
 axes.set(
     xlabel="accuracy of logistic regression",
     ylabel="accuracy of SparseMetaClassifier",
-    title=f"a point is a new customer, {n_labels} labels",
+    title="a point is a new customer, 20 labels",
 )
 if options.output:
     figure.savefig(options.output)
