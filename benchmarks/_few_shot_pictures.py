@@ -12,43 +12,92 @@ import numpy as np
 mpl.use("agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+
+# Points in per cent from the best to the bottom of a panel.
+SHOWN = 6.0
+MARKERS = "osD^v<>phX*P"
 
 
 class Point(NamedTuple):
-    """A contender on the frontier, in percent."""
+    """A learner, the head that reads its features, and what they reach in percent."""
 
-    name: str
+    learner: str
+    head: str
     used: float
     accuracy: float
     half: float
 
 
 def draw_frontier(panels: dict[str, Sequence[Point]], path: str | Path) -> None:
-    """Accuracy against the share of features that a task uses, a panel a title."""
+    """Accuracy against the share of features that a task uses, a panel a title.
+
+    A learner has a colour and a head a marker; the line joins what nothing with fewer
+    features surpasses. What is far below the best is only named.
+    """
     figure, axes = plt.subplots(
         1,
         len(panels),
-        figsize=(4 * len(panels) + 2, 3.6),
+        figsize=(4.4 * len(panels) + 2.4, 4.2),
         layout="constrained",
         squeeze=False,
     )
-    markers = "os^Dv<>phX*P"
-    for ax, (title, points) in zip(axes[0], panels.items(), strict=True):
-        for k, point in enumerate(points):
-            ax.errorbar(
-                point.used,
-                point.accuracy,
-                yerr=point.half,
-                marker=markers[k % len(markers)],
-                capsize=2,
-                linestyle="none",
-                label=point.name,
-            )
-        ax.set(xlabel="features in use, %", ylabel="accuracy, %", xlim=(0, 105))
+    shown = [point for panel in panels.values() for point in near_the_best(panel)]
+    learners = list(dict.fromkeys(point.learner for point in shown))
+    heads = list(dict.fromkeys(point.head for point in shown))
+    colors = {name: f"C{k % 10}" for k, name in enumerate(learners)}
+    markers = {head: MARKERS[k % len(MARKERS)] for k, head in enumerate(heads)}
+    for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
+        draw_panel(ax, panel, colors, markers)
         ax.set_title(title, loc="left")
-    axes[0, -1].legend(fontsize="x-small", bbox_to_anchor=(1.02, 1), loc="upper left")
+    keys = [(name, colors[name], "o") for name in learners]
+    keys += [(f"read by {head}", "grey", markers[head]) for head in heads]
+    handles = [
+        Line2D([], [], color=color, marker=marker, linestyle="none", label=label)
+        for label, color, marker in keys
+    ]
+    figure.legend(handles=handles, fontsize="x-small", loc="outside right upper")
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def draw_panel(
+    ax: Any, panel: Sequence[Point], colors: dict[str, str], markers: dict[str, str]
+) -> None:
+    """The points near the best, their frontier, and the names of the others."""
+    near = near_the_best(panel)
+    line = [(point.used, point.accuracy) for point in frontier(near)]
+    ax.plot(*zip(*line, strict=True), color="lightgrey", zorder=0)
+    for point in near:
+        ax.errorbar(
+            point.used,
+            point.accuracy,
+            yerr=point.half,
+            color=colors[point.learner],
+            marker=markers[point.head],
+            capsize=2,
+        )
+    below = [f"{p.learner} {p.accuracy:.1f}" for p in panel if p not in near]
+    if below:
+        ax.margins(y=0.04 * (len(below) + 2))  # room for their names
+        text = "\n".join(["below:", *below])
+        ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize="x-small")
+    ax.set(xlabel="features in use, %", ylabel="accuracy, %", xlim=(0, 105))
+
+
+def near_the_best(panel: Sequence[Point]) -> list[Point]:
+    """Points that are less than `SHOWN` percent below the best."""
+    bottom = max(point.accuracy for point in panel) - SHOWN
+    return [point for point in panel if point.accuracy > bottom]
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Points that nothing with as few features surpasses, by features in use."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.used, -point.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
 
 
 def draw_overlap(used: np.ndarray, title: str, path: str | Path) -> None:

@@ -429,7 +429,7 @@ def draw(harness: Harness, args: Any) -> None:
         sparse, kind = chosen(found, shot)
         for size in found[sparse, shot][0]["evaluations"]:
             panels[f"{args.data}, {size}"] = [
-                Point(name if by == OWN else f"{name}, {by}", used, accuracy, half)
+                Point(name, "its own head" if by == OWN else by, used, accuracy, half)
                 for name, by, accuracy, half, _, _, used, *_ in rows_of(
                     found, shot, size
                 )
