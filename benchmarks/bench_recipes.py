@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 
 FOLDER = Path(__file__).parents[1] / "examples" / "recipes"
-RECIPES = ("omniglot", "tiny_imagenet")
+RECIPES = ("omniglot", "omniglot_sparse", "tiny_imagenet")
 HEADER = ("recipe", "seed", "episodes", "%", "+-", "features %", "of", "minutes")
 
 

@@ -97,7 +97,9 @@ BENCHMARKS: dict[str, Benchmark] = {
             for data, size in (
                 ("omniglot", "5w1s"),
                 ("omniglot", "20w1s"),
+                ("omniglot", "5w5s"),
                 ("tiny", "5w5s"),
+                ("tiny", "5w1s"),
             )
         ],
     ),
@@ -116,13 +118,12 @@ BENCHMARKS: dict[str, Benchmark] = {
                 ],
                 {"recipe": recipe},
             )
-            for recipe, size in (
-                ("omniglot", "5w1s"),
-                ("omniglot", "5w5s"),
-                ("omniglot", "20w1s"),
-                ("tiny_imagenet", "5w5s"),
-                ("tiny_imagenet", "5w1s"),
+            for recipe, sizes in (
+                ("omniglot", ("5w1s", "5w5s", "20w1s")),
+                ("omniglot_sparse", ("5w1s", "5w5s", "20w1s")),
+                ("tiny_imagenet", ("5w5s", "5w1s")),
             )
+            for size in sizes
         ],
     ),
     "synthetic_sparsity": Benchmark(
