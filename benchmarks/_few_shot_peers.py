@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from _few_shot_contenders import BATCHES_PER_EPOCH, Budget, Split
+from _few_shot_contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 
@@ -46,17 +46,10 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
     # Gradient steps, with statistics of the rows that come together, as published.
     batch_norm_of_episode: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        backbone: str,
-        params: dict[str, Any],
-        n_way: int,
-        inner_lr: float | None = None,
-    ) -> None:
+    def __init__(self, backbone: str, params: dict[str, Any], n_way: int) -> None:
         self.backbone = backbone
         self.params = params
         self.n_way = n_way
-        self.inner_lr = inner_lr
 
     def build(self, width: int) -> None:
         """Make what the algorithm needs beside `self.features`."""
@@ -174,7 +167,7 @@ class GradientSteps(Learn2Learn):
 
     def build(self, width: int) -> None:
         network = nn.Sequential(self.features, nn.Linear(width, self.n_way))
-        self.maml = l2l.algorithms.MAML(network, lr=self.inner_lr)
+        self.maml = l2l.algorithms.MAML(network, lr=INNER_LR)
 
     @property
     def module(self) -> nn.Module:
@@ -193,7 +186,7 @@ class HeadSteps(Learn2Learn):
     batch_norm_of_episode = True
 
     def build(self, width: int) -> None:
-        self.maml = l2l.algorithms.MAML(nn.Linear(width, self.n_way), lr=self.inner_lr)
+        self.maml = l2l.algorithms.MAML(nn.Linear(width, self.n_way), lr=INNER_LR)
         self.all = nn.ModuleList([self.features, self.maml])
 
     @property

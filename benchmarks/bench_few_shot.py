@@ -37,6 +37,7 @@ from _few_shot_contenders import (
     FETCH,
     FULL,
     HEADS,
+    INNER_LR,
     LEARNERS,
     READERS,
     SHOTS,
@@ -46,7 +47,6 @@ from _few_shot_contenders import (
     Split,
     backbone_params,
     evaluations,
-    inner_lr,
     load,
     make_learner,
     small_budget,
@@ -187,12 +187,8 @@ def train(
 ) -> Any:
     """One contender, trained; ours see the validation classes as such."""
     if name in ALGORITHMS:
-        peer = ALGORITHMS[name](
-            args.budget.backbone,
-            backbone_params(args.budget),
-            args.budget.n_way,
-            inner_lr(name, args.data),
-        )
+        params = backbone_params(args.budget)
+        peer = ALGORITHMS[name](args.budget.backbone, params, args.budget.n_way)
         return peer.train(splits, args.budget, n_shot, seed)
     X, y = (
         np.concatenate(part)
@@ -203,7 +199,6 @@ def train(
         args.budget,
         n_shot,
         seed,
-        data=args.data,
         augment=args.augment,
         validation_classes=np.unique(splits["val"][1]),
         device=args.device,
@@ -269,8 +264,8 @@ def settings_of(name: str, args: Any, n_shot: int, seed: int) -> dict[str, Any]:
         "budget": args.budget._asdict(),
         "seed": seed,
     }
-    if (rate := inner_lr(name, args.data)) is not None:
-        settings["inner_lr"] = rate
+    if name in STEPS or name in OF_FIXED_SIZE:
+        settings["inner_lr"] = INNER_LR
     if args.no_rotations:
         settings["rotations"] = False
     return settings

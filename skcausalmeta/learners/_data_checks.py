@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -116,10 +116,10 @@ def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
 def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     """What scikit-learn says of data, as an error of the package.
 
-    `values`, if given, must hold numbers.
+    Text in `values`, which must hold numbers, is named with its place.
     """
     try:
-        with nullcontext() if values is None else saying_where_text_is(values, name):
+        with saying_where_text_is(values, name):
             yield
     except ValueError as error:
         raise InvalidInputError(str(error)) from error

@@ -181,5 +181,12 @@ def test_without_tasks_a_search_is_over_classes():
     y = np.repeat(np.arange(12), 20)
     scorer = few_shot_scorer(n_way=3, n_shot=4, n_query=3, n_episodes=6)
     with config_context(enable_metadata_routing=True):
-        found = cross_validate(NearestCentroid(), X, y, cv=2, scoring=scorer)
-    assert len(found["test_score"]) == 2
+        found = cross_validate(
+            NearestCentroid(), X, y, cv=2, scoring=scorer, return_indices=True
+        )
+    for test, score in zip(found["indices"]["test"], found["test_score"], strict=True):
+        sizes = {"n_way": 3, "n_shot": 4, "n_query": 3, "n_episodes": 6}
+        drawn = evaluate_few_shot(
+            NearestCentroid(), X[test], y[test], random_state=0, **sizes
+        )
+        assert score == drawn.mean
