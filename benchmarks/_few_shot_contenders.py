@@ -16,7 +16,7 @@ from skcausalmeta.datasets import (
 )
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RelaxedHead, RidgeHead
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
-from skcausalmeta.nets import HeadWarmup
+from skcausalmeta.training import HeadWarmup
 
 FETCH = {
     "omniglot": fetch_omniglot,

@@ -19,8 +19,8 @@ from _few_shot_contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 
+from skcausalmeta.backbones import build_backbone
 from skcausalmeta.episodes import EpisodeSampler
-from skcausalmeta.nets import build_backbone
 
 WHY_NOT: dict[str, str] = {}
 with warnings.catch_warnings():

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.learners import SGDUpdate
-from skcausalmeta.learners._adapted_module import AdaptedModule
-from skcausalmeta.learners._gradient_net import GradientNet
-from skcausalmeta.nets import MLP, Conv4
-from skcausalmeta.nets._stream import MetaBatch, Task
+from skcausalmeta.learners._maml._module import AdaptedModule
+from skcausalmeta.learners._maml._net import GradientNet
+from skcausalmeta.training._stream import MetaBatch, Task
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -66,11 +66,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from sklearn.svm import LinearSVC
 
+from skcausalmeta.backbones import build_backbone
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
-from skcausalmeta.nets import build_backbone
 
 FROZEN: dict[str, Any] = {
     "logistic regression": LogisticRegression(max_iter=1000),

@@ -47,11 +47,7 @@ from _metacrl_contenders import (
 from scipy import stats
 from skorch.callbacks import Callback
 
-from skcausalmeta.metrics import (
-    mean_confidence_interval,
-    negative_transfer,
-    support_f1,
-)
+from skcausalmeta.metrics import mean_confidence_interval, negative_transfer, support_f1
 
 PARTS = {
     "confounded": ("vectors", "images"),

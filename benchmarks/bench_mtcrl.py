@@ -26,13 +26,15 @@ from _harness import Harness, make_parser
 from _mtcrl_problems import PROBLEMS, Problem, Rows
 
 from skcausalmeta.learners import MTCRLClassifier
+from skcausalmeta.learners._mtcrl._experts import MLPExperts
+from skcausalmeta.learners._mtcrl._net import MultiTaskNet, RowStream
+from skcausalmeta.learners._mtcrl._routing import RoutedExperts
 from skcausalmeta.metrics import (
     mean_confidence_interval,
     relative_gain,
     routing_f1,
     spurious_gradient_share,
 )
-from skcausalmeta.nets import MLPExperts, MultiTaskNet, RoutedExperts, RowStream
 
 # Settings of the nets, grids of the baselines and grids of MT-CRL.
 RECIPES: dict[str, dict[str, Any]] = {

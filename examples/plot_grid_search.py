@@ -16,11 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.model_selection import (
-    ClassKFold,
-    evaluate_few_shot,
-    few_shot_scorer,
-)
+from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--smoke", action="store_true", help="smallest size")

@@ -14,10 +14,10 @@ from __future__ import annotations
 from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
+from skcausalmeta.backbones import RandomAffine
 from skcausalmeta.datasets import add_rotated_classes, fetch_omniglot
 from skcausalmeta.heads import PrototypeHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.nets import RandomAffine
 
 EVALUATIONS = ((5, 1), (5, 5), (20, 1))
 

@@ -14,7 +14,7 @@ from omniglot import make_learner as with_all_features
 
 from skcausalmeta.heads import GroupLassoSVC, RelaxedHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.nets import HeadWarmup
+from skcausalmeta.training import HeadWarmup
 
 
 def make_learner(seed: int = 0, *, smoke: bool = False) -> SparseMetaClassifier:

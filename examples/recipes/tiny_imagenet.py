@@ -15,10 +15,10 @@ from __future__ import annotations
 from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
+from skcausalmeta.backbones import RandomColor, RandomFlip, RandomShift
 from skcausalmeta.datasets import fetch_tiny_imagenet
 from skcausalmeta.heads import PrototypeHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.nets import RandomColor, RandomFlip, RandomShift
 
 EVALUATIONS = ((5, 5), (5, 1))
 

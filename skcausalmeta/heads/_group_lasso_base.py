@@ -21,12 +21,7 @@ from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
 from ._base import HeadSolution
 from ._chunks import chunk_sizes
-from ._classifier import (
-    HeadClassifierMixin,
-    encoded,
-    episode_weights,
-    training_task,
-)
+from ._classifier import HeadClassifierMixin, encoded, episode_weights, training_task
 from ._group_lasso_problem import GroupLassoSettings, build_problem, standardised
 
 Solver = Callable[[Problem], Solution]

@@ -11,12 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from ..losses import Logistic
-from ..solvers import (
-    Problem,
-    Solution,
-    solve_proximal_gradient,
-    solve_softmax_newton,
-)
+from ..solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
 from ._group_lasso_base import GroupLassoClassifier, Solver, polished
 from ._implicit_layer import differentiable_coef
 from ._logistic_layer import logistic_adjoint

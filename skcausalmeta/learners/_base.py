@@ -22,31 +22,24 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
+from ..backbones import build_augmentation, build_backbone
+from ..backbones._factory import n_features_out
+from ..backbones._prepared_backbone import prepare_backbone
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
-from ..nets import (
+from ..training import (
     EpisodeHook,
     EpisodeStream,
     EpisodicNet,
     RowReader,
     TaskProgress,
     TrainingCheckpoint,
-    build_augmentation,
-    build_backbone,
 )
-from ..nets._factory import n_features_out
-from ..nets._hook_steps import FACT_PREFIX
-from ..nets._prepared_backbone import prepare_backbone
+from ..training._hook_steps import FACT_PREFIX
 from ..utils import isolated_torch_rng, named_seeds, release_pages
-from ._data_checks import DataChecksMixin, check_finite_rows, check_scale
-from ._plan import EpisodePlan
-from ._training import (
-    OPTIMIZERS,
-    best_weights,
-    checkpoint_of,
-    copied_callbacks,
-    train,
-)
+from ._checks import DataChecksMixin, check_finite_rows, check_scale
+from ._episode_plan import EpisodePlan
+from ._training import OPTIMIZERS, best_weights, checkpoint_of, copied_callbacks, train
 
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4

@@ -17,9 +17,9 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError, NotFittedError
 from ._base import BaseMetaLearner
-from ._data_checks import check_sortable, own_errors
+from ._checks import check_sortable, own_errors
+from ._episode_plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
 from ._kept_rows import join_labels, join_rows, kept
-from ._plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
 from ._temperature import best_temperature
 
 _CALIBRATION_EPISODES = 100

@@ -13,8 +13,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..exceptions import InvalidInputError
 from ._base import BaseMetaLearner
-from ._data_checks import own_errors
-from ._plan import EpisodePlan
+from ._checks import own_errors
+from ._episode_plan import EpisodePlan
 from ._value_plan import ValueSizes, plan_value_episodes
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import InvalidInputError
 from ..utils import StoredRows, is_memory_map, is_stored
-from ._data_checks import check_sortable
+from ._checks import check_sortable
 
 _TASKS_PER_SOLVE = 64
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..episodes import TaskSampler
 from ..exceptions import InvalidInputError
-from ._plan import EpisodePlan, EpisodeSource, choose_held_out
+from ._episode_plan import EpisodePlan, EpisodeSource, choose_held_out
 
 _MOST_ROWS = 25
 _FEWEST_ROWS = 2  # of an episode: one to learn from and one to be predicted

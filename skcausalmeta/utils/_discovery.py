@@ -78,7 +78,7 @@ def package_definitions() -> Iterator[tuple[str, Any]]:
     Yields
     ------
     room : str
-        Name of the room, such as "nets".
+        Name of the room, such as "heads".
     definition : type or function
         What a module of that room defines at its top level, public or not.
     """

@@ -24,7 +24,7 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.nets import HeadWarmup
+from skcausalmeta.training import HeadWarmup
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 4)).astype(np.float32)

@@ -17,6 +17,7 @@ from skorch.callbacks import GradientNormClipping
 from torch import nn
 from torch.amp import GradScaler
 
+from skcausalmeta.backbones._prepared_backbone import PreparedBackbone, prepare_backbone
 from skcausalmeta.datasets import make_sparse_classes, make_sparse_tasks
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import RidgeHead
@@ -27,13 +28,9 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.nets import EpisodeHook
-from skcausalmeta.nets._loss_scaling import LossScalingMixin
-from skcausalmeta.nets._prepared_backbone import (
-    PreparedBackbone,
-    prepare_backbone,
-)
 from skcausalmeta.persistence import load, save
+from skcausalmeta.training import EpisodeHook
+from skcausalmeta.training._loss_scaling import LossScalingMixin
 
 BUNCH = make_sparse_classes(9, 14, 8, n_factors=6, n_informative=3, random_state=0)
 OLD = BUNCH.target < 6

@@ -21,15 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skcausalmeta.episodes import EpisodeSampler
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
-from skcausalmeta.metrics import (
-    expected_calibration_error,
-    mean_confidence_interval,
-)
-from skcausalmeta.model_selection import (
-    ClassKFold,
-    evaluate_few_shot,
-    few_shot_scorer,
-)
+from skcausalmeta.metrics import expected_calibration_error, mean_confidence_interval
+from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
 
 
 class FakeLearner(ClassifierMixin, BaseEstimator):

@@ -203,7 +203,7 @@ def test_an_estimator_that_is_not_listed_needs_its_class(tmp_path):
 def test_the_list_has_every_estimator_and_every_layer():
     known = names()
     assert {cls for _, cls in all_estimators()} <= known.keys()
-    rooms = {"nets", "heads", "learners", "compose"}
+    rooms = {"backbones", "training", "heads", "learners", "compose"}
     own = {
         thing
         for room, thing in package_definitions()

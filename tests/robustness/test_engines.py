@@ -10,11 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
-from skcausalmeta.model_selection import (
-    ClassKFold,
-    evaluate_few_shot,
-    few_shot_scorer,
-)
+from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
 from skcausalmeta.utils import RowsOnDisk
 
 RNG = np.random.default_rng(0)

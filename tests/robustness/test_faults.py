@@ -37,8 +37,8 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.learners._gradient_net import GradientNet
-from skcausalmeta.nets import EpisodicNet
+from skcausalmeta.learners._maml._net import GradientNet
+from skcausalmeta.training import EpisodicNet
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(3), 12)

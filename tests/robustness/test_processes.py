@@ -19,7 +19,7 @@ PROGRAM = """
     from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
     from skcausalmeta.learners import SparseMetaRegressor
     from skcausalmeta.exceptions import InvalidInputError
-    from skcausalmeta.nets import EpisodeStream
+    from skcausalmeta.training import EpisodeStream
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

@@ -1,0 +1,174 @@
+"""Checks of the data that all learners share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..exceptions import DivergenceError, InvalidInputError
+from ..training import RowReader
+from ..utils import (
+    StoredRows,
+    all_finite,
+    is_memory_map,
+    is_stored,
+    read_rows,
+    saying_where_text_is,
+)
+
+_ROWS_FOR_SCALE = 1000
+_SMALLEST, _LARGEST = 1e-6, 1e18
+
+
+class DataChecksMixin:
+    """Rows, targets and ids of a learner that holds a `RowReader`."""
+
+    reader_: RowReader
+
+    def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
+        """Numeric, finite rows; matrices or arrays with more axes.
+
+        A memory map, or an array kept elsewhere, is neither copied nor read as a
+        whole.
+        """
+        if is_memory_map(X) or is_stored(X):
+            return self._check_in_blocks(X)
+        with own_errors(X):
+            return as_numbers(
+                check_array(
+                    X,
+                    allow_nd=True,
+                    ensure_min_features=1,
+                    estimator=self,
+                    input_name="X",
+                )
+            )
+
+    def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
+        """Rows of the kind seen in fit."""
+        check_is_fitted(self)
+        if is_memory_map(X) or is_stored(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            rows = self._check_in_blocks(X)
+        else:
+            with own_errors(X):
+                rows = as_numbers(validate_data(self, X, reset=False, allow_nd=True))
+        self.reader_.check(rows)
+        return rows
+
+    def _check_in_blocks(self, X: Any) -> NDArray[Any]:
+        rows: Any = StoredRows(X) if is_stored(X) else X
+        if not all_finite(rows):
+            raise InvalidInputError(
+                "Input X contains NaN or infinity. "
+                f"{type(self).__name__} needs finite rows; drop or fill them in the "
+                "file."
+            )
+        checked: NDArray[Any] = rows
+        return checked
+
+    def _check_y_given(self, y: ArrayLike | None, what: str) -> None:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                f"None. Pass one {what} per row."
+            )
+
+    def _check_ids(
+        self, ids: ArrayLike | None, X: NDArray[Any], name: str
+    ) -> NDArray[Any] | None:
+        return None if ids is None else self._check_given_ids(ids, X, name)
+
+    def _check_given_ids(
+        self, ids: ArrayLike, X: NDArray[Any], name: str
+    ) -> NDArray[Any]:
+        values: NDArray[Any] = column_or_1d(ids)
+        check_consistent_length(X, values)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
+        check_sortable(values, name)
+        return values
+
+
+def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows of objects (a table with a categorical column) as double.
+
+    Raises
+    ------
+    InvalidInputError
+        For dates and spans of time, which numpy would count in units of its own.
+    """
+    if rows.dtype.kind in "mM":
+        raise InvalidInputError(
+            f"X must hold numbers. Got {rows.dtype}; divide spans of time by a unit, "
+            "for instance (X - start) / np.timedelta64(1, 'D')."
+        )
+    return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
+@contextmanager
+def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
+    """What scikit-learn says of data, as an error of the package.
+
+    Text in `values`, which must hold numbers, is named with its place.
+    """
+    try:
+        with saying_where_text_is(values, name):
+            yield
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def check_scale(X: Any) -> None:
+    """Refuse rows whose squares leave single precision, where they are standardised.
+
+    Raises
+    ------
+    InvalidInputError
+        With the largest value.
+    """
+    if X.dtype.kind != "f":
+        return
+    step = -(-len(X) // _ROWS_FOR_SCALE)
+    largest = float(np.abs(read_rows(X, np.arange(0, len(X), step))).max())
+    if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
+        raise InvalidInputError(
+            "Rows must fit single precision: the largest value of X must lie between "
+            f"{_SMALLEST:g} and {_LARGEST:g}. Got {largest:g}; scale the features, for "
+            "instance with StandardScaler in make_meta_pipeline."
+        )
+
+
+def check_finite_rows(values: NDArray[Any], what: str) -> None:
+    """Refuse what a net gave for rows, if it is not finite.
+
+    Raises
+    ------
+    DivergenceError
+        With the number of rows.
+    """
+    lost = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if len(lost):
+        raise DivergenceError(
+            f"The {what} of every row must be finite. Got NaN or infinity for "
+            f"{len(lost)} of {len(values)} rows (first: row {lost[0]}); scale the rows "
+            "to those of fit, or fit again with a lower lr."
+        )
+
+
+def check_sortable(labels: NDArray[Any], name: str) -> None:
+    """Refuse labels of mixed types, missing ones among strings included."""
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{name} must hold values of one type, none of them missing. Got a mix "
+            "that cannot be sorted; drop the rows without a value and convert the "
+            "rest to one type."
+        ) from error

@@ -1,0 +1,16 @@
+"""Gradient-based meta-learning and learned update rules (MAML-KFO)."""
+
+from ._classifier import MAMLClassifier
+from ._regressor import MAMLRegressor
+from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
+from ._update_rule import UpdateRule
+
+__all__ = [
+    "KFOUpdate",
+    "MAMLClassifier",
+    "MAMLRegressor",
+    "MetaCurvatureUpdate",
+    "MetaSGDUpdate",
+    "SGDUpdate",
+    "UpdateRule",
+]

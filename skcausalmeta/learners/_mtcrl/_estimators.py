@@ -1,0 +1,461 @@
+"""Multi-task learning without spurious sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
+
+from ...exceptions import InvalidInputError
+from ._base import BaseMultiTask
+from ._targets import Task
+
+# From the outputs (n, n_pixels, n_outputs) of a task to (n, [n_classes,] n_pixels).
+Answer = Callable[[Task, NDArray[Any]], NDArray[Any]]
+
+
+def _answers_for_one_task(learner: MTCRLClassifier) -> bool:
+    fitted = hasattr(learner, "targets_") and not hasattr(learner, "new_task_")
+    if fitted and learner.targets_.layout != "single":
+        raise AttributeError(
+            "decision_function answers for one task. Got a fit on "
+            f"{len(learner.targets_.tasks)} tasks; use decision_by_task, predict_proba "
+            "or adapt first."
+        )
+    return True
+
+
+class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
+    """Multi-task classifier that does not borrow spurious features (MT-CRL).
+
+    Task t predicts from a routed sum of shared modules, and the routing has to be
+    optimal in every environment at once ::
+
+        y_t = f_t( sum_k A_tk phi_k(x) ),     A = sigmoid(Theta)
+        min  sum_t w_t L_t + lambda_dec sum_{i<j} || corr(phi_i, phi_j) ||_F^2
+             + lambda_sps mean_t H(A_t / |A_t|) - lambda_bal H(mean_t A_t / |A_t|)
+             + lambda_irm sum_e sum_t || grad_{A_t} R_t^e ||^2
+
+    with H the entropy and R_t^e the risk of task t in environment e. A feature that
+    helps a task in some environments only, through labels that a confounder ties,
+    leaves a gradient in one of them and is routed away.
+
+    Parameters
+    ----------
+    modules : {"mtcrl", "mmoe", "shared", "single"}, default="mtcrl"
+        Routing. "mtcrl": as above. The others are baselines with the same modules
+        and without the penalties: "mmoe": softmax gates that depend on the row;
+        "shared": all modules serve all tasks, one wide shared net; "single": one
+        module per task, which reads everything.
+    n_modules : int, default=8
+        Number K of modules; `module_inputs` and "single" decide it themselves.
+    expert : {"auto", "mlp", "conv"}, default="auto"
+        Kind of the modules. "auto": convolutional encoder-decoders for targets
+        per pixel, else fully connected.
+    hidden : tuple of int, default=(32,)
+        Widths of the hidden layers of a module; of "conv", the first entry is its
+        channels.
+    out_features : int, default=8
+        Features h of a module.
+    head_hidden : int, default=0
+        Width of the hidden layer of every head f_t; 0: linear heads.
+    module_inputs : array-like or "each", default=None
+        Which values a module reads. None: all read all. An array (n_features,):
+        the group (sensor, modality, patch) of every value, one module per group;
+        (n_modules, n_features) booleans; "each": one module per value. Fully
+        connected modules only.
+    input_shape : tuple, default=None
+        Shape that rows are reshaped to.
+    task_types : str or list of str, default=None
+        "classification", "binary", "multiclass" or "regression", of all tasks or
+        one per task. None: classification.
+    task_weights : {"equal", "size"} or array-like of shape (n_tasks,), default="equal"
+        Weights w_t. "size": in proportion to the labels of a task.
+    uncertainty_weighting : bool, default=False
+        Divide every loss by a variance that is learned [2]_.
+    lambda_dec : float, default=0.01
+        Weight of the decorrelation of modules.
+    lambda_sps : float, default=0.1
+        Weight of the sparsity of the routing.
+    lambda_bal : float, default=0.1
+        Weight of the balance of the modules.
+    lambda_irm : float, default=1.0
+        Weight of the graph invariance.
+    irm_form : {"norm", "variance", "unbiased"}, default="norm"
+        Squared norm of the gradients, their variance over environments, or the
+        product of the gradients of two halves of a batch, which is free of the
+        noise of the batch and can be negative.
+    irm_scale : {"relative", "absolute"}, default="relative"
+        "absolute": gradients in A, as published. "relative": in log A; zero also
+        where a module is switched off, which makes leaving it out optimal.
+    warmup : tuple of float, default=(0.2, 0.6)
+        Shares of training at which the weights of sparsity and invariance begin to
+        rise and are reached: the modules have to mean something first.
+    env_folds : int, default=2
+        Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
+    batch_size : int, default=256
+        Rows of a training step. The invariance is estimated on a batch: large
+        batches serve it better.
+    max_epochs : int, default=40
+        Passes over the rows.
+    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
+        Optimiser, or a class of `torch.optim`.
+    lr : float, default=5e-3
+        Its learning rate.
+    routing_lr : float, default=None
+        Learning rate of Theta. None: ``3 * lr``.
+    early_stopping : bool, default=False
+        Hold out rows, stop when their loss has not improved for
+        `n_iter_no_change` epochs and restore the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    callbacks : list, default=None
+        Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
+    net_params : dict, default=None
+        More keywords of `skorch.NeuralNet`, such as
+        ``{"optimizer__weight_decay": 5e-4}``.
+    device : str or torch.device, default="cpu"
+        Where the net lives.
+    verbose : int, default=0
+        0: silent. Else: the table of skorch.
+    random_state : int, RandomState instance or None, default=None
+        Decides weights, order of the rows and folds.
+
+    Attributes
+    ----------
+    net_ : MultiTaskNet
+        The trained skorch net.
+    routing_ : ndarray of shape (n_tasks, n_modules)
+        Routing A; of "mmoe", the mean gate over training rows.
+    module_correlation_ : ndarray of shape (n_modules, n_modules)
+        Root mean square correlation of the features of two modules.
+    task_scores_ : ndarray of shape (n_tasks,)
+        Accuracy or R^2 of every task on held-out rows with early stopping, else
+        on the training rows.
+    tasks_ : ndarray of shape (n_tasks,)
+        Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
+    history_ : list of dict
+        Per epoch: loss, every term of the objective without its weight, seconds.
+    n_iter_ : int
+        Epochs trained.
+    classes_ : ndarray or list of ndarray
+        Classes; after `fit` on several tasks a list, None for regression.
+    n_features_in_ : int
+        Length of the second axis of X.
+
+    See Also
+    --------
+    MTCRLRegressor : The same for values.
+
+    References
+    ----------
+    .. [1] Z. Hu, Z. Zhao, X. Yi, T. Yao, L. Hong, Y. Sun, E. Chi (2022). Improving
+       multi-task generalization via regularizing spurious correlation. NeurIPS.
+    .. [2] A. Kendall, Y. Gal, R. Cipolla (2018). Multi-task learning using
+       uncertainty to weigh losses. CVPR.
+
+    Examples
+    --------
+    >>> from skcausalmeta.datasets import make_multi_sem
+    >>> from skcausalmeta.learners import MTCRLClassifier
+    >>> train = make_multi_sem(500, rho=(0.9, 0.2), random_state=0)
+    >>> shifted = make_multi_sem(1000, rho=-0.9, random_state=1)
+    >>> learner = MTCRLClassifier(module_inputs=train.groups, random_state=0)
+    >>> learner.fit(train.data, train.target, envs=train.envs).routing_.shape
+    (8, 4)
+    >>> bool(learner.score(shifted.data, shifted.target) > 0.6)
+    True
+    """
+
+    _default_type: ClassVar[str] = "classification"  # type: ignore[misc]
+    # Not that of the mixin, which asks for all tasks of a row to be right.
+    score = BaseMultiTask.score
+
+    @property
+    def classes_(self) -> Any:
+        """Classes of the task, or of every task."""
+        if hasattr(self, "new_task_"):
+            return self.new_task_.task.classes
+        classes = [task.classes for task in self.targets_.tasks]
+        return classes[0] if self.targets_.layout == "single" else classes
+
+    @available_if(_answers_for_one_task)
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Scores of the classes of one task, after `fit` on one or after `adapt`.
+
+        With several tasks it is not there, as scikit-learn asks for one array then;
+        see `decision_by_task`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes the logarithm of the odds of ``classes_[1]``, else one
+            score per class; per pixel the height and width are added.
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
+        """
+        scores: NDArray[Any] = self._by_task(X, "decision_function", _decisions)
+        return scores
+
+    def decision_by_task(self, X: ArrayLike) -> list[NDArray[Any] | None]:
+        """Scores of the classes of every task, as `decision_function` has them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        list of ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of every task of `fit`, or of the new task alone after `adapt`; None for
+            regression; per pixel the height and width are added.
+        """
+        return self._each_task(X, _decisions)[0]
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any] | list[NDArray[Any] | None]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or list of such
+            After `fit` on several tasks a list, None for regression; per pixel the
+            shape is (n_samples, n_classes, height, width).
+
+        Raises
+        ------
+        InvalidInputError
+            If the only task is a regression.
+        """
+        found: NDArray[Any] | list[NDArray[Any] | None]
+        found = self._by_task(X, "predict_proba", _probabilities)
+        return found
+
+    def _by_task(self, X: ArrayLike, method: str, answer: Answer) -> Any:
+        """A list with several tasks, else what there is of the only one."""
+        found, single = self._each_task(X, answer)
+        if not single:
+            return found
+        if found[0] is None:
+            raise InvalidInputError(
+                f"{method} needs a classification task. Got task_types="
+                f"{self.task_types!r}; use predict."
+            )
+        return found[0]
+
+    def _each_task(
+        self, X: ArrayLike, answer: Answer
+    ) -> tuple[list[NDArray[Any] | None], bool]:
+        """What `answer` makes of every task, None for regression; if there is one."""
+        answers = self._answers(self._check_known_rows(X))
+        found: list[NDArray[Any] | None] = []
+        for task, outputs in zip(answers.tasks, answers.outputs, strict=True):
+            if task.kind == "regression":
+                found.append(None)
+                continue
+            values = answer(task, outputs)  # (n, [n_classes,] n_pixels)
+            found.append(values.reshape(*values.shape[:-1], *self.targets_.pixels))
+        return found, answers.single
+
+
+def _decisions(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        return outputs[..., 0]
+    return outputs[..., : task.n_classes].swapaxes(1, 2)
+
+
+def _probabilities(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
+    if task.kind == "binary":
+        # Both from their own side: 1 - p would lose the digits of a small p.
+        logit = outputs[..., 0]
+        return np.stack([expit(-logit), expit(logit)], axis=1)
+    proba: NDArray[Any] = softmax(outputs[..., : task.n_classes], axis=-1)
+    return proba.swapaxes(1, 2)
+
+
+class MTCRLRegressor(RegressorMixin, BaseMultiTask):
+    """Multi-task regressor that does not borrow spurious features (MT-CRL).
+
+    The objective is that of `MTCRLClassifier`, with squared errors on targets that
+    are standardised task by task.
+
+    Parameters
+    ----------
+    modules : {"mtcrl", "mmoe", "shared", "single"}, default="mtcrl"
+        Routing. "mtcrl": as above. The others are baselines with the same modules
+        and without the penalties: "mmoe": softmax gates that depend on the row;
+        "shared": all modules serve all tasks, one wide shared net; "single": one
+        module per task, which reads everything.
+    n_modules : int, default=8
+        Number K of modules; `module_inputs` and "single" decide it themselves.
+    expert : {"auto", "mlp", "conv"}, default="auto"
+        Kind of the modules. "auto": convolutional encoder-decoders for targets
+        per pixel, else fully connected.
+    hidden : tuple of int, default=(32,)
+        Widths of the hidden layers of a module; of "conv", the first entry is its
+        channels.
+    out_features : int, default=8
+        Features h of a module.
+    head_hidden : int, default=0
+        Width of the hidden layer of every head f_t; 0: linear heads.
+    module_inputs : array-like or "each", default=None
+        Which values a module reads. None: all read all. An array (n_features,):
+        the group (sensor, modality, patch) of every value, one module per group;
+        (n_modules, n_features) booleans; "each": one module per value. Fully
+        connected modules only.
+    input_shape : tuple, default=None
+        Shape that rows are reshaped to.
+    task_types : str or list of str, default=None
+        "classification", "binary", "multiclass" or "regression", of all tasks or
+        one per task. None: regression.
+    task_weights : {"equal", "size"} or array-like of shape (n_tasks,), default="equal"
+        Weights w_t. "size": in proportion to the labels of a task.
+    uncertainty_weighting : bool, default=False
+        Divide every loss by a variance that is learned [2]_.
+    lambda_dec : float, default=0.01
+        Weight of the decorrelation of modules.
+    lambda_sps : float, default=0.1
+        Weight of the sparsity of the routing.
+    lambda_bal : float, default=0.1
+        Weight of the balance of the modules.
+    lambda_irm : float, default=1.0
+        Weight of the graph invariance.
+    irm_form : {"norm", "variance", "unbiased"}, default="norm"
+        Squared norm of the gradients, their variance over environments, or the
+        product of the gradients of two halves of a batch, which is free of the
+        noise of the batch and can be negative.
+    irm_scale : {"relative", "absolute"}, default="relative"
+        "absolute": gradients in A, as published. "relative": in log A; zero also
+        where a module is switched off, which makes leaving it out optimal.
+    warmup : tuple of float, default=(0.2, 0.6)
+        Shares of training at which the weights of sparsity and invariance begin to
+        rise and are reached: the modules have to mean something first.
+    env_folds : int, default=2
+        Random folds that stand in for environments where `envs` is not given.
+    adapt_reg : float, default=0.1
+        Strength of the sparsity of a new task in `adapt`: the share of the smallest
+        value that leaves every module out.
+    batch_size : int, default=256
+        Rows of a training step. The invariance is estimated on a batch: large
+        batches serve it better.
+    max_epochs : int, default=40
+        Passes over the rows.
+    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
+        Optimiser, or a class of `torch.optim`.
+    lr : float, default=5e-3
+        Its learning rate.
+    routing_lr : float, default=None
+        Learning rate of Theta. None: ``3 * lr``.
+    early_stopping : bool, default=False
+        Hold out rows, stop when their loss has not improved for
+        `n_iter_no_change` epochs and restore the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    callbacks : list, default=None
+        Callbacks of skorch.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights, to
+        the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
+    net_params : dict, default=None
+        More keywords of `skorch.NeuralNet`, such as
+        ``{"optimizer__weight_decay": 5e-4}``.
+    device : str or torch.device, default="cpu"
+        Where the net lives.
+    verbose : int, default=0
+        0: silent. Else: the table of skorch.
+    random_state : int, RandomState instance or None, default=None
+        Decides weights, order of the rows and folds.
+
+    Attributes
+    ----------
+    net_ : MultiTaskNet
+        The trained skorch net.
+    routing_ : ndarray of shape (n_tasks, n_modules)
+        Routing A; of "mmoe", the mean gate over training rows.
+    module_correlation_ : ndarray of shape (n_modules, n_modules)
+        Root mean square correlation of the features of two modules.
+    task_scores_ : ndarray of shape (n_tasks,)
+        Accuracy or R^2 of every task on held-out rows with early stopping, else
+        on the training rows.
+    tasks_ : ndarray of shape (n_tasks,)
+        Task ids, or column numbers.
+    new_task_ : NewTask
+        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
+        module, 0 where it is left out), `dual_gap`.
+    dual_gap_ : float
+        After `adapt`: objective minus its lower bound at the returned point.
+    sparsity_ : float
+        After `adapt`: share of the modules that the new task leaves out.
+    history_ : list of dict
+        Per epoch: loss, every term of the objective without its weight, seconds.
+    n_iter_ : int
+        Epochs trained.
+    n_features_in_ : int
+        Length of the second axis of X.
+
+    See Also
+    --------
+    MTCRLClassifier : The same for classes; has the objective.
+
+    References
+    ----------
+    .. [1] Z. Hu, Z. Zhao, X. Yi, T. Yao, L. Hong, Y. Sun, E. Chi (2022). Improving
+       multi-task generalization via regularizing spurious correlation. NeurIPS.
+    .. [2] A. Kendall, Y. Gal, R. Cipolla (2018). Multi-task learning using
+       uncertainty to weigh losses. CVPR.
+
+    Examples
+    --------
+    >>> from skcausalmeta.datasets import make_multi_sem
+    >>> from skcausalmeta.learners import MTCRLRegressor
+    >>> train = make_multi_sem(500, kind="regression", random_state=0)
+    >>> learner = MTCRLRegressor(module_inputs=train.groups, random_state=0)
+    >>> learner.fit(train.data, train.target, envs=train.envs).predict(
+    ...     train.data[:2]
+    ... ).shape
+    (2, 8)
+    """
+
+    _default_type: ClassVar[str] = "regression"  # type: ignore[misc]
+    score = BaseMultiTask.score

@@ -1,0 +1,200 @@
+"""Modules of a multi-task net, all of them computed by one batched operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...backbones._checks import positive_int, positive_ints
+from ...exceptions import InvalidInputError
+
+
+class MLPExperts(nn.Module):
+    """Fully connected modules, one batched product per layer.
+
+    ``phi_k(x) = B_k relu(A_k x + a_k) + b_k`` for k = 1..K at once, on inputs that
+    are standardised by the statistics given to `set_statistics`.
+
+    Parameters
+    ----------
+    in_features : int
+        Number of values per sample, after flattening.
+    n_modules : int
+        Number K of modules.
+    hidden : sequence of int, default=(32,)
+        Widths of the hidden layers.
+    out_features : int, default=16
+        Number h of features of a module.
+    inputs : Tensor of shape (n_modules, in_features), default=None
+        1 where a module reads a value, else 0. None: all modules read all.
+
+    Raises
+    ------
+    InvalidInputError
+        If a width is not a positive integer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners._mtcrl._experts import MLPExperts
+    >>> MLPExperts(10, n_modules=4, out_features=3)(torch.zeros(5, 10)).shape
+    torch.Size([4, 5, 3])
+    """
+
+    inputs: Tensor
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        n_modules: int,
+        hidden: Sequence[int] = (32,),
+        out_features: int = 16,
+        inputs: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        widths = [
+            positive_int("MLPExperts", "in_features", in_features),
+            *positive_ints("MLPExperts", "hidden", hidden),
+            positive_int("MLPExperts", "out_features", out_features),
+        ]
+        self.n_modules = positive_int("MLPExperts", "n_modules", n_modules)
+        self.in_features, self.out_features = widths[0], widths[-1]
+        read = (
+            torch.ones(1, 1) if inputs is None else inputs.to(torch.get_default_dtype())
+        )
+        self.register_buffer("inputs", read.unsqueeze(-1))  # (n_modules, in, 1)
+        self.register_buffer("center", torch.zeros(self.in_features))
+        self.register_buffer("spread", torch.ones(self.in_features))
+        n_read = read.sum(dim=1) if inputs is not None else None
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for layer, (n_in, n_out) in enumerate(pairwise(widths)):
+            weight = torch.randn(self.n_modules, n_in, n_out)
+            if layer == 0 and n_read is not None:
+                weight *= (2.0 / n_read.clamp_min(1.0)).sqrt().view(-1, 1, 1)
+            else:
+                weight *= math.sqrt(2.0 / n_in)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(self.n_modules, 1, n_out)))
+
+    def set_statistics(self, rows: Tensor) -> None:
+        """Take centre and spread of the inputs from the training rows."""
+        flat = rows.flatten(1)
+        self.center.copy_(flat.mean(dim=0))
+        self.spread.copy_(_scale(flat.std(dim=0, correction=0), flat.abs().amax(dim=0)))
+
+    def standardize(self, rows: Tensor) -> Tensor:
+        """Flat standardised rows (n, in_features)."""
+        flat = rows.flatten(1)
+        if flat.shape[1] != self.in_features:
+            raise InvalidInputError(
+                f"Every row must have in_features={self.in_features} values. Got rows "
+                f"of shape {tuple(rows.shape[1:])}; build the modules for that width."
+            )
+        return (flat - self.center) / self.spread
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Features of all modules, (n_modules, n, out_features)."""
+        values = self.standardize(rows)
+        last = len(self.weights) - 1
+        first = self.weights[0] * self.inputs
+        hidden = torch.matmul(values, first) + self.biases[0]  # (n_modules, n, width)
+        for layer in range(1, last + 1):
+            hidden = torch.baddbmm(
+                self.biases[layer], functional.relu(hidden), self.weights[layer]
+            )
+        return hidden
+
+
+class ConvExperts(nn.Module):
+    """Convolutional encoder-decoder modules, one grouped convolution per layer.
+
+    Two convolutions of stride 2, one in between, two steps of up-sampling with a
+    skip connection: features at every pixel. Pixels become rows, so that heads
+    and the routing treat them as they treat samples.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of an image.
+    n_modules : int
+        Number K of modules.
+    width : int, default=8
+        Channels of a module inside.
+    out_features : int, default=8
+        Number h of features per pixel.
+    dense : bool, default=True
+        Features at every pixel; else their mean over the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners._mtcrl._experts import ConvExperts
+    >>> ConvExperts(3, n_modules=4)(torch.zeros(2, 3, 16, 16)).shape
+    torch.Size([4, 512, 8])
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_modules: int,
+        width: int = 8,
+        out_features: int = 8,
+        dense: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_modules = positive_int("ConvExperts", "n_modules", n_modules)
+        self.out_features = positive_int("ConvExperts", "out_features", out_features)
+        wide = positive_int("ConvExperts", "width", width) * self.n_modules
+        self.dense = dense
+        self.register_buffer("center", torch.zeros(in_channels))
+        self.register_buffer("spread", torch.ones(in_channels))
+        narrow = self.out_features * self.n_modules
+        # All modules see the same image, so the first layer needs no groups.
+        self.down1 = nn.Conv2d(in_channels, wide, 3, stride=2, padding=1)
+        self.down2 = nn.Conv2d(wide, wide, 3, 2, padding=1, groups=n_modules)
+        self.middle = nn.Conv2d(wide, wide, 3, padding=1, groups=n_modules)
+        self.up1 = nn.Conv2d(wide, wide, 3, padding=1, groups=n_modules)
+        self.up2 = nn.Conv2d(wide, narrow, 3, padding=1, groups=n_modules)
+
+    def set_statistics(self, rows: Tensor) -> None:
+        """Take centre and spread of the channels from the training images."""
+        self.center.copy_(rows.mean(dim=(0, 2, 3)))
+        largest = rows.abs().amax(dim=(0, 2, 3))
+        self.spread.copy_(_scale(rows.std(dim=(0, 2, 3)), largest))
+
+    def standardize(self, rows: Tensor) -> Tensor:
+        """Mean of every standardised channel, (n, in_channels)."""
+        return self._scaled(rows).mean(dim=(2, 3))
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        return (rows - self.center.view(-1, 1, 1)) / self.spread.view(-1, 1, 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Features of all modules, (n_modules, n * height * width, out_features)."""
+        size = rows.shape[2:]
+        half = functional.relu(self.down1(self._scaled(rows)))
+        deep = functional.relu(self.down2(half))
+        deep = functional.relu(self.middle(deep))
+        deep = functional.interpolate(deep, size=half.shape[2:])
+        half = functional.relu(self.up1(deep + half))
+        full = self.up2(functional.interpolate(half, size=size))
+        maps = full.view(len(rows), self.n_modules, self.out_features, -1)
+        if not self.dense:
+            return maps.mean(dim=-1).transpose(0, 1)
+        return maps.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def _scale(spread: Tensor, largest: Tensor) -> Tensor:
+    """The spread, 1 for a constant value: only the rounding of its mean is left."""
+    return torch.where(spread > 1e-6 * largest, spread, 1.0)

@@ -1,0 +1,307 @@
+"""Training loop of multi-task nets with environments, on skorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring
+from torch import Tensor, nn
+
+from ...training._read_rows import ReadRows
+from ...training._step_guard import check_loss
+from ._graph_terms import (
+    balance,
+    decorrelation,
+    invariance,
+    risk_weights,
+    routing_gradients,
+    shares,
+    sparsity,
+)
+from ._routing import Routed, RoutedExperts
+from ._row_losses import task_losses, task_slopes
+
+TERMS = ("tasks", "decorrelation", "sparsity", "balance", "irm")
+_MOST_CORRELATED_ROWS = 256
+
+
+class RowBatch(NamedTuple):
+    """Some rows with targets and environments."""
+
+    rows: Tensor  # (n, *sample_shape)
+    targets: Tensor  # (n_tasks, n, n_pixels), NaN: missing
+    envs: Tensor  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_pixels(self) -> int:
+        """Targets of a row for every task."""
+        return self.targets.shape[2]
+
+    def known_targets(self) -> tuple[Tensor, Tensor]:
+        """Targets (n_tasks, n * n_pixels), 0 where missing; 1 where known, else 0."""
+        targets = self.targets.flatten(1)
+        known = targets.isfinite()
+        return torch.where(known, targets, 0.0), known.to(targets.dtype)
+
+
+class RowStream:
+    """Source of mini-batches, one pass of which is an epoch.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, ...), or ReadRows
+        Rows; those on disk are read by batch.
+    targets : Tensor of shape (n_tasks, n, n_pixels)
+        Class codes or standardised values, NaN where a label is missing.
+    envs : Tensor of shape (n,)
+        Environment numbers 0..E-1.
+    batch_size : int
+        Most rows of a batch; those of an epoch are equal but for one row.
+    seed : int, default=None
+        Seed of the order. None: rows stay in order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners._mtcrl._net import RowStream
+    >>> rows, envs = torch.zeros(10, 3), torch.zeros(10, dtype=torch.long)
+    >>> [len(b) for b in RowStream(rows, torch.zeros(1, 10, 1), envs, 4, seed=0)]
+    [4, 3, 3]
+    """
+
+    def __init__(
+        self,
+        rows: Tensor | ReadRows,
+        targets: Tensor,
+        envs: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+    ) -> None:
+        self._rows, self._targets, self._envs = rows, targets, envs
+        self.batch_size = min(batch_size, len(rows))
+        self._generator = (
+            None if seed is None else torch.Generator(device="cpu").manual_seed(seed)
+        )
+        self.n_envs = int(envs.max()) + 1
+        # (n_tasks,): share of labelled rows, which the loss of a task is divided by.
+        self.labelled = targets.isfinite().float().mean(dim=(1, 2))
+
+    @property
+    def generators(self) -> dict[str, Any]:
+        """What decides on the order to come."""
+        return {} if self._generator is None else {"order": self._generator}
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[RowBatch]:
+        rows, targets, envs = self._rows, self._targets, self._envs
+        n = len(rows)
+        order = (
+            torch.arange(n)
+            if self._generator is None
+            else torch.randperm(n, generator=self._generator)
+        ).to(rows.device)
+        # Equal parts: a short last batch would make the invariance a noisy one.
+        for index in order.tensor_split(len(self)):
+            yield RowBatch(rows[index], targets[:, index], envs[index])
+
+
+class MultiTaskNet(NeuralNet):
+    """skorch net that minimises the MT-CRL objective.
+
+    ``sum_t w_t L_t + l_dec L_dec + l_sps L_sps + l_bal L_bal + l_irm L_girm``, the
+    last four only for the routing "mtcrl".
+
+    Parameters
+    ----------
+    module : RoutedExperts
+        Modules, routing and heads.
+    kinds : list of (str, int)
+        "binary", "multiclass" or "regression" of every task, and its classes.
+    task_weights : Tensor of shape (n_tasks,)
+        Weights w_t.
+    weights : dict
+        Weights of "decorrelation", "sparsity", "balance" and "irm".
+    irm_form : {"norm", "variance", "unbiased"}, default="norm"
+        Form of the graph invariance.
+    irm_scale : {"relative", "absolute"}, default="relative"
+        Gradient in log A, or in A.
+    warmup : tuple of float, default=(0.0, 0.5)
+        Shares of training at which the weight of sparsity and invariance
+        begin to rise from 0 and reach their values.
+    uncertainty : bool, default=False
+        Divide every L_t by a learned variance.
+    criterion : type, default=torch.nn.Identity
+        Not used; the loss depends on the kinds of the tasks.
+    **kwargs : dict
+        Keywords of `skorch.NeuralNet`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners._mtcrl._experts import MLPExperts
+    >>> from skcausalmeta.learners._mtcrl._net import MultiTaskNet
+    >>> from skcausalmeta.learners._mtcrl._routing import RoutedExperts
+    >>> module = RoutedExperts(MLPExperts(3, n_modules=2), n_tasks=1)
+    >>> net = MultiTaskNet(module, kinds=[("binary", 2)], task_weights=torch.ones(1),
+    ...                    weights={}, lr=0.1).initialize()
+    >>> net.initialized_
+    True
+    """
+
+    def __init__(
+        self,
+        module: RoutedExperts,
+        *,
+        kinds: list[tuple[str, int]],
+        task_weights: Tensor,
+        weights: dict[str, float],
+        irm_form: str = "norm",
+        irm_scale: str = "relative",
+        warmup: tuple[float, float] = (0.0, 0.5),
+        uncertainty: bool = False,
+        criterion: type[nn.Module] = nn.Identity,
+        **kwargs: Any,
+    ) -> None:
+        self.kinds = kinds
+        self.task_weights = task_weights
+        self.weights = weights
+        self.irm_form = irm_form
+        self.irm_scale = irm_scale
+        self.warmup = warmup
+        self.uncertainty = uncertainty
+        super().__init__(module, criterion=criterion, **kwargs)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        scores = [
+            (name, PassthroughScoring(name, on_train=True))
+            for name in ("train_loss", *TERMS)
+        ]
+        valid = ("valid_loss", PassthroughScoring("valid_loss"))
+        return [("epoch_timer", EpochTimer()), *scores, valid]
+
+    # -- skorch steps ---------------------------------------------------------------
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Streams come ready: (training, validation or None)."""
+        self.labelled_ = X[0].labelled.clamp_min(1e-12)
+        self.n_envs_, self.n_steps_ = X[0].n_envs, self.max_epochs * len(X[0])
+        self.step_ = len(self.history) * len(X[0])  # of a training that goes on
+        return X
+
+    def get_iterator(self, dataset: RowStream, training: bool = False) -> Any:
+        """A stream is its own iterator."""
+        return dataset
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Streams need no check."""
+
+    def train_step_single(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
+        """Gradient of the objective on a batch."""
+        self._set_training(True)
+        self.step_ += 1
+        passed = self.module_(batch.rows)
+        terms = self.terms(passed, batch)
+        loss = self._weighted(terms)
+        check_loss(loss, self.history, "lower lr, or scale the rows and the targets")
+        loss.backward()
+        for name in TERMS:
+            value = float(terms[name].detach()) if name in terms else 0.0
+            self.history.record_batch(name, value)
+        return {"loss": loss.detach(), "y_pred": None}
+
+    def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
+        """Sum of the task losses on held-out rows."""
+        self._set_training(False)
+        with torch.no_grad():
+            targets, known = batch.known_targets()
+            losses = task_losses(self.module_(batch.rows).outputs, targets, self.kinds)
+        return {"loss": self._task_loss(losses, known), "y_pred": None}
+
+    # -- objective ------------------------------------------------------------------
+
+    def terms(self, passed: Routed, batch: RowBatch) -> dict[str, Tensor]:
+        """Terms of the objective, without their weights."""
+        targets, known = batch.known_targets()
+        losses = task_losses(passed.outputs, targets, self.kinds)
+        terms = {"tasks": self._task_loss(losses, known)}
+        routing = passed.routing
+        if routing is None or self.module_.routing != "mtcrl":
+            return terms
+        divided = shares(routing)
+        if self.weights.get("decorrelation"):
+            terms["decorrelation"] = decorrelation(_thinned(passed.modules, batch))
+        if self.weights.get("sparsity"):
+            terms["sparsity"] = sparsity(divided)
+        if self.weights.get("balance"):
+            terms["balance"] = balance(divided)
+        if self.weights.get("irm") and self._rise():
+            slopes = task_slopes(passed.outputs, targets, self.kinds)
+            slopes = self.module_.head_slopes(slopes, passed.routed)
+            weights = self._risk_weights(batch, known)
+            gradients = routing_gradients(slopes, passed.modules, weights)
+            if self.irm_scale == "relative":
+                gradients = routing * gradients
+            terms["irm"] = self._invariance(gradients, weights)
+        return terms
+
+    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        rise = self._rise()
+        weights = {"tasks": 1.0, **self.weights}
+        for name in ("sparsity", "irm"):
+            weights[name] = rise * weights.get(name, 0.0)
+        values = torch.stack(list(terms.values()))
+        return values @ values.new_tensor([weights[name] for name in terms])
+
+    def _rise(self) -> float:
+        """Share of their weights that sparsity and invariance have reached."""
+        begin, end = self.warmup
+        done = self.step_ / self.n_steps_
+        if done >= end:
+            return 1.0
+        return (done - begin) / (end - begin) if done > begin else 0.0
+
+    def _task_loss(self, losses: Tensor, known: Tensor) -> Tensor:
+        """``sum_t w_t L_t``; a rare label counts as often as its rows come."""
+        means = (losses * known).mean(dim=1) / self.labelled_
+        if self.uncertainty:
+            spread = self.module_.log_variances
+            means = means * torch.exp(-spread) + spread
+        return (self.task_weights * means).sum()
+
+    def _risk_weights(self, batch: RowBatch, known: Tensor) -> Tensor:
+        """Weights of the rows in the risks of all environments, or of their halves."""
+        numbers = torch.arange(self.n_envs_, device=batch.envs.device)
+        members = numbers[:, None] == batch.envs
+        if self.irm_form == "unbiased":
+            # Batches come in random order, so the position is a fair coin.
+            first = torch.arange(len(batch), device=batch.envs.device) % 2 == 0
+            members = torch.cat([members & first, members & ~first])
+        if batch.n_pixels > 1:
+            members = members.repeat_interleave(batch.n_pixels, dim=1)
+        return risk_weights(members, known)
+
+    def _invariance(self, gradients: Tensor, weights: Tensor) -> Tensor:
+        if self.irm_form == "unbiased":
+            half, other = gradients.split(self.n_envs_)
+            return invariance(half, "unbiased", other=other)
+        present = weights.sum(dim=2) > 0 if self.irm_form == "variance" else None
+        return invariance(gradients, self.irm_form, present=present)
+
+
+def _thinned(modules: Tensor, batch: RowBatch) -> Tensor:
+    """At most some hundred rows: correlations need no more, and cost by the row."""
+    step = -(-modules.shape[1] // _MOST_CORRELATED_ROWS)
+    # Any common factor would pick the same places of all images, such as one edge.
+    while math.gcd(step, batch.n_pixels) > 1:
+        step += 1
+    return modules[:, ::step] if step > 1 else modules

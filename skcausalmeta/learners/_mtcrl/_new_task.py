@@ -1,0 +1,158 @@
+"""A new task solved on the features of trained modules."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ...heads._group_lasso_problem import GroupLassoSettings, build_problem
+from ...losses import Logistic, Squared
+from ...solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
+from ._targets import Task
+
+# Of a relative ridge: enough to make the problem strictly convex.
+_RIDGE = 0.1
+# A constant of this many units leaves the intercept nearly free of the ridge.
+_INTERCEPT = 3.0
+_TOL = 1e-10
+_MAX_ITER = 20_000
+# Rows times classes from which on gradient steps are cheaper than Newton's.
+_LARGE = 2000
+
+
+class ModuleFeatures(NamedTuple):
+    """Features of modules in the units of a new task.
+
+    Modules are scaled as wholes, so that a rotation of the features of a module
+    changes nothing.
+    """
+
+    center: NDArray[np.float64]  # (n_modules * h,)
+    scale: NDArray[np.float64]  # (n_modules,)
+
+    @classmethod
+    def of(cls, features: NDArray[np.float64], n_modules: int) -> ModuleFeatures:
+        """Centre and root mean square of training features (n, n_modules * h)."""
+        center = features.mean(axis=0)
+        squares = ((features - center) ** 2).mean(axis=0)
+        scale = np.sqrt(squares.reshape(n_modules, -1).mean(axis=1))
+        return cls(center, np.where(scale > 0, scale, 1.0))
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Module of every feature."""
+        width = len(self.center) // len(self.scale)
+        return np.repeat(np.arange(len(self.scale)), width)
+
+    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features of any rows in these units."""
+        return (features - self.center) / self.scale[self.groups]
+
+
+class NewTask(NamedTuple):
+    """A solved task.
+
+    Attributes
+    ----------
+    task : Task
+        Its kind and classes.
+    coef : ndarray of shape (n_features_out, n_outputs)
+        Weights of the centred and scaled features of the modules.
+    intercept : ndarray of shape (n_outputs,)
+        Intercepts.
+    routing : ndarray of shape (n_modules,)
+        Norm of the weights of every module; 0 where it is left out.
+    dual_gap : float
+        Objective minus its lower bound at the returned point.
+    """
+
+    task: Task
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    routing: NDArray[np.float64]
+    dual_gap: float
+
+    def outputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs (..., n_outputs) as those of the heads of training tasks."""
+        scores = features @ self.coef + self.intercept
+        if self.task.kind == "binary":
+            return scores[..., 1:] - scores[..., :1]
+        return scores
+
+
+def solve_new_tasks(
+    features: NDArray[np.float64],
+    codes: NDArray[np.float32],
+    tasks: list[Task],
+    groups: NDArray[np.int64],
+    group_reg: float,
+) -> list[NewTask]:
+    """Solve tasks of one kind and number of classes, all at once.
+
+    With modules as the groups g of the weights W, ::
+
+        min_{W, b}  sum_i loss(W'x_i + b, y_i)
+                    + lambda1 sum_g ||W_g||_F + lambda2 / 2 ||W||_F^2
+
+    for the logistic or the squared loss, where lambda1 is the share `group_reg` of
+    the smallest value that leaves every module out.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_tasks, n, n_features)
+        Support features in the units of `ModuleFeatures`.
+    codes : ndarray of shape (n_tasks, n)
+        Class codes or standardised values, NaN where nothing is known.
+    tasks : list of Task
+        Kind and classes.
+    groups : ndarray of shape (n_features,)
+        Module of every feature.
+    group_reg : float
+        Strength of the group Lasso, relative.
+
+    Returns
+    -------
+    list of NewTask
+    """
+    n_classes = tasks[0].n_classes
+    settings = GroupLassoSettings(
+        group_reg=group_reg,
+        ridge_reg=_RIDGE,
+        relative=True,
+        intercept=_INTERCEPT,
+        groups=torch.from_numpy(groups),
+    )
+    known = np.isfinite(codes)
+    given = torch.from_numpy(np.where(known, codes, 0.0).astype(np.float64))
+    problem, constant = build_problem(
+        torch.from_numpy(features),
+        one_hot(given.long(), n_classes).double() if n_classes else given[..., None],
+        torch.from_numpy(known.astype(np.float64)),
+        Logistic() if n_classes else Squared(),
+        settings,
+    )
+    solution = _solve(problem)
+    intercepts = solution.coef[:, -1] * constant[:, None]
+    coef = solution.coef[:, :-1].contiguous()
+    norms = _group_norms(coef, problem.penalty.groups[:-1])
+    parts = (coef.numpy(), intercepts.numpy(), norms.numpy(), solution.gap.tolist())
+    return [NewTask(*one) for one in zip(tasks, *parts, strict=True)]
+
+
+def _solve(problem: Problem) -> Solution:
+    _, n_rows, n_classes = problem.targets.shape
+    smooth = isinstance(problem.loss, Squared) or n_rows * n_classes > _LARGE
+    solver: Any = solve_proximal_gradient if smooth else solve_softmax_newton
+    found: Solution = solver(problem, tol=_TOL, max_iter=_MAX_ITER)
+    return found
+
+
+def _group_norms(coef: Tensor, groups: Tensor) -> Tensor:
+    squares = coef.square().sum(dim=2)  # (n_tasks, n_features)
+    totals = squares.new_zeros(len(coef), int(groups.max()) + 1)
+    return totals.index_add_(1, groups, squares).sqrt()

@@ -1,0 +1,167 @@
+"""Modules, the graph that routes them to tasks, and one head per task."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...exceptions import InvalidInputError
+from ._experts import ConvExperts, MLPExperts
+
+ROUTINGS = ("mtcrl", "mmoe", "shared", "single")
+
+
+class Routed(NamedTuple):
+    """What a pass gives; rows are samples, or pixels for dense targets."""
+
+    modules: Tensor  # (n_modules, n_rows, h)
+    routed: Tensor  # (n_tasks, n_rows, h)
+    outputs: Tensor  # (n_tasks, n_rows, n_outputs)
+    routing: Tensor | None  # (n_tasks, n_modules), None where it depends on the row
+
+
+class RoutedExperts(nn.Module):
+    """Task predictors on the routed sum of modules.
+
+    ``y_t = f_t( sum_k A_tk phi_k(x) )`` with the routing A of shape (T, K):
+
+    - "mtcrl": ``A = sigmoid(Theta)``, one learned matrix;
+    - "mmoe": ``A(x)``, a softmax over modules that depends on the row;
+    - "shared": all ones, so that the modules are one wide shared net;
+    - "single": the identity, one module per task and nothing shared.
+
+    Parameters
+    ----------
+    experts : MLPExperts or ConvExperts
+        The modules.
+    n_tasks : int
+        Number T of tasks.
+    n_outputs : int, default=1
+        Outputs of a head; the largest number that a task needs.
+    routing : {"mtcrl", "mmoe", "shared", "single"}, default="mtcrl"
+        How modules reach tasks.
+    gate_features : int, default=None
+        Length of the standardised rows that "mmoe" gates read.
+    head_hidden : int, default=0
+        Width of a hidden layer in every head; 0: linear heads.
+
+    Raises
+    ------
+    InvalidInputError
+        If the routing is unknown, "single" has another number of modules than
+        tasks, or "mmoe" comes without `gate_features`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners._mtcrl._experts import MLPExperts
+    >>> from skcausalmeta.learners._mtcrl._routing import RoutedExperts
+    >>> net = RoutedExperts(MLPExperts(10, n_modules=4), n_tasks=3)
+    >>> net(torch.zeros(5, 10)).outputs.shape, net.routing_matrix().shape
+    (torch.Size([3, 5, 1]), torch.Size([3, 4]))
+    """
+
+    fixed: Tensor
+
+    def __init__(
+        self,
+        experts: MLPExperts | ConvExperts,
+        n_tasks: int,
+        n_outputs: int = 1,
+        routing: str = "mtcrl",
+        gate_features: int | None = None,
+        head_hidden: int = 0,
+    ) -> None:
+        super().__init__()
+        self.experts, self.routing = experts, routing
+        n_modules, h = experts.n_modules, experts.out_features
+        if routing not in ROUTINGS:
+            raise InvalidInputError(
+                f"The 'routing' parameter must be one of {ROUTINGS}. Got {routing!r}."
+            )
+        if routing == "single" and n_modules != n_tasks:
+            raise InvalidInputError(
+                "routing='single' needs one module per task. Got "
+                f"{n_modules} modules for {n_tasks} tasks; set n_modules={n_tasks}."
+            )
+        if routing == "mmoe":
+            if gate_features is None:
+                raise InvalidInputError(
+                    "routing='mmoe' needs gate_features, the length of a row. Got None."
+                )
+            self.gates = nn.Parameter(torch.zeros(gate_features, n_tasks * n_modules))
+        elif routing == "mtcrl":
+            self.theta = nn.Parameter(0.1 * torch.randn(n_tasks, n_modules))
+        else:
+            same = torch.ones(n_tasks, n_modules) if routing == "shared" else None
+            self.register_buffer("fixed", torch.eye(n_tasks) if same is None else same)
+        self.n_tasks = n_tasks
+        self.log_variances = nn.Parameter(torch.zeros(n_tasks))
+        widths = [h, head_hidden, n_outputs] if head_hidden else [h, n_outputs]
+        self.head_weights = nn.ParameterList()
+        self.head_biases = nn.ParameterList()
+        for n_in, n_out in pairwise(widths):
+            weight = torch.randn(n_tasks, n_in, n_out) / math.sqrt(n_in)
+            self.head_weights.append(nn.Parameter(weight))
+            self.head_biases.append(nn.Parameter(torch.zeros(n_tasks, 1, n_out)))
+
+    def routing_matrix(self) -> Tensor:
+        """The routing A of shape (n_tasks, n_modules), where it is one matrix."""
+        return torch.sigmoid(self.theta) if self.routing == "mtcrl" else self.fixed
+
+    def gate(self, rows: Tensor) -> Tensor:
+        """Routing of every row, (n, n_tasks, n_modules)."""
+        if self.routing != "mmoe":
+            return self.routing_matrix().expand(len(rows), -1, -1)
+        logits = self.experts.standardize(rows) @ self.gates
+        return logits.view(len(rows), self.n_tasks, -1).softmax(dim=-1)
+
+    def forward(self, rows: Tensor) -> Routed:
+        """Modules, routed sums and outputs."""
+        modules = self.experts(rows)
+        routing = None
+        if self.routing == "mmoe":
+            gates = self.gate(rows)  # (n, n_tasks, n_modules)
+            n_pixels = modules.shape[1] // len(rows)
+            gates = gates.repeat_interleave(n_pixels, dim=0) if n_pixels > 1 else gates
+            routed = torch.bmm(gates, modules.transpose(0, 1)).transpose(0, 1)
+        else:
+            routing = self.routing_matrix()
+            mixed = routing @ modules.flatten(1)
+            routed = mixed.view(self.n_tasks, *modules.shape[1:])
+        return Routed(modules, routed, self.heads(routed), routing)
+
+    def heads(self, routed: Tensor) -> Tensor:
+        """Outputs of the task predictors, (n_tasks, n_rows, n_outputs)."""
+        values = routed
+        for layer, weight in enumerate(self.head_weights):
+            values = functional.relu(values) if layer else values
+            values = torch.baddbmm(self.head_biases[layer], values, weight)
+        return values
+
+    def head_slopes(self, slopes: Tensor, routed: Tensor) -> Tensor:
+        """Gradients in the routed sums, given those in the outputs; differentiable.
+
+        Parameters
+        ----------
+        slopes : Tensor of shape (n_tasks, n_rows, n_outputs)
+            Gradients in the outputs of `heads`.
+        routed : Tensor of shape (n_tasks, n_rows, h)
+            What `heads` was given.
+
+        Returns
+        -------
+        Tensor of shape (n_tasks, n_rows, h)
+        """
+        slopes = slopes @ self.head_weights[-1].mT
+        if len(self.head_weights) == 1:
+            return slopes
+        with torch.no_grad():  # where a unit is on has no derivative
+            first, bias = self.head_weights[0], self.head_biases[0]
+            on = torch.baddbmm(bias, routed, first) > 0
+        return (slopes * on) @ self.head_weights[0].mT

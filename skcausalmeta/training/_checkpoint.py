@@ -1,0 +1,252 @@
+"""Training that survives a crash: its whole state in a file after every epoch."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from ..exceptions import InvalidInputError, PersistenceError
+from ..persistence._file import read_value, write_value
+from ._progress import TaskProgress
+
+_FORMAT = "training 1"
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.ndarray)
+
+
+class TrainingCheckpoint(Callback):
+    """Saves the state of training after every epoch and continues from it.
+
+    The file holds weights, optimiser, history, schedules, best weights, and the states
+    of all random generators, so that a training that was cut short ends in the
+    same weights, to the last bit, as one that was not. It holds numbers and names
+    only, carries a checksum, and is replaced in one step.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    facts : dict of str to str
+        What tells this training from others, such as digests of the parameters and
+        of the data.
+
+    Notes
+    -----
+    Callbacks are saved by the attributes that are not their parameters: numbers,
+    text, arrays, tensors, and objects with ``state_dict``.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import TrainingCheckpoint
+    >>> TrainingCheckpoint("nowhere.ckpt", {"data": "1f0c"}).open({"weights": 7})
+    {'weights': 7}
+    """
+
+    def __init__(self, path: str, facts: Mapping[str, str]) -> None:
+        self.path = path
+        self.facts = facts
+
+    def open(self, seeds: dict[str, int]) -> dict[str, int]:
+        """Read the file if there is one.
+
+        Parameters
+        ----------
+        seeds : dict of str to int
+            Seeds for a training from the start.
+
+        Returns
+        -------
+        dict of str to int
+            The seeds that the saved training began with, or `seeds`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file belongs to a training with other facts.
+        PersistenceError
+            If it is damaged or no checkpoint.
+        """
+        self._state = _read(Path(self.path)) if Path(self.path).exists() else None
+        if self._state is not None:
+            self._check_facts(self._state["facts"])
+            seeds = self._state["seeds"]
+        self._seeds = dict(seeds)
+        return self._seeds
+
+    def train(self, net: Any, streams: Any) -> None:
+        """Train a net on streams for the epochs that are left, after `open`."""
+        self._generators = streams[0].generators
+        done = 0 if self._state is None else self._state["n_epochs"]
+        net.fit(streams, epochs=net.max_epochs - done)
+
+    def _check_facts(self, saved: Mapping[str, str]) -> None:
+        names = sorted(saved.keys() | self.facts.keys())
+        other = [k for k in names if saved.get(k) != self.facts.get(k)]
+        if other:
+            raise InvalidInputError(
+                f"The checkpoint {self.path} must be of this training. Got one with "
+                f"another {', '.join(other)}; give a checkpoint of its own, or delete "
+                "the file."
+            )
+
+    # -- callback ----------------------------------------------------------------------
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Continue from the file; the other callbacks have begun already."""
+        if self._state is not None:
+            self._restore(net, self._state)
+        self._state = None
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Save the epoch; of several processes one does."""
+        processes = getattr(net, "processes_", None)
+        if processes is None or processes.rank == 0:
+            write_value(Path(self.path), self._state_of(net))
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Let go of what belongs to this run."""
+        self.__dict__ = self.get_params(deep=False)
+
+    def _state_of(self, net: Any) -> dict[str, Any]:
+        on_cuda = str(net.device).startswith("cuda")
+        scaler = getattr(net, "_scaler", None)  # of float16
+        return {
+            "format": _FORMAT,
+            "facts": dict(self.facts),
+            "seeds": self._seeds,
+            "n_epochs": len(net.history),
+            "history": _packed(net.history),
+            "module": dict(net.module_.state_dict()),
+            "optimizer": net.optimizer_.state_dict(),
+            "callbacks": {
+                name: _callback_state(name, one) for name, one in self._others(net)
+            },
+            "generators": {k: _position(g) for k, g in self._generators.items()},
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
+        }
+
+    def _restore(self, net: Any, state: dict[str, Any]) -> None:
+        net.history.extend(_unpacked(state["history"]))
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        for name, callback in self._others(net):
+            _restore_callback(callback, state["callbacks"].get(name, {}))
+        for name, generator in self._generators.items():
+            _move_to(generator, state["generators"][name])
+        if state["scaler"] is not None:
+            net._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        for _, callback in net.callbacks_:
+            if isinstance(callback, TaskProgress):
+                callback.skip(state["n_epochs"])
+
+    def _others(self, net: Any) -> list[tuple[str, Any]]:
+        """Callbacks with a state: a bar that is shown has none that matters."""
+        return [
+            (name, callback)
+            for name, callback in net.callbacks_
+            if callback is not self and not isinstance(callback, TaskProgress)
+        ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = read_value(path)
+    except PersistenceError as error:
+        raise PersistenceError(
+            f"Training cannot continue from {path}: {error} Delete it to train from "
+            "the start."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise PersistenceError(
+            f"A checkpoint must have been written by training. Got {path}, which holds "
+            f"a {type(state).__name__}; give another path."
+        )
+    return state
+
+
+def _packed(history: list[Any]) -> bytes:
+    # As JSON and small: histories have a row a step, and are written every epoch.
+    def number(value: Any) -> Any:
+        if not hasattr(value, "item"):
+            raise PersistenceError(
+                "A history must hold numbers and text to be saved in a checkpoint. Got "
+                f"{value!r}; record something else, or set checkpoint_path=None."
+            )
+        return value.item()
+
+    return zlib.compress(json.dumps(list(history), default=number).encode(), 1)
+
+
+def _unpacked(packed: bytes) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(zlib.decompress(packed))
+    return rows
+
+
+def _position(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    return generator.bit_generator.state
+
+
+def _move_to(generator: Any, position: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(position)
+    else:
+        generator.bit_generator.state = position
+
+
+# -- states of callbacks ---------------------------------------------------------------
+
+
+def _callback_state(name: str, callback: Any) -> dict[str, Any]:
+    """What training made of a callback; functions and classes are not its state."""
+    params = callback.get_params(deep=False)
+    state = {}
+    for key, value in vars(callback).items():
+        if key in params or isinstance(
+            value, FunctionType | BuiltinFunctionType | type
+        ):
+            continue
+        if hasattr(value, "state_dict"):
+            state[key] = {"state_dict": value.state_dict()}
+        elif _is_plain(value):
+            state[key] = {"value": value}
+        else:
+            raise PersistenceError(
+                "Callbacks must hold numbers, text, arrays, tensors or objects with "
+                f"state_dict to be saved in a checkpoint. Got {key}={value!r} of "
+                f"{name!r}; make it a parameter of the callback, or set "
+                "checkpoint_path=None."
+            )
+    return state
+
+
+def _restore_callback(callback: Any, state: dict[str, Any]) -> None:
+    for key, saved in state.items():
+        if "state_dict" in saved:
+            getattr(callback, key).load_state_dict(saved["state_dict"])
+        else:
+            setattr(callback, key, saved["value"])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, _PLAIN):
+        return not (isinstance(value, np.ndarray) and value.dtype == object)
+    if type(value) in (dict, OrderedDict):
+        return all(_is_plain(k) and _is_plain(v) for k, v in value.items())
+    if type(value) in (list, tuple, set):
+        return all(map(_is_plain, value))
+    return type(value) is torch.Tensor

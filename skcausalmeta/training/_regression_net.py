@@ -1,0 +1,176 @@
+"""Training loop over regression tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._episode_hook import EpisodeHook
+from ._episodic_net import EpisodicNet
+from ._stream import MetaBatch, Task
+
+
+class CodeModule(nn.Module):
+    """A backbone whose features can be standardised: codes.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+        Maps samples to features (n, d).
+    n_codes : int, default=None
+        Number d of features to standardise by a batch norm without weights. None
+        leaves the features as they are.
+    hook : EpisodeHook, default=None
+        Stands between the codes and the head; built.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skcausalmeta.training import CodeModule
+    >>> module = CodeModule(nn.Identity(), n_codes=1)
+    >>> module.standardize(module(torch.tensor([[10.0], [30.0]]))).round().tolist()
+    [[-1.0], [1.0]]
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_codes: int | None = None,
+        hook: EpisodeHook | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hook = hook
+        self.standardize = (
+            nn.Identity() if n_codes is None else nn.BatchNorm1d(n_codes, affine=False)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Features of rows, as the backbone gives them."""
+        return self.backbone(rows)
+
+
+class RegressionNet(EpisodicNet):
+    """skorch net that trains on meta-batches of regression tasks.
+
+    One step minimises the mean over tasks of half the mean squared error ::
+
+        1 / T sum_t 1 / (2 n) || head(support_t)(query_t) - targets_t ||^2
+
+    Where codes are standardised, it is over all rows of the meta-batch at once in
+    training, whatever the micro-batch, and by fixed statistics in prediction.
+
+    Parameters
+    ----------
+    module : CodeModule
+        Backbone and standardisation.
+    head : object
+        Offers ``episode_predictions(support_features, support_targets,
+        query_features, tol=...)``.
+    **kwargs : dict
+        Keywords of `EpisodicNet`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.heads import LassoHead
+    >>> from skcausalmeta.training import CodeModule, RegressionNet
+    >>> net = RegressionNet(CodeModule(nn.Linear(3, 2), 2), head=LassoHead())
+    >>> net.initialize().initialized_
+    True
+    """
+
+    def __init__(self, module: nn.Module, *, head: Any, **kwargs: Any) -> None:
+        super().__init__(
+            module, head=head, **{"criterion": nn.MSELoss, "center": False, **kwargs}
+        )
+
+    # -- a backbone without parameters -----------------------------------------------
+
+    def _is_trained(self) -> bool:
+        return any(p.requires_grad for p in self.module_.parameters())
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> RegressionNet:
+        """No optimiser where there is nothing to optimise."""
+        if self._is_trained():
+            super().initialize_optimizer(*args, **kwargs)
+        return self
+
+    def train_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
+        """One step of the optimiser, or the loss alone without parameters."""
+        if self._is_trained():
+            return super().train_step(batch, **fit_params)
+        self._set_training(True)
+        with torch.no_grad():
+            loss = self._batch_loss(batch)[0]
+        self._check_finite(loss)
+        return {"loss": loss, "y_pred": None}
+
+    def _is_divisible(self) -> bool:
+        # The codes of all tasks of a step are standardised together.
+        alone = isinstance(self.module_.standardize, nn.Identity)
+        return alone and super()._is_divisible()
+
+    # -- tasks -------------------------------------------------------------------------
+
+    def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
+        """Mean query loss of held-out tasks."""
+        self._set_training(False)
+        with torch.no_grad():
+            return {"loss": self._batch_loss(batch)[0], "y_pred": None}
+
+    def features(self, rows: Tensor) -> Tensor:
+        """Codes of rows (n, ...) as the module is, (n, d)."""
+        return self.module_.standardize(self._backbone_features(rows))
+
+    def settle(self, parts: Iterable[Tensor]) -> None:
+        """Fix the statistics of the codes to those of some rows.
+
+        Parameters
+        ----------
+        parts : iterable of Tensor of shape (n, ...)
+            All rows, in parts.
+        """
+        layer = self.module_.standardize
+        if isinstance(layer, nn.Identity):
+            return
+        self._set_training(False)
+        count, first, second = 0, torch.zeros(()), torch.zeros(())
+        origin = layer.running_mean.double()
+        with torch.no_grad():
+            for rows in parts:
+                moved = self._backbone_features(rows).double() - origin
+                count += len(moved)
+                first = first + moved.sum(0)
+                second = second + moved.square().sum(0)
+            mean = first / count
+            layer.running_mean.copy_(origin + mean)
+            layer.running_var.copy_((second / count - mean.square()).clamp_min(0.0))
+
+    def _task_features(self, tasks: list[Task]) -> tuple[list[Tensor], list[Tensor]]:
+        supports, queries = super()._task_features(tasks)
+        if all(task.query is task.support for task in tasks):
+            supports = self._standardized(supports)
+            return supports, supports
+        both = self._standardized([*supports, *queries])
+        return both[: len(tasks)], both[len(tasks) :]
+
+    def _standardized(self, parts: list[Tensor]) -> list[Tensor]:
+        codes = self.module_.standardize(torch.cat(parts))
+        return list(codes.split([len(part) for part in parts]))
+
+    def _head_scores(
+        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Predictions (n_tasks, n_query) of the head."""
+        return self.head.episode_predictions(support, targets, query, tol=self.head_tol)
+
+    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.get_loss(scores, targets) / 2
+
+    def _score(self, scores: Tensor, targets: Tensor) -> float:
+        return 0.0

@@ -1,0 +1,176 @@
+"""Meta-batches of episodes for the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..backbones._augment import Augmentation
+from ..episodes import Episode
+from ..exceptions import InvalidInputError
+from ..utils import read_rows
+from ._rows import RowReader
+
+
+class Task(NamedTuple):
+    """One episode as tensors."""
+
+    support: Tensor  # (n_support, *sample_shape)
+    query: Tensor  # (n_query, *sample_shape)
+    support_targets: Tensor  # (n_support,)
+    query_targets: Tensor  # (n_query,)
+    n_way: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Tasks of one shape are solved together."""
+        return len(self.support_targets), len(self.query_targets), self.n_way
+
+    def swapped(self) -> Task:
+        """Query and support in each other's role, with as many rows to learn from."""
+        index = leading_rows(
+            self.query_targets[None], self.n_way, len(self.support_targets)
+        )[0]
+        return Task(
+            self.query[index],
+            self.support,
+            self.query_targets[index],
+            self.support_targets,
+            self.n_way,
+        )
+
+
+def leading_rows(targets: Tensor, n_way: int, n_rows: int) -> Tensor:
+    """Positions (n_tasks, n_rows) of rows with the classes as even as possible."""
+    if not n_way:
+        n_tasks = len(targets)
+        n_rows = min(n_rows, targets.shape[1])
+        return torch.arange(n_rows, device=targets.device).expand(n_tasks, n_rows)
+    members = torch.nn.functional.one_hot(targets, n_way)  # (n_tasks, n, n_way)
+    rank = members.cumsum(1).gather(2, targets[..., None])[..., 0]
+    return rank.argsort(dim=1, stable=True)[:, :n_rows]
+
+
+class MetaBatch:
+    """The tasks of one training step, or a part of them.
+
+    Its length is the number of tasks of the whole step, which their mean is over.
+    """
+
+    def __init__(self, tasks: Sequence[Task], n_tasks: int | None = None) -> None:
+        self.tasks = list(tasks)
+        self._n_tasks = len(self.tasks) if n_tasks is None else n_tasks
+
+    def __len__(self) -> int:
+        return self._n_tasks
+
+    def groups(self) -> Iterator[list[int]]:
+        """Positions of the tasks that have one shape."""
+        positions: dict[tuple[int, int, int], list[int]] = {}
+        for position, task in enumerate(self.tasks):
+            positions.setdefault(task.shape, []).append(position)
+        yield from positions.values()
+
+
+class EpisodeStream:
+    """Endless source of meta-batches, one pass of which is an epoch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+        Rows; read by episode, so a memory map stays on disk.
+    reader : RowReader
+        From rows to tensors.
+    draw : callable
+        ``draw(n) -> list of Episode``.
+    n_batches : int
+        Meta-batches of one pass.
+    tasks_per_batch : int
+        Episodes of one meta-batch.
+    augment : callable, default=None
+        ``augment(images, generator) -> images``.
+    seed : int, default=0
+        Seed of the augmentation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.episodes import EpisodeSampler
+    >>> from skcausalmeta.training import EpisodeStream, RowReader
+    >>> X, y = np.zeros((40, 3)), np.repeat(np.arange(4), 10)
+    >>> draw = EpisodeSampler(y, n_way=2, n_shot=1, n_query=3, random_state=0).draw
+    >>> stream = EpisodeStream(X, RowReader((3,)), draw, 5, 2)
+    >>> [len(batch) for batch in stream]
+    [2, 2, 2, 2, 2]
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        reader: RowReader,
+        draw: Callable[[int], list[Episode]],
+        n_batches: int,
+        tasks_per_batch: int,
+        *,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._X, self._reader, self._draw = X, reader, draw
+        self._n_batches, self._tasks_per_batch = n_batches, tasks_per_batch
+        self._begin, self._end = 0, tasks_per_batch
+        self._augment = augment
+        self._generator = torch.Generator(device=reader.device).manual_seed(seed)
+
+    @property
+    def generators(self) -> dict[str, Any]:
+        """What decides on episodes to come; the draws of `draw` if it tells."""
+        episodes = getattr(self._draw, "generator", None)
+        found = {"augmentation": self._generator, "episodes": episodes}
+        return {name: source for name, source in found.items() if source is not None}
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[MetaBatch]:
+        for _ in range(self._n_batches):
+            episodes = self._draw(self._tasks_per_batch)
+            own = episodes[self._begin : self._end]
+            yield MetaBatch([self._task(episode) for episode in own], len(episodes))
+
+    def share(self, rank: int, number: int) -> None:
+        """Read the episodes of one of several processes only.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are fewer tasks in a meta-batch than processes.
+        """
+        if self._tasks_per_batch < number:
+            raise InvalidInputError(
+                "tasks_per_batch must be at least the number of processes. Got "
+                f"{self._tasks_per_batch} for {number} processes; raise it."
+            )
+        self._begin = rank * self._tasks_per_batch // number
+        self._end = (rank + 1) * self._tasks_per_batch // number
+        if rank:  # other augmentations than the first process draws
+            self._generator.manual_seed(self._generator.initial_seed() + rank)
+
+    def _task(self, episode: Episode) -> Task:
+        device = self._reader.device
+        support = self._rows(episode.support)
+        undivided = episode.query is episode.support
+        return Task(
+            support,
+            support if undivided else self._rows(episode.query),
+            torch.as_tensor(episode.support_targets, device=device),
+            torch.as_tensor(episode.query_targets, device=device),
+            episode.n_way or 0,
+        )
+
+    def _rows(self, index: NDArray[Any]) -> Tensor:
+        rows = self._reader(read_rows(self._X, index))
+        return rows if self._augment is None else self._augment(rows, self._generator)
