@@ -16,7 +16,7 @@ from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.learners import SGDUpdate
 from skcausalmeta.learners._maml._module import AdaptedModule
 from skcausalmeta.learners._maml._net import GradientNet
-from skcausalmeta.training._stream import MetaBatch, Task
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -48,7 +48,7 @@ class Case(NamedTuple):
         order = "first" if self.first_order else "second"
         return f"{self.kind} {self.n_shot}-shot, {order} order"
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[EpisodeTensors]:
         """Random rows; only their shapes matter here."""
         generator = torch.Generator().manual_seed(0)
 
@@ -64,7 +64,7 @@ class Case(NamedTuple):
             support, given = draw(self.n_shot)
             query, asked = draw(self.n_query)
             n_way = WAYS if self.kind == "conv" else 0
-            tasks.append(Task(support, query, given, asked, n_way))
+            tasks.append(EpisodeTensors(support, query, given, asked, n_way))
         return tasks
 
     @property

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..persistence import describe
-from ..persistence._file import versions
+from ..persistence import describe, versions
 
 
 def info_text(path: Path | None) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from ..exceptions import EpisodeError
-from ..utils._random import named_seeds
+from ..utils import named_seeds
 from ._environments import check_envs, pairs_of_environments
 from ._episode import Episode
 from ._rows import check_labels, draw_class_episode, group_rows

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import (
 )
 
 from ..exceptions import EpisodeError, InvalidInputError
-from ..utils._random import named_seeds
+from ..utils import named_seeds
 from ._environments import check_envs, pairs_of_environments
 from ._episode import Episode
 from ._rows import check_labels, draw_class_episode, draw_rows, group_rows

@@ -3,6 +3,7 @@
 from ._base import HeadSolution
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_path import GroupLassoPath, group_lasso_path
+from ._group_lasso_problem import GroupLassoSettings, build_problem
 from ._group_lasso_svc import GroupLassoSVC
 from ._group_lasso_svc_cv import GroupLassoSVCCV
 from ._lasso_head import LassoHead
@@ -16,11 +17,13 @@ __all__ = [
     "GroupLassoPath",
     "GroupLassoSVC",
     "GroupLassoSVCCV",
+    "GroupLassoSettings",
     "HeadSolution",
     "LassoHead",
     "PrototypeHead",
     "RelaxedHead",
     "RidgeHead",
     "RidgeRegressionHead",
+    "build_problem",
     "group_lasso_path",
 ]

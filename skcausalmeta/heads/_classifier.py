@@ -24,7 +24,7 @@ from ..utils import saying_where_text_is
 from ._base import check_episodes
 
 
-class TrainingTask(NamedTuple):
+class TrainingBatch(NamedTuple):
     """The checked rows of `fit` as a batch of one task, float64.
 
     Parameters
@@ -101,13 +101,13 @@ class HeadClassifierMixin(ClassifierMixin, ABC):
         self.sparsity_ = 1.0 - len(self.support_features_) / coef.shape[1]
 
 
-def training_task(
+def training_batch(
     estimator: Any,
     X: ArrayLike,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     class_weight: dict[Any, float] | str | None = None,
-) -> TrainingTask:
+) -> TrainingBatch:
     """Check what `fit` was given; the estimator stays as it was.
 
     Raises
@@ -137,7 +137,7 @@ def training_task(
             "sample_weight times class_weight must be >= 0 for every row and > 0 "
             f"for one. Got values from {weights.min():g} to {weights.max():g}."
         )
-    return TrainingTask(
+    return TrainingBatch(
         torch.from_numpy(np.array(rows))[None],
         one_hot(torch.from_numpy(codes), len(classes))[None].double(),
         torch.from_numpy(weights)[None],

@@ -21,7 +21,7 @@ from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
 from ._base import HeadSolution
 from ._chunks import chunk_sizes
-from ._classifier import HeadClassifierMixin, encoded, episode_weights, training_task
+from ._classifier import HeadClassifierMixin, encoded, episode_weights, training_batch
 from ._group_lasso_problem import GroupLassoSettings, build_problem, standardised
 
 Solver = Callable[[Problem], Solution]
@@ -129,7 +129,7 @@ class GroupLassoClassifier(HeadClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the gap stays above `tol`.
         """
-        task = training_task(self, X, y, sample_weight, self.class_weight)
+        task = training_batch(self, X, y, sample_weight, self.class_weight)
         # Regularisation may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             problem, constant = self._problem(task.features, task.targets, task.weights)

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger, Logistic
 from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
-from ._classifier import TrainingTask, training_task
+from ._classifier import TrainingBatch, training_batch
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_svc import GroupLassoSVC
@@ -190,7 +190,7 @@ def group_lasso_path(
         solver="newton",
         class_weight=class_weight,
     )
-    task = training_task(head, X, y, sample_weight, class_weight)
+    task = training_batch(head, X, y, sample_weight, class_weight)
     if group_regs is None:
         regs = geometric_regs(head, task, n_regs, eps)
     else:
@@ -253,7 +253,7 @@ def path_of_tasks(
 
 
 def geometric_regs(
-    head: GroupLassoClassifier, task: TrainingTask, n_regs: int, eps: float
+    head: GroupLassoClassifier, task: TrainingBatch, n_regs: int, eps: float
 ) -> NDArray[Any]:
     """Strengths from the one that switches every feature off downwards.
 

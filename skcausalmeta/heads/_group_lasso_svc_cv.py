@@ -29,7 +29,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ._classifier import HeadClassifierMixin, TrainingTask, training_task
+from ._classifier import HeadClassifierMixin, TrainingBatch, training_batch
 from ._group_lasso_path import (
     checked_strengths,
     geometric_regs,
@@ -262,7 +262,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
             If a gap stays above `tol`.
         """
         _raise_for_params(params, self, "fit")
-        task = training_task(self, X, y, sample_weight, self.class_weight)
+        task = training_batch(self, X, y, sample_weight, self.class_weight)
         regs, ridges = self._strengths(task)
         for_split, for_scorer = self._routed(sample_weight, params)
         folds = self._folds(task, sample_weight, for_split)
@@ -306,7 +306,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
     def _scorer(self) -> Any:
         return get_scorer(self.scoring or "accuracy")
 
-    def _strengths(self, task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _strengths(self, task: TrainingBatch) -> tuple[NDArray[Any], NDArray[Any]]:
         """Strengths of the group Lasso, descending, and of the ridge."""
         if isinstance(self.group_regs, Integral):
             regs = geometric_regs(self._head(1.0, 1.0), task, self.group_regs, _EPS)
@@ -334,7 +334,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
 
     def _folds(
         self,
-        task: TrainingTask,
+        task: TrainingBatch,
         sample_weight: ArrayLike | None,
         for_split: dict[str, Any],
     ) -> list[_Fold]:
@@ -353,7 +353,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
         for number, (train, test) in enumerate(splits):
             train, test = (np.arange(len(rows))[part] for part in (train, test))
             try:
-                part = training_task(
+                part = training_batch(
                     head, rows[train], labels[train], weights[train], self.class_weight
                 )
             except ValueError as error:
@@ -370,7 +370,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
 
     def _results(
         self,
-        task: TrainingTask,
+        task: TrainingBatch,
         folds: list[_Fold],
         regs: NDArray[Any],
         ridge_reg: float,
@@ -406,13 +406,13 @@ def _splitter(cv: Any, labels: NDArray[Any]) -> Any:
     return StratifiedKFold(min(_MOST_FOLDS, max(2, rarest)))
 
 
-def _rows_and_labels(task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rows_and_labels(task: TrainingBatch) -> tuple[NDArray[Any], NDArray[Any]]:
     codes = task.targets[0].argmax(-1).numpy()
     return task.features[0].numpy(), task.classes[codes]
 
 
 def _batches(
-    head: GroupLassoSVC, task: TrainingTask, folds: list[_Fold]
+    head: GroupLassoSVC, task: TrainingBatch, folds: list[_Fold]
 ) -> Iterator[list[int]]:
     """Numbers of the folds that are solved together, bounded in memory.
 
@@ -427,7 +427,7 @@ def _batches(
 
 
 def _models(
-    head: GroupLassoSVC, task: TrainingTask, folds: list[_Fold], regs: NDArray[Any]
+    head: GroupLassoSVC, task: TrainingBatch, folds: list[_Fold], regs: NDArray[Any]
 ) -> Iterator[tuple[tuple[int, int], tuple[GroupLassoSVC, float]]]:
     """Yield, for every strength and fold, its indices, model and relative gap.
 

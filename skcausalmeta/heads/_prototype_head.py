@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ._base import HeadSolution
-from ._classifier import HeadClassifierMixin, episode_inputs, training_task
+from ._classifier import HeadClassifierMixin, episode_inputs, training_batch
 
 _ABSENT = 1e4
 
@@ -131,7 +131,7 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
         ValueError
             For invalid data or parameters; the estimator stays as it was.
         """
-        task = training_task(self, X, y, sample_weight)
+        task = training_batch(self, X, y, sample_weight)
         prototypes = class_means(task.features, task.targets, task.weights)
         if not bool(prototypes.present.all()):
             missing = task.classes[~prototypes.present[0].numpy()].tolist()

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..solvers import ridge_certificate, solve_ridge
-from ..solvers._ridge import RidgeCertificate, per_task
+from ..solvers import RidgeCertificate, per_task, ridge_certificate, solve_ridge
 
 
 class RidgeRegression(NamedTuple):

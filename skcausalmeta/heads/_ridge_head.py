@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..exceptions import InvalidInputError
 from ._base import HeadSolution
-from ._classifier import HeadClassifierMixin, episode_inputs, training_task
+from ._classifier import HeadClassifierMixin, episode_inputs, training_batch
 from ._ridge_fit import RidgeRegression, fit_ridge
 from ._ridge_regression_head import RidgeRegressionHead
 
@@ -166,7 +166,7 @@ class RidgeHead(HeadClassifierMixin, BaseEstimator):
         ValueError
             For invalid data or parameters; the estimator stays as it was.
         """
-        task = training_task(self, X, y, sample_weight, self.class_weight)
+        task = training_batch(self, X, y, sample_weight, self.class_weight)
         # The strength may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             fitted = self._regress(task.features, task.targets, task.weights)

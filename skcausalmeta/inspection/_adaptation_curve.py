@@ -13,8 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ..episodes import Episode
-from ..episodes._make_sampler import make_sampler
+from ..episodes import Episode, make_sampler
 from ..metrics import mean_confidence_interval
 from ._canvas import call_method, finite_array, new_axes
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from ..metrics._codes import best_matching, check_factors_and_codes, correlation
+from ..metrics import best_matching, check_factors_and_codes, correlation
 from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
 
 _METHOD = {"method": [StrOptions({"pearson", "spearman"})], "match": ["boolean"]}

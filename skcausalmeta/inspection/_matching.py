@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..metrics._codes import best_matching
+from ..metrics import best_matching
 from ._canvas import names_of
 
 

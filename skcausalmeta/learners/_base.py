@@ -22,12 +22,16 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from ..backbones import build_augmentation, build_backbone
-from ..backbones._factory import n_features_out
-from ..backbones._prepared_backbone import prepare_backbone
+from ..backbones import (
+    build_augmentation,
+    build_backbone,
+    n_features_out,
+    prepare_backbone,
+)
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
 from ..training import (
+    FACT_PREFIX,
     EpisodeHook,
     EpisodeStream,
     EpisodicNet,
@@ -35,7 +39,6 @@ from ..training import (
     TaskProgress,
     TrainingCheckpoint,
 )
-from ..training._hook_steps import FACT_PREFIX
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._checks import DataChecksMixin, check_finite_rows, check_scale
 from ._episode_plan import EpisodePlan

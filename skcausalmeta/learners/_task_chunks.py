@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..exceptions import InvalidInputError, OutOfMemoryError
-from ..training._locks import module_lock
+from ..training import module_lock
 from ..utils import forget, is_out_of_memory, release_pages
 
 _DOUBLE, _SINGLE = 8, 4

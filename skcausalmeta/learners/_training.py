@@ -12,8 +12,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from ..exceptions import InvalidInputError
-from ..training import TrainingCheckpoint
-from ..training._step_guard import check_weights
+from ..training import TrainingCheckpoint, check_weights
 from ._fit_facts import fit_facts
 
 OPTIMIZERS: dict[Any, Any] = {

@@ -1,7 +1,8 @@
 """Numbers that judge learners: intervals, calibration, sparsity, codes, shifts."""
 
 from ._attribute_predictability import separated_attribute_predictability
-from ._calibration import expected_calibration_error
+from ._calibration import error_of_confidences, expected_calibration_error
+from ._codes import best_matching, check_factors_and_codes, correlation
 from ._dci import dci_scores
 from ._environments import environment_scores, relative_gain, worst_environment_score
 from ._interval import mean_confidence_interval, paired_difference
@@ -15,8 +16,12 @@ from ._support_f1 import support_f1
 
 __all__ = [
     "NegativeTransfer",
+    "best_matching",
+    "check_factors_and_codes",
+    "correlation",
     "dci_scores",
     "environment_scores",
+    "error_of_confidences",
     "expected_calibration_error",
     "feature_sparsity",
     "mean_confidence_interval",

@@ -24,11 +24,9 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..episodes import Episode, TaskSampler
-from ..episodes._make_sampler import make_sampler
+from ..episodes import Episode, TaskSampler, make_sampler
 from ..exceptions import InvalidInputError
-from ..metrics import mean_confidence_interval
-from ..metrics._calibration import error_of_confidences
+from ..metrics import error_of_confidences, mean_confidence_interval
 from ._result import FewShotResult
 
 Scorer = Callable[[Any, Any, np.ndarray], float]

@@ -12,7 +12,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from ..exceptions import InvalidInputError
-from ..utils._random import named_seeds
+from ..utils import named_seeds
 
 
 class ClassKFold(BaseCrossValidator):

@@ -1,5 +1,12 @@
 """Fitted estimators in files that hold numbers and settings, and no code."""
 
-from ._file import describe, load, save
+from ._file import describe, load, read_value, save, versions, write_value
 
-__all__ = ["describe", "load", "save"]
+__all__ = [
+    "describe",
+    "load",
+    "read_value",
+    "save",
+    "versions",
+    "write_value",
+]

@@ -31,7 +31,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
-from ..utils._discovery import package_definitions
+from ..utils import package_definitions
 
 # Rooms without parts of an estimator, or whose functions use files.
 _ROOMS_LEFT_OUT = frozenset({"cli", "datasets", "exceptions", "persistence", "utils"})

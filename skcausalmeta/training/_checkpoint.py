@@ -15,7 +15,7 @@ import torch
 from skorch.callbacks import Callback
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..persistence._file import read_value, write_value
+from ..persistence import read_value, write_value
 from ._progress import TaskProgress
 
 _FORMAT = "training 1"

@@ -18,7 +18,7 @@ from ._logit_scale import head_logits
 from ._loss_scaling import LossScalingMixin
 from ._processes import Processes
 from ._step_guard import StepGuardMixin
-from ._stream import EpisodeStream, MetaBatch, Task, leading_rows
+from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, leading_rows
 
 
 class EpisodicModule(nn.Module):
@@ -65,7 +65,9 @@ class EpisodicModule(nn.Module):
 class _Group:
     """Tasks of one shape with their features."""
 
-    def __init__(self, tasks: list[Task], support: Tensor, query: Tensor) -> None:
+    def __init__(
+        self, tasks: list[EpisodeTensors], support: Tensor, query: Tensor
+    ) -> None:
         self.tasks, self.support = tasks, support
         undivided = tasks[0].query is tasks[0].support
         self.query = support if undivided else query
@@ -320,7 +322,9 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
             scores, group.query_targets, self._mean_loss, swap if divided else None
         )
 
-    def _task_features(self, tasks: list[Task]) -> tuple[list[Tensor], list[Tensor]]:
+    def _task_features(
+        self, tasks: list[EpisodeTensors]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Support and query features of every task."""
         supports: list[Tensor] = []
         queries: list[Tensor] = []
@@ -343,7 +347,7 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
         features = self._backbone_features(torch.cat(parts))
         return list(features.split([len(part) for part in parts]))
 
-    def _chunks(self, tasks: list[Task]) -> Iterator[list[Task]]:
+    def _chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
         size = self.micro_batch
         if has_batch_norm(self.module_.backbone):
             size = 1

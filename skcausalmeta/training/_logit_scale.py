@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbones._prepared_backbone import PreparedBackbone
+from ..backbones import PreparedBackbone
 from ._batch_norm import batch_norm_mode
-from ._stream import MetaBatch, Task
+from ._stream import EpisodeTensors, MetaBatch
 
 _SPREAD = 1.0
 _LEAST, _MOST = 1e-3, 1e3
@@ -117,9 +117,9 @@ def first_scale(
     >>> from torch import nn
     >>> from skcausalmeta.heads import PrototypeHead
     >>> from skcausalmeta.training._logit_scale import first_scale
-    >>> from skcausalmeta.training._stream import MetaBatch, Task
+    >>> from skcausalmeta.training._stream import MetaBatch, EpisodeTensors
     >>> rows, labels = torch.eye(2), torch.arange(2)
-    >>> batch = MetaBatch([Task(rows, rows, labels, labels, 2)])
+    >>> batch = MetaBatch([EpisodeTensors(rows, rows, labels, labels, 2)])
     >>> print(first_scale(nn.Identity(), PrototypeHead(), batch))
     1.0
     """
@@ -137,7 +137,7 @@ def first_scale(
 
 
 def _logits(
-    module: torch.nn.Module, head: Any, task: Task, center: bool, tol: float
+    module: torch.nn.Module, head: Any, task: EpisodeTensors, center: bool, tol: float
 ) -> Tensor:
     features = module(torch.cat([task.support, task.query])).double()
     if not features.isfinite().all():  # training will say so

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from ..backbones._prepared_backbone import PreparedBackbone
+from ..backbones import PreparedBackbone
 
 
 class LossScalingMixin:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ._episode_hook import EpisodeHook
 from ._episodic_net import EpisodicNet
-from ._stream import MetaBatch, Task
+from ._stream import EpisodeTensors, MetaBatch
 
 
 class CodeModule(nn.Module):
@@ -151,7 +151,9 @@ class RegressionNet(EpisodicNet):
             layer.running_mean.copy_(origin + mean)
             layer.running_var.copy_((second / count - mean.square()).clamp_min(0.0))
 
-    def _task_features(self, tasks: list[Task]) -> tuple[list[Tensor], list[Tensor]]:
+    def _task_features(
+        self, tasks: list[EpisodeTensors]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         supports, queries = super()._task_features(tasks)
         if all(task.query is task.support for task in tasks):
             supports = self._standardized(supports)

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..backbones._augment import Augmentation
+from ..backbones import Augmentation
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
 from ..utils import read_rows
 from ._rows import RowReader
 
 
-class Task(NamedTuple):
+class EpisodeTensors(NamedTuple):
     """One episode as tensors."""
 
     support: Tensor  # (n_support, *sample_shape)
@@ -30,12 +30,12 @@ class Task(NamedTuple):
         """Tasks of one shape are solved together."""
         return len(self.support_targets), len(self.query_targets), self.n_way
 
-    def swapped(self) -> Task:
+    def swapped(self) -> EpisodeTensors:
         """Query and support in each other's role, with as many rows to learn from."""
         index = leading_rows(
             self.query_targets[None], self.n_way, len(self.support_targets)
         )[0]
-        return Task(
+        return EpisodeTensors(
             self.query[index],
             self.support,
             self.query_targets[index],
@@ -61,7 +61,9 @@ class MetaBatch:
     Its length is the number of tasks of the whole step, which their mean is over.
     """
 
-    def __init__(self, tasks: Sequence[Task], n_tasks: int | None = None) -> None:
+    def __init__(
+        self, tasks: Sequence[EpisodeTensors], n_tasks: int | None = None
+    ) -> None:
         self.tasks = list(tasks)
         self._n_tasks = len(self.tasks) if n_tasks is None else n_tasks
 
@@ -159,11 +161,11 @@ class EpisodeStream:
         if rank:  # other augmentations than the first process draws
             self._generator.manual_seed(self._generator.initial_seed() + rank)
 
-    def _task(self, episode: Episode) -> Task:
+    def _task(self, episode: Episode) -> EpisodeTensors:
         device = self._reader.device
         support = self._rows(episode.support)
         undivided = episode.query is episode.support
-        return Task(
+        return EpisodeTensors(
             support,
             support if undivided else self._rows(episode.query),
             torch.as_tensor(episode.support_targets, device=device),

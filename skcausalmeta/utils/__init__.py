@@ -1,6 +1,6 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
-from ._discovery import all_estimators
+from ._discovery import all_estimators, package_definitions
 from ._memory_map import (
     all_finite,
     is_memory_map,
@@ -25,6 +25,7 @@ __all__ = [
     "is_stored",
     "isolated_torch_rng",
     "named_seeds",
+    "package_definitions",
     "read_rows",
     "release_pages",
     "saying_where_text_is",

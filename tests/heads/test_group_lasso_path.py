@@ -13,7 +13,7 @@ from skcausalmeta.heads import (
     GroupLassoSVC,
     group_lasso_path,
 )
-from skcausalmeta.heads._classifier import training_task
+from skcausalmeta.heads._classifier import training_batch
 from skcausalmeta.heads._group_lasso_path import path_of_tasks
 
 HEADS = {"hinge": GroupLassoSVC, "logistic": GroupLassoLogistic}
@@ -86,7 +86,7 @@ def test_the_path_is_that_of_independent_fits(loss, reg_scale):
 def test_tasks_of_a_batch_do_not_meet():
     X, y = make_data()
     svc = GroupLassoSVC(1.0, fit_intercept=True)
-    task = training_task(svc, X, y, None)
+    task = training_batch(svc, X, y, None)
     weights = torch.ones(3, len(X)).double()
     for fold in range(3):
         weights[fold, fold::3] = 0.0

@@ -7,7 +7,7 @@ from torch import nn
 
 from skcausalmeta.backbones import build_backbone
 from skcausalmeta.training import EpisodicModule, EpisodicNet
-from skcausalmeta.training._stream import MetaBatch, Task
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
 
 class MeanHead:
@@ -25,7 +25,7 @@ class MeanHead:
 
 def make_task(n_way, n_shot, n_query, seed=0, width=3):
     generator = torch.Generator().manual_seed(seed)
-    return Task(
+    return EpisodeTensors(
         torch.randn(n_way * n_shot, width, generator=generator),
         torch.randn(n_way * n_query, width, generator=generator),
         torch.arange(n_way).repeat_interleave(n_shot),
@@ -51,7 +51,7 @@ def gradients(net, batch):
 
 
 def test_loss_and_accuracy_by_hand():
-    task = Task(
+    task = EpisodeTensors(
         torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
         torch.tensor([[3.0, 1.0], [1.0, 1.0]]),
         torch.tensor([0, 1]),
@@ -67,7 +67,7 @@ def test_loss_and_accuracy_by_hand():
 
 
 def test_gradient_of_the_scale_by_hand():
-    task = Task(
+    task = EpisodeTensors(
         torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
         torch.tensor([[3.0, 1.0]]),
         torch.tensor([0, 1]),

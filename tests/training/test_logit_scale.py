@@ -11,7 +11,7 @@ from skcausalmeta.backbones import Conv4
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.training._logit_scale import first_scale
-from skcausalmeta.training._stream import MetaBatch, Task
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
 Y = np.repeat(np.arange(6), 12)
 X = np.random.default_rng(0).standard_normal((72, 5)).astype(np.float32) + Y[:, None]
@@ -27,7 +27,7 @@ def task(seed, shape=(5,), n_way=3, n_shot=2, n_query=3):
 
     support, given = draw(n_shot)
     query, asked = draw(n_query)
-    return Task(support, query, given, asked, n_way)
+    return EpisodeTensors(support, query, given, asked, n_way)
 
 
 def spread_of_prototypes(tasks):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skcausalmeta.training import CodeModule, RegressionNet
-from skcausalmeta.training._stream import MetaBatch, Task
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
 
 class MeanHead:
@@ -19,7 +19,7 @@ class MeanHead:
 
 def make_task(n_support=3, n_query=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return Task(
+    return EpisodeTensors(
         5 * torch.randn(n_support, 2, generator=generator),
         5 * torch.randn(n_query, 2, generator=generator),
         torch.randn(n_support, generator=generator, dtype=torch.float64),
@@ -37,7 +37,7 @@ def make_net(backbone=None, n_codes=2, **params):
 
 
 def test_loss_is_half_the_mean_squared_error_by_hand():
-    task = Task(
+    task = EpisodeTensors(
         torch.tensor([[0.0, 0.0], [0.0, 0.0]]),
         torch.tensor([[1.0, 2.0], [0.0, 1.0]]),
         torch.tensor([1.0, 3.0]),

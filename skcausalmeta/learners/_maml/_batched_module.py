@@ -10,7 +10,7 @@ from ._module import AdaptedModule
 from ._update_rule import Named
 
 
-class ManyTasks:
+class BatchedModule:
     """Copies of the adapted parameters, one a task, and what runs on them.
 
     A single task runs on the plain tensors. Several get a leading task axis, and
@@ -35,9 +35,9 @@ class ManyTasks:
     >>> from torch import nn
     >>> from skcausalmeta.learners import SGDUpdate
     >>> from skcausalmeta.learners._maml._module import AdaptedModule
-    >>> from skcausalmeta.learners._maml._batched_module import ManyTasks
+    >>> from skcausalmeta.learners._maml._batched_module import BatchedModule
     >>> module = AdaptedModule(nn.Linear(3, 4), 4, 2, SGDUpdate(), 5, 0.1)
-    >>> many = ManyTasks(module, 7)
+    >>> many = BatchedModule(module, 7)
     >>> many.scores(many.parameters(), torch.zeros(7, 10, 3)).shape
     torch.Size([7, 10, 2])
     """

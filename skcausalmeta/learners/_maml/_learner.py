@@ -12,10 +12,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...backbones._factory import n_features_out
+from ...backbones import n_features_out
 from ...exceptions import DivergenceError, InvalidInputError, NotFittedError
-from ...training import EpisodeHook, EpisodicNet, RowReader
-from ...training._stream import Task
+from ...training import EpisodeHook, EpisodeTensors, EpisodicNet, RowReader
 from ...utils import read_rows
 from .._checks import check_finite_rows
 from .._episode_plan import EpisodePlan
@@ -301,7 +300,7 @@ class GradientLearnerMixin:
         for way in np.unique(ways):
             positions = np.flatnonzero(ways == way)
             tasks = [
-                Task(
+                EpisodeTensors(
                     self.reader_(rows[0][k]),
                     self.reader_(rows[1][k]),
                     self._as_targets(targets[k]),

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...backbones._layout import differentiated_twice
-from ...training import EpisodicNet
-from ...training._batch_norm import batch_norm_mode
-from ...training._locks import module_lock
-from ...training._stream import MetaBatch, Task
-from ._batched_module import ManyTasks, can_run_together, has_convolutions
+from ...backbones import differentiated_twice
+from ...training import (
+    EpisodeTensors,
+    EpisodicNet,
+    MetaBatch,
+    batch_norm_mode,
+    module_lock,
+)
+from ._batched_module import BatchedModule, can_run_together, has_convolutions
 from ._inner_loop import inner_loop
 from ._second_level import SecondLevel, SecondLevelMixin
 from ._update_rule import Named
@@ -173,7 +176,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         """
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
-        task = Task(support, support[:0], targets, targets[:0], n_way)
+        task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
         with module_lock(self.module_), torch.no_grad():
             _, path = self._adaptation([task], n_steps, record=False)
         return {name: value.detach() for name, value in path[-1].items()}
@@ -195,7 +198,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         """
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
-        task = Task(support, support[:0], targets, targets[:0], n_way)
+        task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
         with module_lock(self.module_), torch.no_grad(), self._normalisation(1):
             return self._codes([task], self._inputs([support]))
 
@@ -206,17 +209,17 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self._set_training(False)
         lock, mode = module_lock(self.module_), self.batch_norm
         with lock, torch.no_grad(), batch_norm_mode(self.module_, mode):
-            function = ManyTasks(self.module_, 1, code)
+            function = BatchedModule(self.module_, 1, code)
             return function.scores(parameters, self._inputs([rows]))[0]
 
     def query_scores(
-        self, tasks: list[Task], n_steps: int, *, staged: bool = False
+        self, tasks: list[EpisodeTensors], n_steps: int, *, staged: bool = False
     ) -> list[Tensor]:
         """Query scores (n_tasks, n_query, n_outputs) of the adapted parameters.
 
         Parameters
         ----------
-        tasks : list of Task
+        tasks : list of EpisodeTensors
             Tasks of one shape; their query targets are not used.
         n_steps : int
             Steps of the inner loop.
@@ -231,13 +234,13 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
                 points = path if staged else path[-1:]
                 return [function.scores(point, query) for point in points]
 
-    def chunks(self, tasks: list[Task]) -> Iterator[list[Task]]:
+    def chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
         """Tasks that run at once, all of one shape."""
         size = self._chunk_size(len(tasks))
         for begin in range(0, len(tasks), size):
             yield tasks[begin : begin + size]
 
-    def _task_chunks(self, batch: MetaBatch) -> Iterator[list[Task]]:
+    def _task_chunks(self, batch: MetaBatch) -> Iterator[list[EpisodeTensors]]:
         for positions in batch.groups():
             yield from self.chunks([batch.tasks[k] for k in positions])
 
@@ -252,7 +255,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         return 1 if alone else min(n_tasks, _MOST_TASKS)
 
     def _query_loss(
-        self, tasks: list[Task], second_level: list[SecondLevel] | None = None
+        self, tasks: list[EpisodeTensors], second_level: list[SecondLevel] | None = None
     ) -> Tensor:
         """Sum over the tasks of their query loss, with its graph.
 
@@ -301,7 +304,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         weights[-1] += 1.0 - share
         return weights
 
-    def _reptile(self, tasks: list[Task], n_tasks: int) -> Tensor:
+    def _reptile(self, tasks: list[EpisodeTensors], n_tasks: int) -> Tensor:
         """Accumulate the mean move away from the start; the query loss after it."""
         whole = [_undivided(task) for task in tasks]
         function, path = self._adaptation(whole, self.n_steps, record=False)
@@ -318,13 +321,13 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
 
     def _adaptation(
         self,
-        tasks: list[Task],
+        tasks: list[EpisodeTensors],
         n_steps: int,
         *,
         record: bool,
         support: Tensor | None = None,
         codes: Tensor | None = None,
-    ) -> tuple[ManyTasks, list[Named]]:
+    ) -> tuple[BatchedModule, list[Named]]:
         """The tasks as a function of their parameters, and the path of these."""
         targets, n_way = (
             torch.stack([task.support_targets for task in tasks]),
@@ -334,7 +337,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
             with self._normalisation(len(tasks)):
                 support = self._inputs([task.support for task in tasks])
             codes = self._codes(tasks, support)
-        function = ManyTasks(self.module_, len(tasks), codes)
+        function = BatchedModule(self.module_, len(tasks), codes)
 
         second_order = record and not self.first_order
 
@@ -376,11 +379,11 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         return len(targets) * self.get_loss(scores[..., 0], targets.to(scores.dtype))
 
 
-def _undivided(task: Task) -> Task:
+def _undivided(task: EpisodeTensors) -> EpisodeTensors:
     """Support and query rows together, as both."""
     rows = torch.cat([task.support, task.query])
     targets = torch.cat([task.support_targets, task.query_targets])
-    return Task(rows, rows, targets, targets, task.n_way)
+    return EpisodeTensors(rows, rows, targets, targets, task.n_way)
 
 
 def _accumulate(parameter: Tensor, gradient: Tensor) -> None:

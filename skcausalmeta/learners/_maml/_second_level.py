@@ -8,17 +8,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...training import EpisodeHook, EpisodeOutcome
-from ...training._batch_norm import batch_norm_mode, still_statistics
-from ...training._stream import Task
-from ._batched_module import ManyTasks, can_run_together
+from ...training import (
+    EpisodeHook,
+    EpisodeOutcome,
+    EpisodeTensors,
+    batch_norm_mode,
+    still_statistics,
+)
+from ._batched_module import BatchedModule, can_run_together
 from ._update_rule import Named
 
 
 class SecondLevel(NamedTuple):
     """What the second level needs of a chunk of tasks."""
 
-    tasks: list[Task]
+    tasks: list[EpisodeTensors]
     codes: Tensor  # with the graph to the hook
     cut: Tensor  # the same values, where the graph of the query loss ends
     adapted: Named
@@ -27,7 +31,7 @@ class SecondLevel(NamedTuple):
     @classmethod
     def of(
         cls,
-        tasks: list[Task],
+        tasks: list[EpisodeTensors],
         codes: Tensor,
         cut: Tensor,
         adapted: Named,
@@ -49,7 +53,7 @@ class SecondLevelMixin:
     n_steps: int
     batch_norm: str
     _hook: EpisodeHook | None
-    _adaptation: Callable[..., tuple[ManyTasks, list[Named]]]
+    _adaptation: Callable[..., tuple[BatchedModule, list[Named]]]
     _inputs: Callable[[list[Tensor]], Tensor]
     _loss: Callable[[Tensor, Tensor, int], Tensor]
     _normalisation: Callable[[int], Any]
@@ -83,7 +87,7 @@ class SecondLevelMixin:
                     support=support,
                     codes=None if codes is None else codes.detach(),
                 )
-                function = ManyTasks(self.module_, n_tasks, codes)
+                function = BatchedModule(self.module_, n_tasks, codes)
                 with self._normalisation(n_tasks):
                     with torch.no_grad():
                         rows = self._inputs([task.query for task in turned])
@@ -92,12 +96,12 @@ class SecondLevelMixin:
             targets = torch.stack([task.query_targets for task in turned])
             return _of_classes(scores, n_way), targets
 
-        function = ManyTasks(self.module_, len(tasks), part.codes)
+        function = BatchedModule(self.module_, len(tasks), part.codes)
         scores = function.outputs(part.adapted, part.features)
         targets = torch.stack([task.query_targets for task in tasks])
         return EpisodeOutcome(_of_classes(scores, n_way), targets, loss, swap)
 
-    def _codes(self, tasks: list[Task], support: Tensor) -> Tensor | None:
+    def _codes(self, tasks: list[EpisodeTensors], support: Tensor) -> Tensor | None:
         """What the hook keeps of the tasks (n_tasks, n_code), theta a constant."""
         if self._hook is None:
             return None

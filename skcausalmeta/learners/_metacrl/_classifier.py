@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ...heads import RidgeHead
-from .._synergies._classifier import SparseMetaClassifier
+from .._synergies import SparseMetaClassifier
 from ._base import BaseMetaCRL
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
-from .._synergies._regressor import SparseMetaRegressor
+from .._synergies import SparseMetaRegressor
 from ._base import BaseMetaCRL
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...exceptions import InvalidInputError
 from .._task_chunks import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
 from .._tasks import check_tasks
-from ._new_task import NewTask, solve_new_tasks
+from ._new_task import RoutedTask, solve_new_tasks
 from ._predict import MultiTaskPredictions
 from ._targets import Task, as_targets, known_labels, read_task
 
@@ -197,9 +197,9 @@ class NewTasksMixin(MultiTaskPredictions):
 
     def _solve_all(
         self, features: NDArray[Any], codes: NDArray[Any], tasks: list[Task]
-    ) -> list[NewTask]:
+    ) -> list[RoutedTask]:
         """Tasks with as many classes go together, some at a time."""
-        solved: dict[int, NewTask] = {}
+        solved: dict[int, RoutedTask] = {}
         ways = np.array([task.n_classes for task in tasks])
         for way in np.unique(ways):
             places = np.flatnonzero(ways == way)
@@ -212,6 +212,6 @@ class NewTasksMixin(MultiTaskPredictions):
 
     def _solve_new(
         self, features: NDArray[Any], codes: NDArray[Any], tasks: list[Task]
-    ) -> list[NewTask]:
+    ) -> list[RoutedTask]:
         groups = self.module_units_.groups
         return solve_new_tasks(features, codes, tasks, groups, self.adapt_reg)

@@ -24,8 +24,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ...exceptions import InvalidInputError
-from ...training import RowReader, TrainingCheckpoint
-from ...training._read_rows import ReadRows
+from ...training import ReadRows, RowReader, TrainingCheckpoint
 from ...utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
 from .._checks import check_scale
 from .._training import OPTIMIZERS, best_weights, checkpoint_of, copied_callbacks, train

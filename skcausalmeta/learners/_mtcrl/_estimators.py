@@ -150,7 +150,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
-    new_task_ : NewTask
+    new_task_ : RoutedTask
         After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
         module, 0 where it is left out), `dual_gap`.
     dual_gap_ : float
@@ -420,7 +420,7 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         on the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
-    new_task_ : NewTask
+    new_task_ : RoutedTask
         After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
         module, 0 where it is left out), `dual_gap`.
     dual_gap_ : float

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...backbones._checks import positive_int, positive_ints
+from ...backbones import positive_int, positive_ints
 from ...exceptions import InvalidInputError
 
 

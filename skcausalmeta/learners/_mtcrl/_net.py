@@ -11,8 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
-from ...training._read_rows import ReadRows
-from ...training._step_guard import check_loss
+from ...training import ReadRows, check_loss
 from ._graph_terms import (
     balance,
     decorrelation,

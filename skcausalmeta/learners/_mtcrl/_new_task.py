@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ...heads._group_lasso_problem import GroupLassoSettings, build_problem
+from ...heads import GroupLassoSettings, build_problem
 from ...losses import Logistic, Squared
 from ...solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
 from ._targets import Task
@@ -54,7 +54,7 @@ class ModuleFeatures(NamedTuple):
         return (features - self.center) / self.scale[self.groups]
 
 
-class NewTask(NamedTuple):
+class RoutedTask(NamedTuple):
     """A solved task.
 
     Attributes
@@ -91,7 +91,7 @@ def solve_new_tasks(
     tasks: list[Task],
     groups: NDArray[np.int64],
     group_reg: float,
-) -> list[NewTask]:
+) -> list[RoutedTask]:
     """Solve tasks of one kind and number of classes, all at once.
 
     With modules as the groups g of the weights W, ::
@@ -117,7 +117,7 @@ def solve_new_tasks(
 
     Returns
     -------
-    list of NewTask
+    list of RoutedTask
     """
     n_classes = tasks[0].n_classes
     settings = GroupLassoSettings(
@@ -141,7 +141,7 @@ def solve_new_tasks(
     coef = solution.coef[:, :-1].contiguous()
     norms = _group_norms(coef, problem.penalty.groups[:-1])
     parts = (coef.numpy(), intercepts.numpy(), norms.numpy(), solution.gap.tolist())
-    return [NewTask(*one) for one in zip(tasks, *parts, strict=True)]
+    return [RoutedTask(*one) for one in zip(tasks, *parts, strict=True)]
 
 
 def _solve(problem: Problem) -> Solution:

@@ -17,7 +17,7 @@ from ...exceptions import InvalidInputError
 from ...utils import read_rows
 from .._checks import DataChecksMixin, check_finite_rows
 from ._net import MultiTaskNet
-from ._new_task import ModuleFeatures, NewTask
+from ._new_task import ModuleFeatures, RoutedTask
 from ._routing import RoutedExperts
 from ._targets import Task, TaskTargets, as_targets, known_labels, to_columns
 
@@ -39,7 +39,7 @@ class MultiTaskPredictions(DataChecksMixin):
     targets_: TaskTargets
     tasks_: NDArray[Any]
     module_units_: ModuleFeatures
-    new_task_: NewTask
+    new_task_: RoutedTask
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Labels or values of all tasks.

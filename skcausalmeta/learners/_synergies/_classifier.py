@@ -22,8 +22,8 @@ from ...training import (
     EpisodicModule,
     EpisodicNet,
     RowReader,
+    first_scale,
 )
-from ...training._logit_scale import first_scale
 from .._base import in_blocks
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan

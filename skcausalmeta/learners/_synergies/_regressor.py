@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones._factory import n_features_out
+from ...backbones import n_features_out
 from ...exceptions import InvalidInputError
 from ...heads import LassoHead, RidgeHead
 from ...training import (

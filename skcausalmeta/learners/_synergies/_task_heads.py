@@ -13,7 +13,7 @@ _TASKS_PER_SOLVE = 64
 _ENTRIES_PER_SOLVE = 2**22
 
 
-class TrainingTasks(NamedTuple):
+class SolvedTasks(NamedTuple):
     """Solved heads of the training tasks, in the order of their ids."""
 
     ids: NDArray[Any]
@@ -24,7 +24,7 @@ class TrainingTasks(NamedTuple):
 
 def solve_training_tasks(
     head: Any, codes: NDArray[Any], y: NDArray[Any], tasks: NDArray[Any]
-) -> TrainingTasks:
+) -> SolvedTasks:
     """Solve the head of every task on all its rows.
 
     Tasks of similar size are solved together; rows of weight 0 fill the gaps.
@@ -42,7 +42,7 @@ def solve_training_tasks(
 
     Returns
     -------
-    TrainingTasks
+    SolvedTasks
     """
     ids, numbers, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     rows_of_tasks = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
@@ -64,7 +64,7 @@ def solve_training_tasks(
         coef[part] = solution.coef[..., 0].numpy()
         intercept[part] = solution.intercept[:, 0].numpy()
         gap[part] = solution.gap.numpy()
-    return TrainingTasks(ids, coef, intercept, gap)
+    return SolvedTasks(ids, coef, intercept, gap)
 
 
 def _parts(sizes: NDArray[Any], n_features: int) -> Iterator[NDArray[Any]]:

@@ -20,7 +20,7 @@ from skcausalmeta.learners import (
 )
 from skcausalmeta.learners._maml._module import AdaptedModule
 from skcausalmeta.learners._maml._net import GradientNet
-from skcausalmeta.training._stream import MetaBatch, Task
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 from skcausalmeta.utils import isolated_torch_rng
 
 N_STEPS, LR, N_TASKS = 3, 0.1, 5
@@ -51,7 +51,7 @@ def make_tasks(name, n_way, n_tasks=N_TASKS, n_support=6, n_query=7, seed=0):
         return torch.arange(n) % n_way if n_way else draw(n)
 
     return [
-        Task(
+        EpisodeTensors(
             draw(n_support, *SHAPES[name]),
             draw(n_query, *SHAPES[name]),
             targets(n_support),
@@ -271,7 +271,7 @@ def test_reptile_moves_to_where_the_inner_loops_end(size):
     for task in tasks:
         rows = torch.cat([task.support, task.query])
         targets = torch.cat([task.support_targets, task.query_targets])
-        whole = Task(rows, rows, targets, targets, 3)
+        whole = EpisodeTensors(rows, rows, targets, targets, 3)
         end = plain_path(net.module_, whole, 4, detached=True)[-1]
         losses.append(float(task_loss(net.module_, end, rows, targets).detach()))
         for name, value in start.items():
@@ -285,7 +285,7 @@ def test_reptile_moves_to_where_the_inner_loops_end(size):
 def test_query_scores_follow_plain_gradient_steps(n_way, size, dtype):
     net = make_net(make_module("mlp", n_way).to(dtype), n_way, task_chunk_size=size)
     tasks = [
-        Task(t.support.to(dtype), t.query.to(dtype), *t[2:])
+        EpisodeTensors(t.support.to(dtype), t.query.to(dtype), *t[2:])
         for t in make_tasks("mlp", n_way, size)
     ]
     staged = net.query_scores(tasks, 6, staged=True)

@@ -9,7 +9,7 @@ from torch import nn
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import SGDUpdate
-from skcausalmeta.learners._maml._batched_module import ManyTasks
+from skcausalmeta.learners._maml._batched_module import BatchedModule
 from skcausalmeta.learners._maml._module import AdaptedModule
 from skcausalmeta.learners._maml._net import GradientNet
 from skcausalmeta.learners._metacrl._factors import (
@@ -312,7 +312,7 @@ def test_extra_terms_take_adapted_parameters_as_constants():
     with torch.no_grad():
         _, path = net._adaptation(tasks, 2, record=False)
         rows = torch.stack([task.query for task in tasks])
-        features = ManyTasks(net.module_, 2).features(path[-1], rows)
+        features = BatchedModule(net.module_, 2).features(path[-1], rows)
         support = torch.stack([task.support for task in tasks])
         start = net._start_features(support)
     given = torch.stack([task.support_targets for task in tasks])
@@ -320,7 +320,7 @@ def test_extra_terms_take_adapted_parameters_as_constants():
 
     def penalty():
         codes = hook.task_code(start, given, 2)
-        scores = ManyTasks(net.module_, 2, codes).outputs(path[-1], features)
+        scores = BatchedModule(net.module_, 2, codes).outputs(path[-1], features)
         p = scores.softmax(-1)
         true = nn.functional.one_hot(asked, 2)
         return 3.0 * ((p - true) * scores).sum(-1).mean(-1).square().mean()
