@@ -1,5 +1,6 @@
 """Every benchmark runs at its smallest size and prints a table."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-BENCHMARKS = sorted(FOLDER.glob("bench_*.py"))
+BENCHMARKS = sorted(FOLDER.rglob("bench_*.py"))
 
 
 def committed_results():
@@ -49,3 +50,22 @@ def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path, run_here
         assert len(lines[k - 1]) == len(lines[k]) == len(lines[k + 1])
     assert output.read_text() == printed
     assert committed_results() == before
+
+
+def test_the_structure_is_listed_and_appended_as_a_line(tmp_path, run_here):
+    path = FOLDER / "structure" / "bench_structure.py"
+    lines = tmp_path / "lines.jsonl"
+    printed = run_here(path, "--smoke", "--list", "--lines", lines)
+    (line,) = lines.read_text().splitlines()
+    values = json.loads(line)["result"]
+    for name, value in values.items():
+        assert any(
+            row.split()[: len(name.split()) + 1] == [*name.split(), str(value)]
+            for row in printed.splitlines()
+        )
+    assert "SparseMetaClassifier.__init__" in printed
+    assert values["adapt with RidgeHead: files"] > 0
+    assert (
+        values["adapt with RidgeHead: functions"]
+        < values["SparseMetaClassifier.fit: functions"]
+    )
