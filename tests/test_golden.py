@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from skcausalmeta.backbones import MLP, Backbone, Conv4, ResNet12
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.heads import (
     GroupLassoLogistic,
@@ -38,16 +39,20 @@ from skcausalmeta.heads import (
     group_lasso_path,
 )
 from skcausalmeta.learners import (
+    KFOUpdate,
     MAMLClassifier,
     MAMLRegressor,
     MetaCRLClassifier,
     MetaCRLRegressor,
+    MetaSGDUpdate,
     MTCRLClassifier,
     MTCRLRegressor,
+    SGDUpdate,
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
 from skcausalmeta.persistence import load, save
+from skcausalmeta.training import Validation
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -75,10 +80,63 @@ TWO_EPOCHS = {"max_epochs": 2, "validation_episodes": 5}
 STOPPED = {**TWO_EPOCHS, "early_stopping": True, "validation_fraction": 0.4}
 
 
+NET = {
+    "precision", "compile", "checkpoint_path", "warm_start", "head_tol", "micro_batch",
+    "logit_scale", "outer", "multi_step_epochs", "task_chunk_size", "linear_layers",
+    "warmup", "routing_lr",
+}  # fmt: skip
+SPECS = {"auto": MLP, "mlp": MLP, "conv4": Conv4, "resnet12": ResNet12}
+RULES = {"sgd": SGDUpdate, "meta-sgd": MetaSGDUpdate, "kfo": KFOUpdate}
+
+
+def translated(first, **params):
+    """The parameters of today for those that the cases are written in."""
+    net = {k: params.pop(k) for k in sorted(NET & params.keys())}
+    if "checkpoint" in params:
+        net["recompute"] = params.pop("checkpoint")
+    if net:
+        params["net_params"] = {**(params.get("net_params") or {}), **net}
+    own = params.pop("backbone_params", None)
+    if own is not None:
+        params["backbone"] = SPECS[params.get("backbone", "auto")](**own)
+    if params.pop("freeze_backbone", False):
+        backbone = params["backbone"]
+        if isinstance(backbone, Backbone):
+            spec = backbone
+
+            def backbone(input_shape):
+                return spec.build(input_shape).requires_grad_(False)
+
+        elif isinstance(backbone, nn.Module):
+            backbone = backbone.requires_grad_(False)
+        params["backbone"] = backbone
+    stopped = params.pop("early_stopping", False)
+    share = params.pop("validation_fraction", None)
+    n_episodes = params.pop("validation_episodes", 100)
+    patience = params.pop("n_iter_no_change", None)
+    held_out = params.pop("validation_classes", params.pop("validation_tasks", None))
+    if stopped or held_out is not None:
+        many = "modules" in params or params.pop("many", False)
+        default = (0.1, 10) if many else (0.2, 5)
+        params["validation"] = Validation(
+            held_out if held_out is not None else share or default[0],
+            n_episodes=n_episodes,
+            patience=(patience or default[1]) if stopped else None,
+        )
+    params.pop("many", None)
+    rule = params.pop("update_params", None)
+    if params.pop("learn_inner_lr", False):
+        first = (SGDUpdate(learn_lr=True),)
+    if rule:
+        first = (RULES[first[0]](**rule),)
+    return first, params
+
+
 def small(cls, first=(), **params):
     """A learner with a tiny net, `first` by position."""
     net = {} if "backbone" in params else TINY_MLP
-    return cls(*first, **{**SMALL, **net, **params})
+    first, params = translated(first, **{**SMALL, **net, **params})
+    return cls(*first, **params)
 
 
 def sparse_classifier(head=None, **params):
