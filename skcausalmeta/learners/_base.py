@@ -369,8 +369,3 @@ class BaseMetaLearner(
                 "fit_head=False. Call 'adapt' with the support rows of a task first."
             )
         return self.task_
-
-    @property
-    def dual_gap_(self) -> float:
-        """Certificate of the task in use."""
-        return self._task_in_use().dual_gap

@@ -58,8 +58,8 @@ class SolvedTask(ABC):
 
     @property
     def dual_gap(self) -> float:
-        """Certificate: objective minus its lower bound; 0 where nothing was solved."""
-        return 0.0
+        """Certificate: objective minus its lower bound; NaN of no convex problem."""
+        return float("nan")
 
     def with_support(
         self, rows: NDArray[Any], labels: NDArray[Any], *, copy: bool = True

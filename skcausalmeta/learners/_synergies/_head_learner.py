@@ -48,6 +48,11 @@ class HeadLearnerMixin:
         return self._task_in_use().code
 
     @property
+    def dual_gap_(self) -> float:
+        """Certificate of the head in use."""
+        return self._task_in_use().dual_gap
+
+    @property
     def sparsity_(self) -> float:
         """Share of features that the head in use leaves unused."""
         return self.head_.sparsity_
