@@ -115,7 +115,7 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
 
     Examples
     --------
-    >>> from skcausalmeta.backbones._factory import build_backbone, n_features_out
+    >>> from skcausalmeta.backbones import build_backbone, n_features_out
     >>> n_features_out(build_backbone("conv4", (3, 84, 84)), (3, 84, 84))
     1600
     """

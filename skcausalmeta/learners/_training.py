@@ -12,7 +12,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from ..exceptions import InvalidInputError
-from ..training import TrainingCheckpoint, check_weights
+from ..training import TrainingCheckpoint, check_finite_weights
 from ._fit_facts import fit_facts
 
 OPTIMIZERS: dict[Any, Any] = {
@@ -77,7 +77,7 @@ def train(
     else:
         net.callbacks = [*(net.callbacks or []), ("checkpoint", checkpoint)]
         checkpoint.train(net, streams)
-    check_weights(net.module_)
+    check_finite_weights(net.module_)
 
 
 def _begin_with(module: nn.Module, other: nn.Module) -> None:
