@@ -35,7 +35,7 @@ from ..training import (
     TrainingCheckpoint,
     TrainingSettings,
     Validation,
-    check_weights,
+    check_finite_weights,
     optimizer_keywords,
 )
 from ..utils import isolated_torch_rng
@@ -207,7 +207,7 @@ def train(
     else:
         net.callbacks = [*(net.callbacks or []), ("checkpoint", checkpoint)]
         checkpoint.train(net, streams)
-    check_weights(net.module_)
+    check_finite_weights(net.module_)
 
 
 def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ._progress import TaskProgress
 from ._read_rows import ReadRows
 from ._regression_net import CodeModule, RegressionNet
 from ._rows import RowReader
-from ._step_guard import check_loss, check_weights
+from ._step_guard import check_finite_loss, check_finite_weights
 from ._stream import EpisodeStream, EpisodeTensors, MetaBatch
 
 __all__ = [
@@ -48,8 +48,8 @@ __all__ = [
     "TrainingSettings",
     "Validation",
     "batch_norm_mode",
-    "check_loss",
-    "check_weights",
+    "check_finite_loss",
+    "check_finite_weights",
     "first_scale",
     "module_lock",
     "named_optimizer",

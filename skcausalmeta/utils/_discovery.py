@@ -82,6 +82,12 @@ def package_definitions() -> Iterator[tuple[str, Any]]:
         Name of the room, such as "heads".
     definition : type or function
         What a module of that room defines at its top level, public or not.
+
+    Examples
+    --------
+    >>> from skcausalmeta.utils import package_definitions
+    >>> [room for room, one in package_definitions() if one is package_definitions]
+    ['utils']
     """
     for module in _iter_modules():
         room = module.__name__.split(".")[1]
