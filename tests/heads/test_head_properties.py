@@ -17,7 +17,7 @@ from skcausalmeta.heads import (
     LassoHead,
     PrototypeHead,
     RidgeHead,
-    _chunks,
+    _group_lasso_base,
 )
 
 N_EXAMPLES = 15
@@ -697,9 +697,10 @@ def test_chunks_of_one_task_give_the_same(task, head, spread):
         task = task.replace(support=factor[:, None, None] * task.support)
     whole, whole_gradients = answers(head, task), gradients(head, task)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_chunks, "_CPU_BYTES", 1)
-        patch.setattr(_chunks, "_FEWEST_TASKS", 1)
-        assert _chunks.chunk_sizes(task.support, 1) == [1] * len(task.support)
+        patch.setattr(_group_lasso_base, "_CPU_BYTES", 1)
+        patch.setattr(_group_lasso_base, "_FEWEST_TASKS", 1)
+        sizes = head._chunks(task.support, task.n_classes)
+        assert sizes == [1] * len(task.support)
         parts, part_gradients = answers(head, task), gradients(head, task)
     # Tasks solved together may take other steps to the same certified solution.
     assert_close(parts, whole, rtol=1e-7)
