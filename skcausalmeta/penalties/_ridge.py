@@ -88,10 +88,6 @@ class Ridge:
         """W(V) = V / lambda2, the weights that belong to V."""
         return correlation / per_entry(self.lambda2)
 
-    def jacobian_diagonal(self, correlation: Tensor) -> Tensor:
-        """Diagonal of the Jacobian of V -> W(V), ``1 / lambda2`` everywhere."""
-        return torch.ones_like(correlation) / per_entry(self.lambda2)
-
     def support(self, correlation: Tensor) -> Tensor:
         """Mask (n_tasks, n_features) of the features that any output uses."""
         return (correlation != 0).any(-1)
