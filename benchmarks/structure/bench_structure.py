@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from _harness import Harness, environment, make_parser
-from _structure_calls import calls
-from _structure_source import (
+from benchmarks._harness import Harness, environment, make_parser
+from benchmarks.structure._calls import calls
+from benchmarks.structure._source import (
     ROOT,
     attribute_tricks,
     files_with_hook,

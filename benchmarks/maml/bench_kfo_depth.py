@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from _harness import Harness, make_parser
-from _toy_tasks import ToyTasks, linear_tasks, logistic_tasks
+from benchmarks._harness import Harness, make_parser
+from benchmarks.maml._toy_tasks import ToyTasks, linear_tasks, logistic_tasks
 
 from skcausalmeta.datasets import (
     fetch_omniglot,

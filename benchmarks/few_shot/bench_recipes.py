@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _harness import Harness, make_parser
+from benchmarks._harness import Harness, make_parser
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from _harness import Harness
-from _solver_conic import peer_versions
-from _solver_problems import SIZES, SMOKE_SIZES, Batch, Size, draw_batch, tune_lambda1
-from _solver_race import Pace
+from benchmarks._harness import Harness
+from benchmarks.solvers._conic import peer_versions
+from benchmarks.solvers._problems import SIZES, SMOKE_SIZES, Batch, Size, draw_batch, tune_lambda1
+from benchmarks.solvers._race import Pace
 
 TOL = 1e-6
 PLAIN_FISTA = "plain fista"

@@ -27,8 +27,8 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import torch
-from _harness import Harness, make_parser, median_time
-from _hypergradient import Draw, regular_draws, relative_error
+from benchmarks._harness import Harness, make_parser, median_time
+from benchmarks.solvers._hypergradient import Draw, regular_draws, relative_error
 
 from skcausalmeta.exceptions import ConvergenceWarning
 from skcausalmeta.heads import GroupLassoSVC

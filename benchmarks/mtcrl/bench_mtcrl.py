@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _harness import Harness, make_parser
-from _mtcrl_problems import PROBLEMS, Problem, Rows
+from benchmarks._harness import Harness, make_parser
+from benchmarks.mtcrl._problems import PROBLEMS, Problem, Rows
 
 from skcausalmeta.learners import MTCRLClassifier
 from skcausalmeta.learners._mtcrl._experts import MLPExperts

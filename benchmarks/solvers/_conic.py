@@ -17,8 +17,8 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import torch
-from _solver_peers import coef_of, data_of
-from _solver_problems import Batch
+from benchmarks.solvers._peers import coef_of, data_of
+from benchmarks.solvers._problems import Batch
 from torch import Tensor
 
 CvxpyLayer: Any = None

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 import cvxpy as cp
-from _solver_conic import CONIC, FORMS, conic_options, solve_conic
-from _solver_peers import solve_plain_fista
-from _solver_plan import PLAIN_FISTA, TOL, Cell, Plan
-from _solver_problems import Batch, Size, relative_gaps
-from _solver_race import (
+from benchmarks.solvers._conic import CONIC, FORMS, conic_options, solve_conic
+from benchmarks.solvers._peers import solve_plain_fista
+from benchmarks.solvers._plan import PLAIN_FISTA, TOL, Cell, Plan
+from benchmarks.solvers._problems import Batch, Size, relative_gaps
+from benchmarks.solvers._race import (
     OURS,
     Lap,
     Pace,

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _solver_conic import CONIC
-from _solver_forward import TOLERANCES, lap_name
-from _solver_layer import PRECISIONS, precision_name
-from _solver_plan import PLAIN_FISTA, SHARES, TOL, Plan
-from _solver_problems import Size
-from _solver_race import OURS
+from benchmarks.solvers._conic import CONIC
+from benchmarks.solvers._forward import TOLERANCES, lap_name
+from benchmarks.solvers._layer import PRECISIONS, precision_name
+from benchmarks.solvers._plan import PLAIN_FISTA, SHARES, TOL, Plan
+from benchmarks.solvers._problems import Size
+from benchmarks.solvers._race import OURS
 
 Record = tuple[dict[str, Any], dict[str, Any]]
 LEGEND = "ms a task; ! gap missed, * a single call"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from _solver_problems import Batch
+from benchmarks.solvers._problems import Batch
 from torch import Tensor
 
 _CHECK_EVERY = 10

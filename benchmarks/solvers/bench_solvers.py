@@ -43,10 +43,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from _harness import Harness, key_of, make_parser, read_lines
-from _solver_conic import PEERS, missing, peer_versions
-from _solver_forward import forward_cells
-from _solver_layer import (
+from benchmarks._harness import Harness, key_of, make_parser, read_lines
+from benchmarks.solvers._conic import PEERS, missing, peer_versions
+from benchmarks.solvers._forward import forward_cells
+from benchmarks.solvers._layer import (
     feature_cells,
     gpu_cells,
     layer_cells,
@@ -54,9 +54,9 @@ from _solver_layer import (
     ridge_cells,
     tolerance_cells,
 )
-from _solver_plan import Cell, Plan
-from _solver_problems import KINDS
-from _solver_report import (
+from benchmarks.solvers._plan import Cell, Plan
+from benchmarks.solvers._problems import KINDS
+from benchmarks.solvers._report import (
     Record,
     plot_forward,
     report_features,
@@ -68,7 +68,7 @@ from _solver_report import (
     report_skipped,
     report_tolerance,
 )
-from _solver_targets import report_targets
+from benchmarks.solvers._targets import report_targets
 
 
 class Part(NamedTuple):

@@ -33,8 +33,8 @@ import time
 from typing import Any, ClassVar
 
 import numpy as np
-from _harness import Harness, make_parser
-from _metacrl_contenders import (
+from benchmarks._harness import Harness, make_parser
+from benchmarks.metacrl._contenders import (
     ABLATIONS,
     FAMILIES,
     LEARNERS,

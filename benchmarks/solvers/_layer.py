@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from _solver_memory import measure_memory
-from _solver_plan import SHARES, TOL, Cell, Plan
-from _solver_problems import (
+from benchmarks.solvers._memory import measure_memory
+from benchmarks.solvers._plan import SHARES, TOL, Cell, Plan
+from benchmarks.solvers._problems import (
     Batch,
     Size,
     check_reference,
@@ -18,7 +18,7 @@ from _solver_problems import (
     reference_logits,
     support_gradient,
 )
-from _solver_race import (
+from benchmarks.solvers._race import (
     OURS,
     Contender,
     Pace,

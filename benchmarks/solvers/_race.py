@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from _solver_conic import CvxpyLayer, QPFunction, cvxpylayers_coef, qpth_coef
-from _solver_peers import fista_cg_coef, published_coef
-from _solver_problems import (
+from benchmarks.solvers._conic import CvxpyLayer, QPFunction, cvxpylayers_coef, qpth_coef
+from benchmarks.solvers._peers import fista_cg_coef, published_coef
+from benchmarks.solvers._problems import (
     Batch,
     Size,
     gradient_errors,

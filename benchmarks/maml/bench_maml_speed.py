@@ -29,9 +29,9 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from _harness import Harness, make_parser
-from _maml_contenders import CONTENDERS, Case, missing, outer_gradient, race
-from _solver_memory import peak, reset_peak
+from benchmarks._harness import Harness, make_parser
+from benchmarks.maml._contenders import CONTENDERS, Case, missing, outer_gradient, race
+from benchmarks.solvers._memory import peak, reset_peak
 
 CASES = (
     Case("conv", n_shot=1, n_query=15, n_tasks=16, first_order=False),

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from _solver_layer import QPTH_SHIFTS, precision_name
-from _solver_plan import TOL, Plan
-from _solver_problems import Size
-from _solver_race import OURS
-from _solver_report import Record, memory_ratio, of_part
+from benchmarks.solvers._layer import QPTH_SHIFTS, precision_name
+from benchmarks.solvers._plan import TOL, Plan
+from benchmarks.solvers._problems import Size
+from benchmarks.solvers._race import OURS
+from benchmarks.solvers._report import Record, memory_ratio, of_part
 
 GRADIENT_ERROR = 1e-4
 # Peer, sizes, times faster.

@@ -18,8 +18,8 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from _harness import median_time
-from _solver_memory import peak, reset_peak
+from benchmarks._harness import median_time
+from benchmarks.solvers._memory import peak, reset_peak
 
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer

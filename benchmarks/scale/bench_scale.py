@@ -21,8 +21,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from _harness import Harness, make_parser
-from _scale_parts import PARTS, in_process
+from benchmarks._harness import Harness, make_parser
+from benchmarks.scale._parts import PARTS, in_process
 
 BASE = {"learner": "heads", "tasks": 16, "features": 64, "way": 5}
 VARIED = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _harness import Harness, make_parser
+from benchmarks._harness import Harness, make_parser
 
 from skcausalmeta.heads import LassoHead, RidgeRegressionHead
 from skcausalmeta.metrics import mean_confidence_interval, paired_difference

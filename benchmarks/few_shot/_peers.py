@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from _few_shot_contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
+from benchmarks.few_shot._contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 

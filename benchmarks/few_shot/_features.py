@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from _few_shot_contenders import Split
+from benchmarks.few_shot._contenders import Split
 
 from skcausalmeta.episodes import EpisodeSampler
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _few_shot_contenders import (
+from benchmarks.few_shot._contenders import (
     CHOOSING,
     DENSE,
     FETCH,
@@ -51,9 +51,9 @@ from _few_shot_contenders import (
     make_learner,
     small_budget,
 )
-from _few_shot_features import N_DIGITS, Size, answer
-from _few_shot_peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
-from _few_shot_pictures import (
+from benchmarks.few_shot._features import N_DIGITS, Size, answer
+from benchmarks.few_shot._peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
+from benchmarks.few_shot._pictures import (
     Point,
     draw_frontier,
     draw_overlap,
@@ -61,7 +61,7 @@ from _few_shot_pictures import (
     pack_masks,
     unpack_masks,
 )
-from _harness import Harness, make_parser, median_time
+from benchmarks._harness import Harness, make_parser, median_time
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from sklearn.svm import LinearSVC

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _solver_problems import Size, draw_batch, support_gradient
-from _solver_race import fista_cg, our_contender
+from benchmarks.solvers._problems import Size, draw_batch, support_gradient
+from benchmarks.solvers._race import fista_cg, our_contender
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from _disentangle import COMMON, RECIPES, measure_cell
-from _harness import Harness, make_parser
+from benchmarks.synergies._disentangle import COMMON, RECIPES, measure_cell
+from benchmarks._harness import Harness, make_parser
 
 from skcausalmeta.metrics import mean_confidence_interval
 
