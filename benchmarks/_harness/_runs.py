@@ -1,4 +1,4 @@
-"""What every benchmark shares: arguments, results on disk, timer, table.
+"""Arguments, results on disk and tables of a benchmark.
 
 A benchmark writes one JSON line per run to ``results/NAME.jsonl``; a run whose
 settings (seed included) are already there is not repeated, so an interrupted
@@ -8,7 +8,6 @@ benchmark continues where it stopped. Tables are made from the lines.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -20,7 +19,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-RESULTS = Path(__file__).parent / "results"
+from ._commits import commit_now
+from ._lines import append_line, end_last_line, key_of, results_by_key
+from ._peers import Peer
+from ._process import ROOT
+from ._tables import table_text
+
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("numpy", "scipy", "sklearn", "torch", "skorch", "cvxpy", "skcausalmeta")
 
 
@@ -53,12 +58,20 @@ class Harness:
         Name of the file of JSON lines.
     arguments : argparse.Namespace
         Parsed by a parser of `make_parser`.
+    peers : sequence of Peer, default=()
+        Packages that are compared with: named in every line, and in a table that says
+        which of them are left out and why.
     """
 
-    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, name: str, arguments: argparse.Namespace, peers: Sequence[Peer] = ()
+    ) -> None:
         torch.set_num_threads(arguments.threads)
         self._limits = threadpool_limits(arguments.threads)
-        self._environment = environment(arguments.threads)
+        self._of = {"environment": environment(arguments.threads), **commit_now()}
+        states = {peer.name: peer.state for peer in peers}
+        if states:
+            self._of["environment"]["peers"] = states
         self._output: Path | None = arguments.output
         if self._output is not None:
             self._output.write_text("")
@@ -69,7 +82,9 @@ class Harness:
             directory = Path(self._temporary.name)
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / f"{name}.jsonl"
-        self._finished = read_lines(self.path)
+        end_last_line(self.path)
+        self._finished = results_by_key(self.path)
+        self.table("peers", ["peer", "version"], [list(one) for one in states.items()])
 
     def run(
         self, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]
@@ -77,14 +92,9 @@ class Harness:
         """Result of a run, measured and appended unless it is already there."""
         key = key_of(settings)
         if key not in self._finished:
-            line = {
-                "settings": dict(settings),
-                "result": dict(measure()),
-                "environment": self._environment,
-            }
-            with self.path.open("a") as file:
-                file.write(json.dumps(line, default=float) + "\n")
-            self._finished[key] = line["result"]
+            result = dict(measure())
+            append_line(self.path, settings, result, self._of)
+            self._finished[key] = result
         return self._finished[key]
 
     def table(
@@ -93,46 +103,11 @@ class Harness:
         """Print a table with aligned columns, unless it has no rows."""
         if not rows:
             return
-        text = [[show(cell) for cell in row] for row in (header, *rows)]
-        widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) for cell, width in zip(row, widths, strict=True)
-            )
-            for row in text
-        ]
-        lines.insert(1, "-" * len(lines[0]))
-        block = "\n".join(["", title, *lines])
+        block = f"\n{title}\n{table_text(header, rows)}"
         print(block, flush=True)
         if self._output is not None:
             with self._output.open("a") as file:
                 file.write(block + "\n")
-
-
-def key_of(settings: Mapping[str, Any]) -> str:
-    """Settings as text, whatever their order; the same in every process."""
-    text = json.dumps(dict(settings), sort_keys=True, default=float)
-    if " at 0x" in text:
-        raise ValueError(
-            "Settings must name what they hold, since an address is another one in "
-            f"the next process. Got {text}."
-        )
-    return text
-
-
-def read_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Results of a file of JSON lines by key; a line cut short is left out."""
-    found: dict[str, dict[str, Any]] = {}
-    if not path.exists():
-        return found
-    text = path.read_text()
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        path.write_text(text)
-    for line in text.splitlines():
-        record = json.loads(line)
-        found[key_of(record["settings"])] = record["result"]
-    return found
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -159,11 +134,3 @@ def median_time(
         function()
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
-
-
-def show(cell: Any) -> str:
-    """Text of a table cell."""
-    if isinstance(cell, float):
-        small = cell != 0 and abs(cell) < 1e-2
-        return f"{cell:.1e}" if small else f"{cell:.4g}"
-    return str(cell)

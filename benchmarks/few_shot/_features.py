@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from benchmarks.few_shot._contenders import Split
 
+from benchmarks.few_shot._contenders import Split
 from skcausalmeta.episodes import EpisodeSampler
 
 N_TEST_QUERY = 15

@@ -1,38 +1,32 @@
 """Peers of the few-shot benchmark: learn2learn's algorithms, and easyfsl's heads.
 
 learn2learn trains the same backbone on the same number of images, with the optimiser,
-the schedule and the validation of our learners. Both are left out, with the reason,
-where they cannot be imported.
+the schedule and the validation of our learners. Both are left out, and named with the
+reason, where they cannot be imported.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from benchmarks.few_shot._contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 
+from benchmarks._harness import find_peer
+from benchmarks.few_shot._contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
 from skcausalmeta.backbones import build_backbone
 from skcausalmeta.episodes import EpisodeSampler
 
-WHY_NOT: dict[str, str] = {}
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    try:
-        import learn2learn as l2l
-    except Exception as error:  # its optional parts fail in many ways
-        WHY_NOT["learn2learn"] = f"{type(error).__name__}: {error}"[:80]
-    try:
-        from easyfsl import methods as easyfsl
-    except Exception as error:
-        WHY_NOT["easyfsl"] = f"{type(error).__name__}: {error}"[:80]
+PEERS = (
+    find_peer("learn2learn", "learn2learn"),
+    find_peer("easyfsl", "easyfsl.methods"),
+)
+l2l, easyfsl = (peer.module for peer in PEERS)
 
 INNER_STEPS = 5
 VALIDATION_EPISODES = 100  # the default of our learners
@@ -206,7 +200,7 @@ ALGORITHMS: dict[str, type[Learn2Learn]] = {
     "learn2learn MAML": GradientSteps,
     "learn2learn ANIL": HeadSteps,
 }
-TRAINED = tuple(ALGORITHMS) if "learn2learn" not in WHY_NOT else ()
+TRAINED = () if l2l is None else tuple(ALGORITHMS)
 # Gradient steps, on tasks of the size that they are trained on.
 OF_FIXED_SIZE = ("learn2learn MAML", "learn2learn ANIL")
 
@@ -232,7 +226,7 @@ class EasyFSL(ClassifierMixin, BaseEstimator):
 
 
 ON_FEATURES: dict[str, EasyFSL] = {}
-if "easyfsl" not in WHY_NOT:
+if easyfsl is not None:
     ON_FEATURES = {
         "easyfsl SimpleShot": EasyFSL("SimpleShot"),
         "easyfsl Finetune": EasyFSL("Finetune"),

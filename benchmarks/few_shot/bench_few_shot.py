@@ -13,7 +13,7 @@ step
     backward pass of the same images through the same backbone.
 
 learn2learn (trained on the same backbone, images and schedule) and easyfsl (on the
-frozen features) are taken where they can be imported.
+frozen features) are taken where they can be imported, and named where they cannot.
 
 ``--picture FILE`` draws accuracy against features in use, and FILE_overlap_SHOTS which
 features the test tasks use and share, from the lines of the table.
@@ -31,6 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.svm import LinearSVC
+
+from benchmarks._harness import Harness, make_parser, median_time
 from benchmarks.few_shot._contenders import (
     CHOOSING,
     DENSE,
@@ -52,7 +57,13 @@ from benchmarks.few_shot._contenders import (
     small_budget,
 )
 from benchmarks.few_shot._features import N_DIGITS, Size, answer
-from benchmarks.few_shot._peers import ALGORITHMS, OF_FIXED_SIZE, ON_FEATURES, TRAINED, WHY_NOT
+from benchmarks.few_shot._peers import (
+    ALGORITHMS,
+    OF_FIXED_SIZE,
+    ON_FEATURES,
+    PEERS,
+    TRAINED,
+)
 from benchmarks.few_shot._pictures import (
     Point,
     draw_frontier,
@@ -61,16 +72,20 @@ from benchmarks.few_shot._pictures import (
     pack_masks,
     unpack_masks,
 )
-from benchmarks._harness import Harness, make_parser, median_time
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestCentroid
-from sklearn.svm import LinearSVC
-
 from skcausalmeta.backbones import build_backbone
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
+
+MEASURES = (
+    "skcausalmeta/backbones",
+    "skcausalmeta/heads",
+    "skcausalmeta/learners/_maml",
+    "skcausalmeta/learners/_synergies",
+    "skcausalmeta/solvers",
+    "skcausalmeta/training",
+)
 
 FROZEN: dict[str, Any] = {
     "logistic regression": LogisticRegression(max_iter=1000),
@@ -472,8 +487,7 @@ def main() -> None:
     if args.smoke:
         args.budget, args.seeds, args.shots = SMOKE, [0], [1]
         args.learners = (SPARSE[0], SPARSE[-1], OF_FROZEN, "KFO", *TRAINED)
-    harness = Harness("few_shot", args)
-    harness.table("Left out", ("peer", "reason"), list(WHY_NOT.items()))
+    harness = Harness("few_shot", args, PEERS)
     if args.smoke and args.picture is None:
         args.picture = harness.path.with_name("frontier.png")
     if args.part in ("table", "all"):

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks._harness import Harness, make_parser
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 
-FOLDER = Path(__file__).parents[1] / "examples" / "recipes"
+from benchmarks._harness import ROOT, Harness, make_parser
+
+MEASURES = (
+    "examples/recipes",
+    "skcausalmeta/backbones",
+    "skcausalmeta/heads",
+    "skcausalmeta/learners/_synergies",
+    "skcausalmeta/solvers",
+    "skcausalmeta/training",
+)
+
+FOLDER = ROOT / "examples" / "recipes"
 RECIPES = ("omniglot", "omniglot_sparse", "tiny_imagenet")
 HEADER = ("recipe", "seed", "episodes", "%", "+-", "features %", "of", "minutes")
 

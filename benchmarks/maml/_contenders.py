@@ -1,35 +1,42 @@
-"""The contenders of the MAML speed benchmark, on one set of tasks."""
+"""The contenders of the MAML speed benchmark, on one set of tasks.
+
+Run as a module it measures the memory of the request in its only argument.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks._harness import find_peer, peak, reset_peak
 from skcausalmeta.backbones import MLP, Conv4
-from skcausalmeta.learners import SGDUpdate
-from skcausalmeta.learners._maml._module import AdaptedModule
-from skcausalmeta.learners._maml._net import GradientNet
-from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
+from skcausalmeta.learners import MAMLClassifier, MAMLRegressor
+from skcausalmeta.training import EpisodeTensors, MetaBatch
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    try:
-        import learn2learn as l2l
-    except Exception as error:  # its optional parts fail in many ways
-        l2l, _WHY_L2L = None, f"{type(error).__name__}: {error}"[:80]
-    try:
-        import higher
-    except ImportError as error:
-        higher, _WHY_HIGHER = None, str(error)[:80]
+PEERS = [find_peer(name, name) for name in ("learn2learn", "higher")]
+l2l, higher = (peer.module for peer in PEERS)
 
 STEPS, LR, WAYS = 5, 0.1, 5
+# What is timed is the step of the fitted net; fitting itself is as short as can be.
+SHORTEST_FIT: dict[str, Any] = {
+    "n_shot": 1,
+    "n_query": 1,
+    "tasks_per_batch": 1,
+    "batches_per_epoch": 1,
+    "max_epochs": 1,
+    "fit_head": False,
+    "verbose": 0,
+    "random_state": 0,
+}
 
 
 class Case(NamedTuple):
@@ -115,26 +122,26 @@ class Case(NamedTuple):
 
 
 def ours(case: Case) -> Callable[[], Any]:
-    backbone = case.our_backbone()
-    module = AdaptedModule(
-        backbone, backbone.out_features, case.n_outputs, SGDUpdate(), STEPS, case.lr
-    )
-    criterion = nn.CrossEntropyLoss if case.kind == "conv" else nn.MSELoss
-    net = GradientNet(
-        module,
-        n_steps=STEPS,
-        first_order=case.first_order,
-        batch_norm="episode",
-        criterion=criterion,
-        train_split=None,
-        verbose=0,
-    ).initialize()
-    net.history.new_epoch()
-    net.history.new_batch()
-    batch = MetaBatch(case.tasks())
+    params: dict[str, Any] = {
+        "backbone": case.our_backbone(),
+        "inner_steps": STEPS,
+        "inner_lr": case.lr,
+        "first_order": case.first_order,
+        "batch_norm": "episode",
+        **SHORTEST_FIT,
+    }
+    tasks = case.tasks()
+    rows, targets = tasks[0].query.numpy(), tasks[0].query_targets.numpy()
+    if case.kind == "conv":
+        rows, targets = np.concatenate([rows, rows]), np.concatenate([targets] * 2)
+        learner: Any = MAMLClassifier(n_way=WAYS, **params).fit(rows, targets)
+    else:
+        ids = np.zeros(len(rows), int)
+        learner = MAMLRegressor(**params).fit(rows, targets, tasks=ids)
+    net, batch = learner.net_, MetaBatch(tasks)
 
     def run() -> None:
-        net.optimizer_.zero_grad()
+        net.module_.zero_grad()
         net.train_step_single(batch)
 
     return run
@@ -213,6 +220,7 @@ def plain_loop(case: Case) -> Callable[[], Any]:
     return run
 
 
+# Calls that leave the outer gradient in the parameters of a network.
 CONTENDERS: dict[str, Callable[[Case], Callable[[], Any]]] = {
     "ours": ours,
     "learn2learn": lambda case: with_learn2learn(case, case.usual_network()),
@@ -222,24 +230,26 @@ CONTENDERS: dict[str, Callable[[Case], Callable[[], Any]]] = {
 }
 
 
-def missing() -> dict[str, str]:
-    """Contenders that cannot run here, and why."""
-    found = {}
-    if l2l is None:
-        found |= dict.fromkeys(("learn2learn", "learn2learn, our net"), _WHY_L2L)
-    if higher is None:
-        found["higher"] = _WHY_HIGHER
-    return found
+def left_out() -> list[str]:
+    """Contenders whose package cannot be imported."""
+    absent = [peer.name for peer in PEERS if peer.missing]
+    return [name for name in CONTENDERS if name.split(",")[0] in absent]
 
 
-def outer_gradient(name: str, case: Case) -> Callable[[], Any]:
-    """A call that leaves the outer gradient in the parameters of its network."""
-    return CONTENDERS[name](case)
+def memory_of(request: dict[str, Any]) -> dict[str, Any]:
+    """What a network and two batches add to the imports."""
+    torch.set_num_threads(request["threads"])
+    case = Case(**request["case"])
+    before = reset_peak()
+    run = CONTENDERS[request["name"]](case)
+    run()
+    run()
+    return {"peak": peak() - before}
 
 
 def race(names: Sequence[str], case: Case, repeats: int) -> dict[str, float]:
     """Median seconds of a call, contenders interleaved after a warm-up."""
-    runs = {name: outer_gradient(name, case) for name in names}
+    runs = {name: CONTENDERS[name](case) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for lap in range(repeats + 1):
         for name, run in runs.items():
@@ -248,3 +258,7 @@ def race(names: Sequence[str], case: Case, repeats: int) -> dict[str, float]:
             if lap:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(memory_of(json.loads(sys.argv[1]))))

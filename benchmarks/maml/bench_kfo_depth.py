@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from benchmarks._harness import Harness, make_parser
 from benchmarks.maml._toy_tasks import ToyTasks, linear_tasks, logistic_tasks
-
 from skcausalmeta.datasets import (
     fetch_omniglot,
     fetch_tiny_imagenet,
@@ -35,6 +35,12 @@ from skcausalmeta.datasets import (
 from skcausalmeta.learners import MAMLClassifier, MAMLRegressor
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
+
+MEASURES = (
+    "skcausalmeta/backbones",
+    "skcausalmeta/learners/_maml",
+    "skcausalmeta/training",
+)
 
 LEARNERS: dict[str, dict[str, Any]] = {
     "MAML": {},

@@ -17,21 +17,23 @@ conv: Conv4-64, 1 x 28 x 28, 5-way 1- and 5-shot, 16 tasks, 15 queries a class.
 dense: 1-40-40-1, 25 sinusoid tasks, 10 support and 10 query rows.
 
 Peak memory is measured in processes of their own, from the imports on. learn2learn
-and higher are optional; what cannot be imported is left out.
+and higher are optional; what cannot be imported is left out and named.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from functools import partial
 from statistics import median
 from typing import Any
 
-from benchmarks._harness import Harness, make_parser
-from benchmarks.maml._contenders import CONTENDERS, Case, missing, outer_gradient, race
-from benchmarks.solvers._memory import peak, reset_peak
+from benchmarks._harness import Harness, in_process, make_parser
+from benchmarks.maml._contenders import CONTENDERS, PEERS, Case, left_out, race
+
+MEASURES = (
+    "skcausalmeta/backbones",
+    "skcausalmeta/learners/_maml",
+    "skcausalmeta/training",
+)
 
 CASES = (
     Case("conv", n_shot=1, n_query=15, n_tasks=16, first_order=False),
@@ -55,29 +57,11 @@ def memory(case: Case, name: str, threads: int, repeats: int) -> dict[str, Any]:
 
 
 def one_peak(case: Case, name: str, threads: int) -> dict[str, Any]:
-    request = json.dumps({"case": case._asdict(), "name": name, "threads": threads})
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", request],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        return {"skipped": done.stderr.strip().splitlines()[-1][:200]}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure_memory(request: dict[str, Any]) -> None:
-    """In a process of its own: what the network and two batches add to the imports."""
-    import torch
-
-    torch.set_num_threads(request["threads"])
-    case = Case(**request["case"])
-    before = reset_peak()
-    run = outer_gradient(request["name"], case)
-    run()
-    run()
-    print(json.dumps({"peak": peak() - before}))
+    request = {"case": case._asdict(), "name": name, "threads": threads}
+    try:
+        return in_process("benchmarks.maml._contenders", request)
+    except RuntimeError as error:
+        return {"skipped": str(error).strip().splitlines()[-1][:200]}
 
 
 def report(
@@ -113,24 +97,20 @@ def report(
 def main() -> None:
     """Run all cases and print the tables."""
     parser = make_parser(__doc__)
-    parser.add_argument("--measure", help="used by the benchmark itself")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--part", choices=["time", "memory", "all"], default="all")
     parser.add_argument("--cases", type=int, nargs="+", help="numbers of cases, from 0")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS))
     args = parser.parse_args()
-    if args.measure:
-        measure_memory(json.loads(args.measure))
-        return
-    harness = Harness("maml_speed", args)
-    names = [name for name in args.contenders or CONTENDERS if name not in missing()]
-    rows = [[name, why] for name, why in missing().items()]
-    rows += [[name, "runs"] for name in names]
-    harness.table("contenders", ["name", "state"], rows)
+    harness = Harness("maml_speed", args, PEERS)
+    wanted = args.contenders or list(CONTENDERS)
+    absent = [name for name in wanted if name in left_out()]
+    names = [name for name in wanted if name not in absent]
     cases = SMOKE if args.smoke else CASES
     rows = []
     for case in [cases[k] for k in args.cases or range(len(cases))]:
         rows += report(harness, args, case, names)
+        rows += [[case.label, name, "left out", "", ""] for name in absent]
     header = ["case", "contender", "ms a task", "ours / it", "peak MB"]
     harness.table("outer gradient, 5 inner steps", header, rows)
 

@@ -33,6 +33,9 @@ import time
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import stats
+from skorch.callbacks import Callback
+
 from benchmarks._harness import Harness, make_parser
 from benchmarks.metacrl._contenders import (
     ABLATIONS,
@@ -44,10 +47,9 @@ from benchmarks.metacrl._contenders import (
     test_scores,
     wrapped,
 )
-from scipy import stats
-from skorch.callbacks import Callback
-
 from skcausalmeta.metrics import mean_confidence_interval, negative_transfer, support_f1
+
+MEASURES = ("skcausalmeta/heads", "skcausalmeta/learners", "skcausalmeta/training")
 
 PARTS = {
     "confounded": ("vectors", "images"),

@@ -1,6 +1,6 @@
 """What `bench_scale` measures, each in a process of its own.
 
-Run as a script it measures the request of its first argument and prints JSON.
+Run as a module it measures the request of its first argument and prints JSON.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,33 +17,28 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from benchmarks._harness import median_time
-from benchmarks.solvers._memory import peak, reset_peak
 
+from benchmarks._harness import in_process, median_time, peak, reset_peak
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
 
 _SHOT, _QUERY, _WIDTH = 1, 5, 64
 
 
-def in_process(request: dict[str, Any]) -> dict[str, Any]:
+def in_processes(request: dict[str, Any]) -> dict[str, Any]:
     """The measurement of a request in fresh processes."""
-    command = [sys.executable]
+    launcher: list[str] = []
     n_processes = request.get("processes", 1)
     if n_processes > 1:
         port = str(20_000 + os.getpid() % 20_000)
-        command += ["-m", "torch.distributed.run", "--master_port", port]
-        command += ["--nproc_per_node", str(n_processes)]
-    done = subprocess.run(
-        [*command, __file__, json.dumps(request)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": str(request["threads"])},
+        launcher += ["-m", "torch.distributed.run", "--master_port", port]
+        launcher += ["--nproc_per_node", str(n_processes)]
+    return in_process(
+        "benchmarks.scale._parts",
+        request,
+        launcher=launcher,
+        environment={"OMP_NUM_THREADS": str(request["threads"])},
     )
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def rows_of(way: int, features: int, per_class: int) -> tuple[Any, Any]:

@@ -22,7 +22,14 @@ from functools import partial
 from typing import Any
 
 from benchmarks._harness import Harness, make_parser
-from benchmarks.scale._parts import PARTS, in_process
+from benchmarks.scale._parts import PARTS, in_processes
+
+MEASURES = (
+    "skcausalmeta/heads",
+    "skcausalmeta/learners",
+    "skcausalmeta/model_selection",
+    "skcausalmeta/training",
+)
 
 BASE = {"learner": "heads", "tasks": 16, "features": 64, "way": 5}
 VARIED = {
@@ -42,7 +49,7 @@ class Scale:
 
     def measure(self, part: str, **settings: Any) -> dict[str, Any]:
         request = {"part": part, "threads": self.threads, **settings}
-        run = PARTS[part] if self.smoke else in_process
+        run = PARTS[part] if self.smoke else in_processes
         return self.harness.run(request, partial(run, request))
 
     def train(self) -> None:

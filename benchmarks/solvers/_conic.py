@@ -1,6 +1,6 @@
 """Peers that users install: cvxpy, cvxpylayers and qpth, one task at a time or batched.
 
-cvxpylayers and qpth are optional; `missing` says which of the peers are.
+All but cvxpy are optional; `PEERS` says which of them are there.
 """
 
 from __future__ import annotations
@@ -10,23 +10,17 @@ import io
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import torch
-from benchmarks.solvers._peers import coef_of, data_of
-from benchmarks.solvers._problems import Batch
 from torch import Tensor
 
-CvxpyLayer: Any = None
-QPFunction: Any = None
-with contextlib.suppress(ImportError):
-    CvxpyLayer = import_module("cvxpylayers.torch").CvxpyLayer
-with contextlib.suppress(ImportError):
-    QPFunction = import_module("qpth.qp").QPFunction
+from benchmarks._harness import Peer, find_peer
+from benchmarks.solvers._peers import coef_of, data_of
+from benchmarks.solvers._problems import Batch
 
 FORMS = ("primal", "dual")
 CONIC = ("CLARABEL", "SCS", "ECOS")
@@ -38,17 +32,17 @@ _PACKAGES = {
 _MAX_ITERS = 20_000
 # Tolerance of diffcp's SCS that leaves gaps around 1e-6.
 _LAYER_EPS = 1e-7
-
-
-PEERS = tuple(_PACKAGES)
-
-
-def missing() -> list[str]:
-    """One line for every optional peer that is not installed."""
-    found = {"cvxpylayers": CvxpyLayer, "qpth": QPFunction}
-    absent = [name for name, module in found.items() if module is None]
-    absent += [name for name in CONIC if name not in cp.installed_solvers()]
-    return [f"{name} is not installed" for name in absent]
+_CVXPYLAYERS = find_peer("cvxpylayers", "cvxpylayers.torch")
+_QPTH = find_peer("qpth", "qpth.qp")
+# None where they cannot be imported.
+CvxpyLayer: Any = getattr(_CVXPYLAYERS.module, "CvxpyLayer", None)
+QPFunction: Any = getattr(_QPTH.module, "QPFunction", None)
+PEERS: tuple[Peer, ...] = (
+    _CVXPYLAYERS,
+    find_peer("diffcp", "diffcp"),
+    _QPTH,
+    *(find_peer(name.lower(), name.lower()) for name in CONIC),
+)
 
 
 def peer_versions(contenders: Sequence[str]) -> dict[str, str]:

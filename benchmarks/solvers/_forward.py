@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 import cvxpy as cp
+from torch import Tensor
+
 from benchmarks.solvers._conic import CONIC, FORMS, conic_options, solve_conic
 from benchmarks.solvers._peers import solve_plain_fista
 from benchmarks.solvers._plan import PLAIN_FISTA, TOL, Cell, Plan
@@ -22,7 +24,6 @@ from benchmarks.solvers._race import (
     published,
     race,
 )
-from torch import Tensor
 
 TOLERANCES = (1e-3, 1e-6, 1e-9)
 _BUDGET = 0.7

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from benchmarks.solvers._memory import measure_memory
 from benchmarks.solvers._plan import SHARES, TOL, Cell, Plan
 from benchmarks.solvers._problems import (

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from benchmarks.solvers._problems import Batch
 from torch import Tensor
+
+from benchmarks.solvers._problems import Batch
 
 _CHECK_EVERY = 10
 _CG_TOL = 1e-8

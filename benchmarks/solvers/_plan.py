@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 from benchmarks._harness import Harness
 from benchmarks.solvers._conic import peer_versions
-from benchmarks.solvers._problems import SIZES, SMOKE_SIZES, Batch, Size, draw_batch, tune_lambda1
+from benchmarks.solvers._problems import (
+    SIZES,
+    SMOKE_SIZES,
+    Batch,
+    Size,
+    draw_batch,
+    tune_lambda1,
+)
 from benchmarks.solvers._race import Pace
 
 TOL = 1e-6

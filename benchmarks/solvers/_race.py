@@ -11,7 +11,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from benchmarks.solvers._conic import CvxpyLayer, QPFunction, cvxpylayers_coef, qpth_coef
+from torch import Tensor
+
+from benchmarks.solvers._conic import (
+    CvxpyLayer,
+    QPFunction,
+    cvxpylayers_coef,
+    qpth_coef,
+)
 from benchmarks.solvers._peers import fista_cg_coef, published_coef
 from benchmarks.solvers._problems import (
     Batch,
@@ -20,7 +27,6 @@ from benchmarks.solvers._problems import (
     relative_gaps,
     support_gradient,
 )
-from torch import Tensor
 
 # Our solvers in the order of the tables.
 OURS = ("auto", "newton", "fista")

@@ -27,14 +27,22 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import torch
+
 from benchmarks._harness import Harness, make_parser, median_time
 from benchmarks.solvers._hypergradient import Draw, regular_draws, relative_error
-
 from skcausalmeta.exceptions import ConvergenceWarning
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.losses import CrammerSinger
 from skcausalmeta.penalties import GroupLasso
 from skcausalmeta.solvers import Problem
+
+MEASURES = (
+    "skcausalmeta/heads",
+    "skcausalmeta/implicit",
+    "skcausalmeta/losses",
+    "skcausalmeta/penalties",
+    "skcausalmeta/solvers",
+)
 
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 SOLVERS = ("cvxpy", "newton")

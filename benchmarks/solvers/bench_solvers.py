@@ -35,16 +35,16 @@ Features are those of a backbone that ends in a ReLU (``--features gaussian``:
 without it), with rows of norm about 1, lambda2 = 0.1 and lambda1 tuned so that 35%
 of the features are on ("sparse") or 0 ("dense").
 
-cvxpylayers, qpth and ECOS are optional; what is not installed is left out.
+cvxpylayers, qpth and ECOS are optional; what cannot be imported is left out and named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks._harness import Harness, key_of, make_parser, read_lines
-from benchmarks.solvers._conic import PEERS, missing, peer_versions
+from benchmarks._harness import Harness, key_of, make_parser, results_by_key
+from benchmarks.solvers._conic import PEERS
 from benchmarks.solvers._forward import forward_cells
 from benchmarks.solvers._layer import (
     feature_cells,
@@ -70,6 +70,14 @@ from benchmarks.solvers._report import (
 )
 from benchmarks.solvers._targets import report_targets
 
+MEASURES = (
+    "skcausalmeta/heads",
+    "skcausalmeta/implicit",
+    "skcausalmeta/losses",
+    "skcausalmeta/penalties",
+    "skcausalmeta/solvers",
+)
+
 
 class Part(NamedTuple):
     """What a part runs, and what it prints."""
@@ -90,11 +98,8 @@ PARTS = {
 
 
 def report_plan(plan: Plan, chosen: dict[str, list[Cell]]) -> None:
-    """Peers, and how much there is to run."""
-    rows: list[list[Any]] = [list(peer) for peer in peer_versions(PEERS).items()]
-    rows += [[line.split()[0], line] for line in missing()]
-    plan.harness.table("peers", ["peer", "version"], rows)
-    finished = read_lines(plan.harness.path)
+    """How much there is to run."""
+    finished = results_by_key(plan.harness.path)
     rows = []
     for name, cells in chosen.items():
         left = [cell for cell in cells if key_of(cell.settings) not in finished]
@@ -106,7 +111,7 @@ def report_plan(plan: Plan, chosen: dict[str, list[Cell]]) -> None:
 
 def finished_records(plan: Plan) -> list[Record]:
     """Lines of all parts that are there, of this run or an earlier one."""
-    lines = read_lines(plan.harness.path)
+    lines = results_by_key(plan.harness.path)
     return [
         (cell.settings, lines[key_of(cell.settings)])
         for part in PARTS.values()
@@ -130,7 +135,7 @@ def main() -> None:
         help="only batches of 8 tasks with 35%% of the features on",
     )
     arguments = parser.parse_args()
-    harness = Harness("solvers", arguments)
+    harness = Harness("solvers", arguments, PEERS)
     plan = Plan(
         harness,
         arguments.smoke,

@@ -17,10 +17,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.synergies._disentangle import COMMON, RECIPES, measure_cell
 from benchmarks._harness import Harness, make_parser
-
+from benchmarks.synergies._disentangle import COMMON, RECIPES, measure_cell
 from skcausalmeta.metrics import mean_confidence_interval
+
+MEASURES = (
+    "skcausalmeta/heads",
+    "skcausalmeta/learners/_synergies",
+    "skcausalmeta/metrics",
+    "skcausalmeta/training",
+)
 
 RHOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 BLOCK_SIZES = (2, 3)

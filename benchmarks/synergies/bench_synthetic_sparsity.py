@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks._harness import Harness, make_parser
 
+from benchmarks._harness import Harness, make_parser
 from skcausalmeta.heads import LassoHead, RidgeRegressionHead
 from skcausalmeta.metrics import mean_confidence_interval, paired_difference
+
+MEASURES = ("skcausalmeta/heads", "skcausalmeta/solvers")
 
 RECIPE: dict[str, Any] = {
     "n_features": 100,

@@ -5,8 +5,10 @@ sizes, swapped headers, changed JSON. Half of them get a right checksum afterwar
 so that what comes behind it is reached too. A file passes if it loads to what was
 saved (a forged one: to anything), or raises ``PersistenceError``; within 2 seconds,
 within 500 MB beyond the process at rest, and without a call of anything that could
-run code, write or connect (an audit hook watches). One JSON line per block of files
-goes to ``results/fuzz_persistence.jsonl``; blocks that are there are not repeated.
+run code, write or connect (an audit hook watches).
+
+``test_fuzz.py`` runs 60 files; ``python -m benchmarks fuzz_persistence`` runs 10,000,
+with one JSON line per block of files in ``benchmarks/results/fuzz_persistence.jsonl``.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from _harness import Harness, make_parser
 from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks._harness import Harness, make_parser
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import GroupLassoSVC, RidgeHead
@@ -39,6 +41,8 @@ from skcausalmeta.learners import MAMLClassifier, MTCRLClassifier, SparseMetaCla
 from skcausalmeta.persistence import load, save
 from skcausalmeta.persistence._catalog import catalog
 from skcausalmeta.persistence._container import _DIGEST, file_digest
+
+MEASURES = ("skcausalmeta/persistence",)
 
 N_BLOCKS, FILES_PER_BLOCK = 20, 500
 MOST_SECONDS, MOST_BYTES = 2.0, 500 * 2**20
@@ -81,9 +85,6 @@ def sound_files(folder: Path) -> dict[str, bytes]:
         save(estimator.fit(X, y), folder / name)
         contents[name] = (folder / name).read_bytes()
     return contents
-
-
-# -- mutations ----------------------------------------------------------------------
 
 
 def flip_bits(content: bytearray, rng: random.Random, others: list[bytes]) -> bytearray:
@@ -247,9 +248,6 @@ def write(path: Path, content: bytearray, seal: bool) -> None:
         with path.open("rb") as file:
             content[_DIGEST] = file_digest(file).encode()
         path.write_bytes(content)
-
-
-# -- verdicts -----------------------------------------------------------------------
 
 
 class Watch:
