@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._harness import read_lines
+from benchmarks._harness import read_lines as read
 from skcausalmeta.metrics import mean_confidence_interval
 
 Line = dict[str, Any]
@@ -341,13 +341,13 @@ def table_of(table: Table, lines: list[Line]) -> str:
 
 def page(folder: Path) -> str:
     """Text of the whole page."""
-    found = {path.stem: read_lines(path) for path in sorted(folder.glob("*.jsonl"))}
+    found = {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
     parts = [HEAD]
     for name, benchmark in BENCHMARKS.items():
         tables = [table_of(table, found.get(name, [])) for table in benchmark.tables]
         if any(tables):
             parts.append(_heading(benchmark.title, "-"))
-            parts.append(f"``benchmarks/bench_{name}.py``\n")
+            parts.append(f"``python -m benchmarks {name}``\n")
             parts += [text for text in tables if text]
     others = [[name, str(len(lines))] for name, lines in found.items() if lines]
     others = [row for row in others if row[0] not in BENCHMARKS]
