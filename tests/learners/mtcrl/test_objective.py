@@ -7,7 +7,7 @@ from scipy.stats import entropy
 
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.learners._mtcrl._experts import MLPExperts
-from skcausalmeta.learners._mtcrl._graph_terms import (
+from skcausalmeta.learners._mtcrl._objective import (
     balance,
     correlations,
     decorrelation,
@@ -16,9 +16,9 @@ from skcausalmeta.learners._mtcrl._graph_terms import (
     routing_gradients,
     shares,
     sparsity,
+    task_slopes,
 )
 from skcausalmeta.learners._mtcrl._routing import RoutedExperts
-from skcausalmeta.learners._mtcrl._row_losses import task_slopes
 
 RNG = np.random.default_rng(0)
 A = torch.tensor(RNG.uniform(0.1, 0.9, (3, 4)))
