@@ -25,19 +25,20 @@ from sklearn.utils.validation import validate_data
 from ..backbones import (
     build_augmentation,
     build_backbone,
-    n_features_out,
     prepare_backbone,
 )
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
 from ..training import (
     FACT_PREFIX,
+    BaseEpisodicNet,
     EpisodeHook,
     EpisodeStream,
-    EpisodicNet,
+    HookedFeatures,
     RowReader,
     TaskProgress,
     TrainingCheckpoint,
+    hooked_features,
 )
 from ..utils import isolated_torch_rng, named_seeds, release_pages
 from ._checks import DataChecksMixin, check_finite_rows, check_scale
@@ -209,8 +210,8 @@ class BaseMetaLearner(
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
-        hook: EpisodeHook | None,
-    ) -> EpisodicNet:
+        hooked: HookedFeatures,
+    ) -> BaseEpisodicNet:
         """The net around a backbone, not initialised."""
 
     def _prepare_backbone(
@@ -283,7 +284,7 @@ class BaseMetaLearner(
         plan: EpisodePlan,
         seeds: dict[str, int],
         checkpoint: TrainingCheckpoint | None,
-    ) -> tuple[EpisodicNet, RowReader]:
+    ) -> tuple[BaseEpisodicNet, RowReader]:
         """Build the net on the data at hand and train it."""
         if self.backbone != "identity":
             check_scale(X)
@@ -302,34 +303,18 @@ class BaseMetaLearner(
             self.device,
             has_hook=self.hook is not None,
         )
-        hook = self._new_hook(backbone, reader, seeds["hook"])
-        arguments = self._net_arguments(plan.valid is not None, hook)
+        hooked = hooked_features(
+            self.hook, backbone, reader.sample_shape, seeds["hook"]
+        )
+        arguments = self._net_arguments(plan.valid is not None)
         with isolated_torch_rng(seeds["head"]):
-            net = self._make_net(backbone, reader, plan, arguments, hook)
+            net = self._make_net(backbone, reader, plan, arguments, hooked)
         with isolated_torch_rng(seeds["training"]):
             streams = self._streams(X, reader, plan, seeds)
-            self._prepare_net(net, streams[0])
             train(self, net, streams, checkpoint)
         return net, reader
 
-    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
-        """What the net has to know of the first episodes; nothing here."""
-
-    def _new_hook(
-        self, backbone: torch.nn.Module, reader: RowReader, seed: int
-    ) -> EpisodeHook | None:
-        """A copy of the hook, built for the backbone."""
-        if self.hook is None:
-            return None
-        hook: EpisodeHook = copy.deepcopy(self.hook)
-        with isolated_torch_rng(seed):
-            width = n_features_out(backbone, reader.sample_shape)
-            hook.out_features = hook.build(width)
-        return hook
-
-    def _net_arguments(
-        self, validated: bool, hook: EpisodeHook | None
-    ) -> dict[str, Any]:
+    def _net_arguments(self, validated: bool) -> dict[str, Any]:
         callbacks = copied_callbacks(self.callbacks)
         if validated:
             # Without early stopping the best weights are still restored.
@@ -340,13 +325,6 @@ class BaseMetaLearner(
             )
         if self.verbose:
             callbacks.append(("progress", TaskProgress(self.batches_per_epoch)))
-        given = dict(self.net_params or {})
-        if hook is not None and hook.learning_rates():
-            rates = hook.learning_rates().items()
-            given["optimizer__param_groups"] = [
-                *(given.get("optimizer__param_groups") or []),
-                *((f"hook.{name}*", {"lr": rate}) for name, rate in rates),
-            ]
         return {
             "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
             "lr": self.lr,
@@ -355,7 +333,7 @@ class BaseMetaLearner(
             "device": self.device,
             "verbose": 0,
             "train_split": None,
-            **given,
+            **(self.net_params or {}),
         }
 
     def _streams(
@@ -458,7 +436,7 @@ def in_blocks(
     return function(filled)[: len(rows)]
 
 
-def history_of(net: EpisodicNet) -> list[dict[str, Any]]:
+def history_of(net: BaseEpisodicNet) -> list[dict[str, Any]]:
     """One record per finished epoch."""
     keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
     return [

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
-from torch import nn
 
-from ..exceptions import InvalidInputError
-from ..training import TrainingCheckpoint, check_weights
+from ..training import TrainingCheckpoint, WarmStart, check_weights
 from ._fit_facts import fit_facts
 
 OPTIMIZERS: dict[Any, Any] = {
@@ -71,25 +69,14 @@ def train(
         If the last step left weights that are not finite.
     """
     if learner.warm_start and hasattr(learner, "net_"):
-        _begin_with(net.module, learner.net_.module_)
+        warm_start = WarmStart(learner.net_.module_)
+        net.callbacks = [*(net.callbacks or []), ("warm_start", warm_start)]
     if checkpoint is None:
         net.fit(streams)
     else:
         net.callbacks = [*(net.callbacks or []), ("checkpoint", checkpoint)]
         checkpoint.train(net, streams)
     check_weights(net.module_)
-
-
-def _begin_with(module: nn.Module, other: nn.Module) -> None:
-    """Take over the weights of the module of a fit before."""
-    try:
-        module.load_state_dict(other.state_dict())
-    except RuntimeError as error:
-        raise InvalidInputError(
-            "warm_start=True begins with the weights of the fit before, so the rows, "
-            "the backbone and the hook must have the same sizes. Got others; set "
-            f"warm_start=False. {error}"
-        ) from error
 
 
 def _silent(*args: Any) -> None:

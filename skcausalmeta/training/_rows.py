@@ -1,4 +1,4 @@
-"""From rows of an array to tensors that a backbone takes."""
+"""Rows of arrays, in memory or on disk, as tensors that a backbone takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
+from ..utils import read_rows
 
 _CHANNEL_COUNTS = (1, 3, 4)
 
@@ -106,6 +107,46 @@ class RowReader:
         if self._channels_last:
             return tensor.permute(0, 3, 1, 2).contiguous()
         return tensor.reshape(len(X), *self.sample_shape)
+
+
+class ReadRows:
+    """Some rows of an array on disk, indexed like a tensor of samples.
+
+    Parameters
+    ----------
+    X : array of shape (n, ...)
+        A memory map, or `StoredRows`.
+    reader : RowReader
+        From rows to tensors.
+    where : ndarray of shape (n_rows,), default=None
+        Rows to show, in this order. None: all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skcausalmeta.training import ReadRows, RowReader
+    >>> rows = ReadRows(np.arange(8.0).reshape(4, 2), RowReader((2,)), np.array([3, 1]))
+    >>> rows[torch.tensor([0])]
+    tensor([[6., 7.]])
+    """
+
+    def __init__(
+        self, X: Any, reader: RowReader, where: NDArray[Any] | None = None
+    ) -> None:
+        self._X, self._reader = X, reader
+        self._where = np.arange(len(X)) if where is None else where
+        self.device: torch.device = reader.device
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self._reader(read_rows(self._X, self._where[index.cpu().numpy()]))
+
+    def part(self, where: NDArray[Any]) -> ReadRows:
+        """Some of these rows, by position, still on disk."""
+        return ReadRows(self._X, self._reader, self._where[where])
 
 
 def _to_single(X: NDArray[Any]) -> NDArray[np.float32]:

@@ -3,88 +3,111 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..exceptions import DivergenceError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._stream import MetaBatch
 
 
-class StepGuardMixin:
-    """Steps in smaller parts where memory runs out, and an end where they diverge.
+class StepGuard:
+    """Takes a step in smaller parts where memory runs out.
 
     The gradient of a step is a sum over tasks. Where the tasks of a meta-batch do not
     fit together, half of them are tried, and what fitted is kept for the steps to
-    come; the gradient is the same up to rounding. A hook sees all tasks of a step at
-    once, so steps with a hook are not divided.
+    come; the gradient is the same up to rounding.
+
+    Attributes
+    ----------
+    most_tasks : int or None
+        Tasks that fit into memory at once. None: all of them, so far.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.training._step_guard import StepGuard
+    >>> guard = StepGuard()
+    >>> def step():
+    ...     if guard.size(8) > 2:
+    ...         raise MemoryError
+    ...     return "done"
+    >>> guard.run(step, nn.Identity(), 8, True, [])
+    'done'
+    >>> guard.most_tasks
+    2
     """
 
-    history: Any
-    module_: Any
-    _most_tasks: int | None = None
+    most_tasks: int | None = None
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """A step of the optimiser, tried again with fewer tasks at a time."""
-        buffers = [value.clone() for value in self.module_.buffers()]
+    def run(
+        self,
+        step: Callable[[], Any],
+        module: nn.Module,
+        n_tasks: int,
+        divisible: bool,
+        history: Any,
+    ) -> Any:
+        """Take a step, again with fewer tasks at a time where memory runs out.
+
+        Parameters
+        ----------
+        step : callable
+            Goes by `size`, as often as it is called.
+        module : torch.nn.Module
+            Its buffers are put back before the step is tried again.
+        n_tasks : int
+            Tasks of the step.
+        divisible : bool
+            Whether the step gives the same by parts.
+        history : list
+            History of the net, for the place of an error.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If one task, or a step that is one whole, does not fit.
+        """
+        buffers = [value.clone() for value in module.buffers()]
         while True:
             try:
-                step: dict[str, Any] = super().train_step(  # type: ignore[misc]
-                    batch, **fit_params
-                )
+                return step()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._take_fewer(len(batch.tasks), error)
+                self._take_fewer(self.size(n_tasks), divisible, history, error)
                 forget(error)
-            else:
-                self._check_finite(step["loss"])
-                return step
-            for value, before in zip(self.module_.buffers(), buffers, strict=True):
+            for value, before in zip(module.buffers(), buffers, strict=True):
                 value.copy_(before)
 
-    def _take_fewer(self, n_tasks: int, error: BaseException) -> None:
-        size = min(n_tasks, self._most_tasks or n_tasks)
-        if size <= 1 or not self._is_divisible():
-            whole = "A step on one task" if size <= 1 else "A step that is one whole"
-            raise OutOfMemoryError(
-                f"{whole} must fit into memory. Got {self._where()}, which does not "
-                f"({error}); lower tasks_per_batch or n_query, use a smaller backbone, "
-                "or another device."
-            ) from error
-        self._most_tasks = size // 2
+    def size(self, n_tasks: int) -> int:
+        """Return how many of some tasks are taken at once."""
+        return min(n_tasks, self.most_tasks or n_tasks)
 
-    def _is_divisible(self) -> bool:
-        return self.module_.hook is None
-
-    def _parts(self, batch: MetaBatch) -> Iterator[MetaBatch]:
-        """The batch, or as many of its tasks at a time as memory holds."""
-        size = min(len(batch.tasks), self._most_tasks or len(batch.tasks))
+    def parts(self, batch: MetaBatch) -> Iterator[MetaBatch]:
+        """Yield the batch, or as many of its tasks at a time as memory holds."""
+        size = self.size(len(batch.tasks))
         for begin in range(0, len(batch.tasks), size):
             yield MetaBatch(batch.tasks[begin : begin + size], len(batch))
 
-    def _where(self) -> str:
-        return place_in(self.history)
-
-    def _check_finite(self, loss: Tensor) -> None:
-        check_loss(loss, self.history, self._remedy())
-
-    def _check_features(self, features: list[Tensor]) -> None:
-        if not all(bool(torch.isfinite(part.detach()).all()) for part in features):
-            raise DivergenceError(
-                "The features of training must stay finite. Got NaN or infinity in "
-                f"{self._where()}; {self._remedy()}."
-            )
-
-    def _remedy(self) -> str:
-        return "lower lr, or scale the rows"
+    def _take_fewer(
+        self, size: int, divisible: bool, history: Any, error: BaseException
+    ) -> None:
+        if size <= 1 or not divisible:
+            whole = "A step on one task" if size <= 1 else "A step that is one whole"
+            raise OutOfMemoryError(
+                f"{whole} must fit into memory. Got {place_in(history)}, which does "
+                f"not ({error}); lower tasks_per_batch or n_query, use a smaller "
+                "backbone, or another device."
+            ) from error
+        self.most_tasks = size // 2
 
 
 def place_in(history: Any) -> str:
-    """The step and epoch that training is in."""
+    """Return the step and epoch that training is in."""
     return f"step {len(history[-1]['batches'])} of epoch {len(history)}"
 
 
@@ -104,7 +127,23 @@ def check_loss(loss: Tensor, history: Any, remedy: str) -> None:
         )
 
 
-def check_weights(module: torch.nn.Module) -> None:
+def check_features(features: list[Tensor], history: Any, remedy: str) -> None:
+    """Refuse features that are not finite.
+
+    Raises
+    ------
+    DivergenceError
+        With the step and epoch, and what to do.
+    """
+    for part in features:
+        if not bool(torch.isfinite(part.detach()).all()):
+            raise DivergenceError(
+                "The features of training must stay finite. Got NaN or infinity in "
+                f"{place_in(history)}; {remedy}."
+            )
+
+
+def check_weights(module: nn.Module) -> None:
     """Refuse a module that the last step of training left without finite weights.
 
     Raises

@@ -10,8 +10,7 @@ from torch import nn
 from skcausalmeta.backbones import Conv4
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.training._logit_scale import first_scale
-from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
+from skcausalmeta.training import EpisodeTensors, MetaBatch, first_scale
 
 Y = np.repeat(np.arange(6), 12)
 X = np.random.default_rng(0).standard_normal((72, 5)).astype(np.float32) + Y[:, None]

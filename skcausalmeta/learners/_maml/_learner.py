@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import n_features_out
 from ...exceptions import DivergenceError, InvalidInputError, NotFittedError
-from ...training import EpisodeHook, EpisodeTensors, EpisodicNet, RowReader
+from ...training import EpisodeHook, EpisodeTensors, HookedFeatures, RowReader
 from ...utils import read_rows
 from .._checks import check_finite_rows
 from .._episode_plan import EpisodePlan
@@ -134,20 +134,20 @@ class GradientLearnerMixin:
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
-        hook: EpisodeHook | None,
-    ) -> EpisodicNet:
+        hooked: HookedFeatures,
+    ) -> GradientNet:
         rule = self._new_rule()
         width = n_features_out(backbone, reader.sample_shape)
         module = AdaptedModule(
             backbone,
-            width if hook is None else hook.out_features,
+            hooked.width(width),
             plan.n_way or 1,
             rule,
             self.inner_steps,
             float(self.inner_lr),
             linear_layers=self.linear_layers,
             adapt_layers=self.adapt_layers,
-            hook=hook,
+            hooked=hooked,
         )
         self._check_together(rule, module)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
@@ -158,9 +158,8 @@ class GradientLearnerMixin:
             outer=self.outer,
             multi_step_epochs=self.multi_step_epochs,
             task_chunk_size=self.task_chunk_size,
-            checkpoint=self.checkpoint,
+            recompute=self.checkpoint,
             batch_norm=self.batch_norm,
-            frozen=self.freeze_backbone,
             **{"criterion": criterion, **arguments},
         )
 
@@ -200,7 +199,7 @@ class GradientLearnerMixin:
     def _adapt_net(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
         """Run the inner loop from what `fit` learned."""
         support, wanted = self.reader_(rows), self._as_targets(targets)
-        adapted = self.net_.adapted(support, wanted, self._n_steps)
+        adapted, code = self.net_.adapted(support, wanted, self._n_steps)
         if not all(torch.isfinite(value).all() for value in adapted.values()):
             raise DivergenceError(
                 "The inner loop must stay finite. Got infinite or undefined "
@@ -208,7 +207,7 @@ class GradientLearnerMixin:
                 "adapt_steps, fit with a lower inner_lr, or scale the rows."
             )
         self.adapted_ = adapted
-        self.task_code_ = self.net_.task_code(support, wanted)
+        self.task_code_ = code
         self.__dict__.pop("head_", None)
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from numbers import Real
 from os import PathLike
@@ -18,11 +17,10 @@ from torch import nn
 from ...heads import GroupLassoSVC
 from ...training import (
     EpisodeHook,
-    EpisodeStream,
     EpisodicModule,
     EpisodicNet,
+    HookedFeatures,
     RowReader,
-    first_scale,
 )
 from .._base import in_blocks
 from .._classifier import BaseMetaClassifier
@@ -30,12 +28,11 @@ from .._episode_plan import EpisodePlan
 from .._task_chunks import chunk_of, in_task_chunks
 from .._tasks import check_tasks, encode_tasks, solve_tasks
 from ._head_learner import HeadLearnerMixin
-from ._hooked_tasks import HookedTasksMixin
 
 _SCORES_PER_BLOCK = 8
 
 
-class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifier):
+class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     """Few-shot classifier: a learned backbone under a sparse convex head.
 
     The backbone f is trained so that heads solved on the support rows of a task
@@ -342,41 +339,25 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
     ) -> EpisodicNet:
         return EpisodicNet(
-            EpisodicModule(backbone, self._given_scale(), hook),
+            EpisodicModule(backbone, hooked),
             head=self._new_head(),
             head_tol=self.head_tol,
             batch_norm=self.batch_norm,
             micro_batch=self.micro_batch,
             center=self.center,
-            frozen=self.freeze_backbone,
+            logit_scale=self.logit_scale,
             **arguments,
         )
 
-    def _given_scale(self) -> float:
-        return 1.0 if isinstance(self.logit_scale, str) else self.logit_scale
-
-    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
-        if self.logit_scale != "auto":
-            return
-        scale = first_scale(
-            net.module.backbone,
-            net.head,
-            next(iter(stream)),
-            training=not self.freeze_backbone,
-            batch_norm=self.batch_norm,
-            center=self.center,
-            tol=self.head_tol,
-        )
-        net.module.log_scale.data.fill_(math.log(scale))
-
     def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
         classes, numbers = np.unique(labels, return_inverse=True)
-        codes = self._task_codes(features[None], numbers[None], len(classes))
+        hooked = self.net_.module_.hooked
+        codes = hooked.codes_of(features[None], numbers[None], len(classes))
         code = None if codes is None else codes[0]
-        features = self._hooked(features, code)
+        features = hooked.features_of(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, labels)
         self.head_, self.center_, self.classes_ = head, center, head.classes_
@@ -480,7 +461,8 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         """Class numbers (n, n_query) of the query rows of some tasks."""
         support = self._task_features(chunk_of(X_support, part))
         query = self._task_features(chunk_of(X_query, part))
-        support, query = self._hooked_episodes(support, codes[part], query, ways[part])
+        hooked = self.net_.module_.hooked
+        support, query = hooked.episodes_of(support, codes[part], query, ways[part])
         if self.center:
             middle = support.mean(axis=1, keepdims=True)
             support, query = support - middle, query - middle
@@ -491,7 +473,9 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
 
     def _ask_head(self, method: str, rows: NDArray[Any]) -> NDArray[Any]:
         self._check_has_head()
-        features = self._hooked(self._features(rows), self.task_code_) - self.center_
+        hooked = self.net_.module_.hooked
+        features = hooked.features_of(self._features(rows), self.task_code_)
+        features = features - self.center_
         return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)
 
     @staticmethod

@@ -18,9 +18,10 @@ from ...backbones import n_features_out
 from ...exceptions import InvalidInputError
 from ...heads import LassoHead, RidgeHead
 from ...training import (
+    BaseEpisodicNet,
     CodeModule,
     EpisodeHook,
-    EpisodicNet,
+    HookedFeatures,
     RegressionNet,
     RowReader,
     TrainingCheckpoint,
@@ -32,14 +33,13 @@ from .._task_chunks import chunk_of, in_task_chunks
 from .._tasks import check_tasks
 from .._value_plan import ValueSizes
 from ._head_learner import HeadLearnerMixin
-from ._hooked_tasks import HookedTasksMixin
 from ._task_heads import predict_tasks, solve_training_tasks
 
 _ROWS_PER_BLOCK = 8
 _ROWS_PER_PASS = 256
 
 
-class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor):
+class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     """Codes that few-feature regressions of many tasks agree on.
 
     The backbone f is trained so that sparse linear regressions on its codes solve
@@ -365,9 +365,10 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         self._solve(self._features(rows), targets)
 
     def _solve(self, features: NDArray[Any], targets: NDArray[Any]) -> None:
-        codes = self._task_codes(features[None], targets[None], 0)
+        hooked = self.net_.module_.hooked
+        codes = hooked.codes_of(features[None], targets[None], 0)
         code = None if codes is None else codes[0]
-        self.head_ = self._new_head().fit(self._hooked(features, code), targets)
+        self.head_ = self._new_head().fit(hooked.features_of(features, code), targets)
         self.task_code_ = code
 
     def _hook_training_tasks(
@@ -375,15 +376,16 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
     ) -> NDArray[Any]:
         """Features of all rows, each by the hook's code of its task."""
         self.task_codes_ = None
-        if self.hook is None:
+        hooked = self.net_.module_.hooked
+        if not hooked.is_active:
             return features
         codes, number = [], np.unique(tasks, return_inverse=True)[1]
         for k in range(number.max() + 1):
             rows = number == k
-            code = self._task_codes(features[rows][None], targets[rows][None], 0)
+            code = hooked.codes_of(features[rows][None], targets[rows][None], 0)
             codes.append(code[0])  # type: ignore[index]
         self.task_codes_ = np.stack(codes)
-        return self._hooked(features[:, None], self.task_codes_[number])[:, 0]
+        return hooked.features_of(features[:, None], self.task_codes_[number])[:, 0]
 
     def _make_net(
         self,
@@ -391,18 +393,17 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         reader: RowReader,
         plan: EpisodePlan,
         arguments: dict[str, Any],
-        hook: EpisodeHook | None,
-    ) -> EpisodicNet:
+        hooked: HookedFeatures,
+    ) -> RegressionNet:
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
-            CodeModule(backbone, n_codes, hook),
+            CodeModule(backbone, n_codes, hooked),
             head=self._new_head(),
             head_tol=self.head_tol,
             batch_norm=self.batch_norm,
             micro_batch=self.micro_batch,
-            frozen=self.freeze_backbone,
             **arguments,
         )
 
@@ -412,7 +413,7 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         plan: EpisodePlan,
         seeds: dict[str, int],
         checkpoint: TrainingCheckpoint | None,
-    ) -> tuple[EpisodicNet, RowReader]:
+    ) -> tuple[BaseEpisodicNet, RowReader]:
         net, reader = super()._train_net(X, plan, seeds, checkpoint)
         starts = range(0, len(X), _ROWS_PER_PASS)
         net.settle(reader(X[k : k + _ROWS_PER_PASS]) for k in starts)
@@ -451,13 +452,15 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         """
         rows = self._check_known_rows(X)
         self._check_has_head()
+        hooked = self.net_.module_.hooked
         if tasks is None:
-            features = self._hooked(self._features(rows), self.task_code_)
+            features = hooked.features_of(self._features(rows), self.task_code_)
             return in_blocks(self.head_.predict, features, _ROWS_PER_BLOCK)
         position = self._positions(tasks, rows)
         features = self._features(rows)
         if self.task_codes_ is not None:
-            features = self._hooked(features[:, None], self.task_codes_[position])[:, 0]
+            own = self.task_codes_[position]
+            features = hooked.features_of(features[:, None], own)[:, 0]
         products = features * self.task_coef_[position]
         return products.sum(axis=1) + self.task_intercept_[position]
 
@@ -549,7 +552,7 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
 
         def solve(part: slice) -> NDArray[Any]:
             wanted = targets[part]
-            one, two = self._hooked_episodes(
+            one, two = self.net_.module_.hooked.episodes_of(
                 self._task_features(chunk_of(support, part)),
                 wanted,
                 self._task_features(chunk_of(query, part)),
