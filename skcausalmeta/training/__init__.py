@@ -12,14 +12,27 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
+from ._optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    AdamW,
+    named_optimizer,
+    optimizer_keywords,
+)
+from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._rows import ReadRows, RowReader
-from ._step_guard import check_loss, check_weights
+from ._step_guard import check_finite_loss, check_finite_weights
 from ._stream import EpisodeStream, EpisodeTensors, MetaBatch
 
 __all__ = [
     "FACT_PREFIX",
+    "OPTIMIZERS",
+    "SGD",
+    "Adam",
+    "AdamW",
     "BaseEpisodicNet",
     "CodeModule",
     "EpisodeHook",
@@ -35,13 +48,18 @@ __all__ = [
     "RegressionNet",
     "RowReader",
     "TaskProgress",
+    "Training",
     "TrainingCheckpoint",
+    "TrainingSettings",
+    "Validation",
     "WarmStart",
     "batch_norm_mode",
-    "check_loss",
-    "check_weights",
+    "check_finite_loss",
+    "check_finite_weights",
     "first_scale",
     "hooked_features",
     "module_lock",
+    "named_optimizer",
+    "optimizer_keywords",
     "still_statistics",
 ]

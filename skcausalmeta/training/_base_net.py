@@ -13,11 +13,11 @@ from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from ..backbones import PreparedBackbone
+from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import InvalidInputError
 from ._batch_norm import batch_norm_mode
 from ._processes import Processes
-from ._step_guard import StepGuard, check_loss
+from ._step_guard import StepGuard, check_finite_loss
 from ._stream import EpisodeStream, MetaBatch
 
 
@@ -106,7 +106,7 @@ class BaseEpisodicNet(NeuralNet, ABC):
             self._is_divisible(),
             self.history,
         )
-        check_loss(step["loss"], self.history, self._remedy)
+        check_finite_loss(step["loss"], self.history, self._remedy)
         return step
 
     def train_step_single(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
@@ -143,8 +143,7 @@ class BaseEpisodicNet(NeuralNet, ABC):
     def initialize_module(self) -> BaseEpisodicNet:
         """Create the module, and decide whether its backbone is frozen."""
         super().initialize_module()
-        weights = list(self.module_.backbone.parameters())
-        self.frozen_ = bool(weights) and not any(w.requires_grad for w in weights)
+        self.frozen_ = is_frozen(self.module_.backbone)
         self.guard_ = StepGuard()
         return self
 
@@ -187,11 +186,15 @@ class BaseEpisodicNet(NeuralNet, ABC):
         processes = Processes.launched(self.device)
         if processes.number == 1:
             return
-        if self.module_.hooked.is_active or not self._is_divisible():
+        self.module_.hooked.refuse(
+            "accelerate=True has no process with all tasks of a step",
+            "train in one process",
+        )
+        if not self._is_divisible():
             raise InvalidInputError(
-                "accelerate=True divides the tasks of a step, which a hook and "
-                "normalize_codes=True see together. Got one of them; leave it out or "
-                "train in one process."
+                "accelerate=True divides the tasks of a step, which standardised codes "
+                "see together. Got normalize_codes=True; set it to False or train in "
+                "one process."
             )
         processes.check_start(self.module_)
         stream.share(processes.rank, processes.number)

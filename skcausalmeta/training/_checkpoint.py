@@ -196,7 +196,7 @@ class WarmStart(Callback):
         except RuntimeError as error:
             raise InvalidInputError(
                 "warm_start=True begins with the weights of the fit before, so the "
-                "rows, the backbone and the hook must have the same sizes. Got others; "
+                "rows and all learned parts must have the same sizes. Got others; "
                 f"set warm_start=False. {error}"
             ) from error
 

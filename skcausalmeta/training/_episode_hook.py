@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..backbones import n_features_out
+from ..backbones import PreparedBackbone, n_features_out
+from ..exceptions import InvalidInputError
 from ..utils import isolated_torch_rng
 
 # Names in the history of a net, so that they collide with none of skorch.
@@ -224,6 +225,27 @@ class HookedFeatures(nn.Module):
         """Whether there is a hook."""
         return self.hook is not None
 
+    def refuse(self, rule: str, remedy: str) -> None:
+        """Refuse a hook where it lacks something.
+
+        Parameters
+        ----------
+        rule : str
+            What is missing.
+        remedy : str
+            What to do besides leaving the hook out.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is a hook.
+        """
+        if self.hook is not None:
+            raise InvalidInputError(
+                f"{rule}, which a hook needs. Got hook={type(self.hook).__name__}; "
+                f"{remedy} or use hook=None."
+            )
+
     def width(self, n_features: int) -> int:
         """Return the width of the transformed features of a backbone."""
         return n_features if self.hook is None else self.hook.out_features
@@ -378,17 +400,14 @@ class HookedFeatures(nn.Module):
 
 
 def hooked_features(
-    hook: EpisodeHook | None,
-    backbone: nn.Module,
-    sample_shape: tuple[int, ...],
-    seed: int,
+    learner: Any, backbone: nn.Module, sample_shape: tuple[int, ...], seed: int
 ) -> HookedFeatures:
-    """Build a copy of a hook for the features of a backbone.
+    """Build a copy of the hook of a learner for the features of its backbone.
 
     Parameters
     ----------
-    hook : EpisodeHook or None
-        Not built; stays as it is. None: features stay as they are.
+    learner : estimator
+        Its parameter ``hook`` is an `EpisodeHook`, which stays as it is, or None.
     backbone : torch.nn.Module
         Maps samples to features (n, d).
     sample_shape : tuple of int
@@ -400,16 +419,29 @@ def hooked_features(
     -------
     HookedFeatures
 
+    Raises
+    ------
+    InvalidInputError
+        If the backbone runs in float16.
+
     Examples
     --------
     >>> from torch import nn
+    >>> from skcausalmeta.learners import SparseMetaClassifier
     >>> from skcausalmeta.training import hooked_features
-    >>> hooked_features(None, nn.Linear(3, 2), (3,), 0).width(2)
+    >>> learner = SparseMetaClassifier()
+    >>> hooked_features(learner, nn.Linear(3, 2), (3,), 0).width(2)
     2
     """
-    if hook is None:
+    if learner.hook is None:
         return HookedFeatures()
-    hook = copy.deepcopy(hook)
+    if isinstance(backbone, PreparedBackbone) and backbone.precision == "float16":
+        raise InvalidInputError(
+            "precision='float16' scales the loss against small gradients that vanish, "
+            "which the gradients of a hook are not part of. Got a hook; use "
+            "precision='bfloat16', which needs no scale."
+        )
+    hook: EpisodeHook = copy.deepcopy(learner.hook)
     with isolated_torch_rng(seed):
         hook.out_features = hook.build(n_features_out(backbone, sample_shape))
     return HookedFeatures(hook)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ._episode_hook import HookedFeatures
 from ._episodic_net import HeadNet
-from ._step_guard import check_loss
+from ._step_guard import check_finite_loss
 from ._stream import EpisodeTensors, MetaBatch
 
 
@@ -97,6 +97,8 @@ class RegressionNet(HeadNet):
         """Create no optimiser where there is nothing to optimise."""
         if self._is_trained():
             super().initialize_optimizer(*args, **kwargs)
+        else:
+            self._register_attribute("optimizer", None)  # its keywords are known
         return self
 
     def train_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class RegressionNet(HeadNet):
         self._set_training(True)
         with torch.no_grad():
             loss = self._batch_loss(batch)[0]
-        check_loss(loss, self.history, self._remedy)
+        check_finite_loss(loss, self.history, self._remedy)
         return {"loss": loss, "y_pred": None}
 
     def _is_divisible(self) -> bool:

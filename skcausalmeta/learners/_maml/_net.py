@@ -17,7 +17,7 @@ from ...training import (
     EpisodeTensors,
     MetaBatch,
     batch_norm_mode,
-    check_loss,
+    check_finite_loss,
     module_lock,
     still_statistics,
 )
@@ -149,7 +149,7 @@ class GradientNet(BaseEpisodicNet):
         if second_level is None:
             hooked.rest()
         else:
-            check_loss(loss, self.history, self._remedy)
+            check_finite_loss(loss, self.history, self._remedy)
             self._follow_second_level(second_level)
         return loss
 

@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from numbers import Real
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...exceptions import NotFittedError
-from .._task_chunks import TASKS_AT_ONCE, task_cost
+from .._nested import Makers
+from .._solved_task import HeadTask
+
+# Keywords of the net, as net_params gives them.
+NET_KEYWORDS: dict[str, list[Any]] = {
+    "head_tol": [Interval(Real, 0, None, closed="neither")],
+    "logit_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+}
 
 
 class HeadLearnerMixin:
-    """Parameters ``head__*``, the head in use, and its facts."""
+    """The head of a task and its facts, for a classifier and a regressor."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "head_tol": [Interval(Real, 0, None, closed="neither")],
-        "fit_head": ["boolean"],
-    }
+    _parts: ClassVar[Makers]
     head: Any
-    head_: Any
-    net_: Any
-    reader_: Any
-    n_features_out_: int
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``head__name=value`` fills in the default head if needed.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values.
-
-        Returns
-        -------
-        self : object
-            Itself.
-        """
-        nested = any(name.startswith("head__") for name in params)
-        if nested and params.get("head", self.head) is None:
-            params = {**params, "head": self._default_head()}
-        return super().set_params(**params)  # type: ignore[misc]
-
-    @staticmethod
-    @abstractmethod
-    def _default_head() -> Any:
-        """The head that `head=None` stands for."""
+    _task_in_use: Callable[[], HeadTask]
 
     def _new_head(self) -> Any:
-        return self._default_head() if self.head is None else clone(self.head)
+        return self._parts["head"](None) if self.head is None else clone(self.head)
 
     def _check_head(self) -> None:
         """Refuse a head with invalid parameters before any training."""
@@ -59,33 +37,20 @@ class HeadLearnerMixin:
         if hasattr(head, "_parameter_constraints"):
             head._validate_params()
 
-    def _check_has_head(self) -> None:
-        if not hasattr(self, "head_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} has no head: it was fitted with "
-                "fit_head=False. Call 'adapt' with the support rows of a task first."
-            )
+    @property
+    def head_(self) -> Any:
+        """The head in use."""
+        return self._task_in_use().head
 
-    def _tasks_within(
-        self, support: Any, query: Any, n_outputs: int, max_memory: int | None
-    ) -> int:
-        """Tasks of a chunk of `predict_episodes`."""
-        if max_memory is None:
-            return min(TASKS_AT_ONCE, len(support))
-        cost = task_cost(
-            self.net_.module_.backbone,
-            self.reader_.sample_shape,
-            support,
-            query,
-            self.n_features_out_,
-            n_outputs,
-        )
-        return cost.tasks_within(max_memory, len(support))
+    @property
+    def task_code_(self) -> NDArray[Any] | None:
+        """What the hook keeps of the task in use."""
+        return self._task_in_use().code
 
     @property
     def dual_gap_(self) -> float:
         """Certificate of the head in use."""
-        return self.head_.dual_gap_
+        return self._task_in_use().dual_gap
 
     @property
     def sparsity_(self) -> float:
