@@ -23,6 +23,7 @@ from sklearn.utils.validation import validate_data
 from ..backbones import Backbone, named_backbone
 from ..exceptions import InvalidInputError, NotFittedError
 from ..training import (
+    HOOK_SEED,
     OPTIMIZERS,
     SGD,
     Adam,
@@ -275,7 +276,7 @@ class BaseMetaLearner(
             "training",
             "augmentation",
             "head",
-            "hook",
+            HOOK_SEED,
             "calibration",
         )
         checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs)

@@ -26,6 +26,7 @@ from ..backbones import (
 from ..episodes import Episode
 from ..training import (
     FACT_PREFIX,
+    HOOK_SEED,
     EpisodeStream,
     HookedFeatures,
     RowReader,
@@ -61,7 +62,7 @@ def build_module(
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device
         )
-    seed = seeds["hook"]
+    seed = seeds[HOOK_SEED]
     return backbone, hooked_features(learner, backbone, reader.sample_shape, seed)
 
 

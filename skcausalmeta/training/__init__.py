@@ -1,10 +1,11 @@
 """The skorch nets that train on episodes, and what they are made of."""
 
-from ._base_net import BaseEpisodicNet
+from ._base_net import BaseEpisodicNet, check_finite_loss, check_finite_weights
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._episode_hook import (
     FACT_PREFIX,
+    HOOK_SEED,
     EpisodeHook,
     EpisodeOutcome,
     HookedFeatures,
@@ -23,12 +24,11 @@ from ._optimizers import (
 from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
-from ._rows import ReadRows, RowReader
-from ._step_guard import check_finite_loss, check_finite_weights
-from ._stream import EpisodeStream, EpisodeTensors, MetaBatch
+from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, ReadRows, RowReader
 
 __all__ = [
     "FACT_PREFIX",
+    "HOOK_SEED",
     "OPTIMIZERS",
     "SGD",
     "Adam",

@@ -17,6 +17,8 @@ from ..utils import isolated_torch_rng
 
 # Names in the history of a net, so that they collide with none of skorch.
 FACT_PREFIX = "hook_"
+# Name of the seed that a hook is built under.
+HOOK_SEED = "hook"
 _ROWS_PER_BLOCK = 4
 
 
@@ -266,8 +268,10 @@ class HookedFeatures(nn.Module):
 
     def param_groups(self) -> list[tuple[str, dict[str, float]]]:
         """Return the parts with a learning rate of their own, as skorch names them."""
-        rates = {} if self.hook is None else self.hook.learning_rates()
-        return [(f"hooked.hook.{part}*", {"lr": lr}) for part, lr in rates.items()]
+        if self.hook is None:
+            return []
+        rates = self.hook.learning_rates().items()
+        return [(f"hooked.hook.{part}*", {"lr": lr}) for part, lr in rates]
 
     def has_turn(self, history: Any) -> bool:
         """Tell whether the parameters of the hook move in the step of a history."""

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import PreparedBackbone
-from ._base_net import BaseEpisodicNet
+from ._base_net import BaseEpisodicNet, check_features
 from ._batch_norm import batch_norm_mode, has_batch_norm
 from ._episode_hook import EpisodeOutcome, HookedFeatures
-from ._step_guard import check_features
 from ._stream import EpisodeTensors, MetaBatch, leading_rows
 
 _SPREAD = 1.0
@@ -220,7 +219,7 @@ class HeadNet(BaseEpisodicNet):
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
         with batch_norm_mode(self.module_, self.batch_norm):
             features = self.module_(torch.cat(parts))
-        return list(features.split([len(part) for part in parts]))
+        return list(features.split(list(map(len, parts))))
 
     def _chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
         size = self.micro_batch

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._base_net import check_finite_loss
 from ._episode_hook import HookedFeatures
 from ._episodic_net import HeadNet
-from ._step_guard import check_finite_loss
 from ._stream import EpisodeTensors, MetaBatch
 
 

@@ -168,14 +168,13 @@ class BatchedModule:
         self.lr = module.rule.lr
 
     def _spread(self, named: Named) -> Named:
-        if self._n_tasks == 1:
-            return named
         n = self._n_tasks
         return {name: t.expand(n, *t.shape) for name, t in named.items()}
 
     def parameters(self) -> Named:
         """Return the parameters where every task starts."""
-        return self._spread(self._module.start())
+        start = self._module.start()
+        return start if self._n_tasks == 1 else self._spread(start)
 
     def scores(self, parameters: Named, inputs: Tensor) -> Tensor:
         """Return the scores (n_tasks, n, n_outputs) of inputs.
@@ -229,7 +228,8 @@ class BatchedModule:
 
     def start(self) -> Named:
         """Return what the rule adapts within a task."""
-        return self._spread(self._module.rule.start())
+        start = self._module.rule.start()
+        return start if self._n_tasks == 1 else self._spread(start)
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
         """Return what to subtract from the parameters."""
