@@ -198,6 +198,11 @@ def train(
     check_finite_weights(net.module_)
 
 
+def adopt(learner: BaseEstimator, fitted: BaseEstimator) -> None:
+    """Take over all that a copy has learned, at once: a failed fit changes nothing."""
+    learner.__dict__ = fitted.__dict__
+
+
 def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """One record per finished epoch: losses, seconds, and what the hook told."""
     keys = ("epoch", "train_loss", *terms, "valid_loss", "valid_accuracy", "dur")

@@ -1,6 +1,11 @@
 """The skorch nets that train on episodes, and what they are made of."""
 
-from ._base_net import BaseEpisodicNet, check_finite_loss, check_finite_weights
+from ._base_net import (
+    BaseEpisodicNet,
+    check_finite_loss,
+    check_finite_weights,
+    refuse_infinite_rows,
+)
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._episode_hook import (
@@ -24,7 +29,15 @@ from ._optimizers import (
 from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
-from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, ReadRows, RowReader
+from ._stream import (
+    EpisodeStream,
+    EpisodeTensors,
+    MetaBatch,
+    ReadRows,
+    RowReader,
+    in_blocks,
+    in_passes,
+)
 
 __all__ = [
     "FACT_PREFIX",
@@ -58,8 +71,11 @@ __all__ = [
     "check_finite_weights",
     "first_scale",
     "hooked_features",
+    "in_blocks",
+    "in_passes",
     "module_lock",
     "named_optimizer",
     "optimizer_keywords",
+    "refuse_infinite_rows",
     "still_statistics",
 ]

@@ -14,9 +14,11 @@ from torch import Tensor
 from ..backbones import Augmentation
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
-from ..utils import read_rows
+from ..utils import read_rows, release_pages
 
 _CHANNEL_COUNTS = (1, 3, 4)
+_ROWS_PER_PASS = 256
+_ROWS_PER_BLOCK = 4
 
 
 class RowReader:
@@ -105,6 +107,74 @@ class RowReader:
         if self._channels_last:
             return tensor.permute(0, 3, 1, 2).contiguous()
         return tensor.reshape(len(X), *self.sample_shape)
+
+
+def in_blocks(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
+) -> NDArray[Any]:
+    """Apply a function of rows to whole blocks of `size` rows.
+
+    A product with one row takes another path through the processor than one with
+    many. Filled up with copies of a row, the last digits of a result, and the
+    class where two are tied, do not depend on which rows come together.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows)``, an array with as many rows.
+    rows : ndarray of shape (n, ...)
+        Any number of rows.
+    size : int
+        Rows of a block.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import in_blocks
+    >>> in_blocks(lambda rows: rows * len(rows), np.ones(3), 4)
+    array([4., 4., 4.])
+    """
+    missing = -len(rows) % size
+    if missing == 0:
+        return function(rows)
+    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+    return function(filled)[: len(rows)]
+
+
+def in_passes(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]
+) -> NDArray[Any]:
+    """Apply a function of rows, each on its own, to some rows at a time.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows)``, an array with as many rows.
+    rows : ndarray of shape (n, ...)
+        In memory, or a memory map, which is read by parts.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import in_passes
+    >>> in_passes(np.sqrt, np.array([1.0, 4.0]))
+    array([1., 2.])
+    """
+    parts = []
+    for begin in range(0, len(rows), _ROWS_PER_PASS):
+        part = rows[begin : begin + _ROWS_PER_PASS]
+        parts.append(in_blocks(function, part, _ROWS_PER_BLOCK))
+        if isinstance(rows, np.memmap):
+            release_pages(rows)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class ReadRows:
@@ -345,7 +415,7 @@ class EpisodeStream:
             support if undivided else self._rows(episode.query),
             torch.as_tensor(episode.support_targets, device=device),
             torch.as_tensor(episode.query_targets, device=device),
-            episode.n_way or 0,
+            0 if episode.classes is None else len(episode.classes),
         )
 
     def _rows(self, index: NDArray[Any]) -> Tensor:

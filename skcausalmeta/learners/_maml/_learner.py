@@ -15,9 +15,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import PreparedBackbone, is_frozen, n_features_out
 from ...exceptions import DivergenceError, InvalidInputError
-from ...training import EpisodeTensors, HookedFeatures, RowReader, Training
+from ...training import (
+    EpisodeTensors,
+    HookedFeatures,
+    RowReader,
+    Training,
+    in_passes,
+    refuse_infinite_rows,
+)
 from ...utils import read_rows
-from .._checks import check_finite_rows, check_task_rows
+from .._checks import check_task_rows
 from .._episode_plan import EpisodePlan
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
@@ -71,8 +78,9 @@ class AdaptedTask(SolvedTask):
             found = learner.net_.scores(self.parameters, tensor, self.code)
             return found.double().cpu().numpy()
 
-        found: NDArray[Any] = learner._in_passes(scores, rows)
-        check_finite_rows(found, "scores")
+        whole = learner.batch_norm == "episode"
+        found = scores(rows) if whole else in_passes(scores, rows)
+        refuse_infinite_rows(found, "scores")
         if self.classes is not None:
             return found[:, : len(self.classes)]
         return self.center + self.scale * found[:, 0]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ...training import in_blocks
 from .._nested import Makers
 from .._solved_task import SolvedTask
-from .._task_batches import in_blocks
 
 _SCORES_PER_BLOCK = 8
 # Keywords of the net, as net_params gives them.
