@@ -22,6 +22,10 @@ class UpdateRule(nn.Module, ABC):
        follows its own gradient at the rate ``lr``.
     3. ``direction(gradients, fast, step)``: what to subtract from the parameters.
 
+    See Also
+    --------
+    check_update_rule : Runs the contract.
+
     Examples
     --------
     >>> import torch
