@@ -16,7 +16,7 @@ DOCS_PYTHON := $(DOCS_VENV)/$(VENV_BIN)/python
 TEST_STAMP := $(TEST_VENV)/installed.stamp
 DEMO_STAMP := $(DEMO_VENV)/installed.stamp
 DOCS_STAMP := $(DOCS_VENV)/installed.stamp
-BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py benchmarks/*/bench_*.py))
+BENCHMARKS := $(patsubst bench_%.py,%,$(sort $(notdir $(wildcard benchmarks/*/bench_*.py))))
 
 # $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
 # the pinned build is in place before anything that depends on torch is resolved.
@@ -30,10 +30,13 @@ endef
 # Two test processes on two cores: more than one thread each would compete.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint bench-smoke docs clean
+PYTEST := $(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist worksteal
+
+.PHONY: help demo test test-slow lint bench-smoke docs clean
 
 help:
-	@echo "make test         lint, then run the tests and docstring examples"
+	@echo "make test         lint, then the tests and docstring examples but slow ones"
+	@echo "make test-slow    the slow ones: benchmarks, examples, processes, fuzzing"
 	@echo "make lint         ruff check, ruff format --check, mypy"
 	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
 	@echo "make bench-smoke  run every benchmark at its smallest size"
@@ -55,15 +58,18 @@ lint: $(TEST_STAMP)
 	$(TEST_PYTHON) -m mypy skcausalmeta
 
 test: lint
-	$(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: $(TEST_STAMP)
+	$(PYTEST) -m slow
 
 demo: $(DEMO_STAMP)
 	$(DEMO_PYTHON) -m skcausalmeta demo --output demo.png
 
 bench-smoke: $(TEST_STAMP)
-	@set -e; for file in $(BENCHMARKS); do \
-		echo "$$file --smoke"; \
-		$(ONE_THREAD) $(TEST_PYTHON) $$file --smoke; \
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "$$name --smoke"; \
+		$(ONE_THREAD) $(TEST_PYTHON) -m benchmarks $$name --smoke; \
 	done
 
 docs: $(DOCS_STAMP)

@@ -27,7 +27,6 @@ def run_here(monkeypatch, tmp_path, capsys):
 
     def run(path, *arguments):
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        monkeypatch.syspath_prepend(str(path.parent))
         monkeypatch.chdir(tmp_path)
         runpy.run_path(str(path), run_name="__main__")
         return capsys.readouterr().out
@@ -38,6 +37,7 @@ def run_here(monkeypatch, tmp_path, capsys):
     torch.set_num_threads(n_threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path, run_here):
     before = committed_results()

@@ -11,13 +11,15 @@ from ._maml import (
     check_update_rule,
 )
 from ._metacrl import MetaCRLClassifier, MetaCRLRegressor
-from ._mtcrl import MTCRLClassifier, MTCRLRegressor
+from ._mtcrl import ConvExpert, MLPExpert, MTCRLClassifier, MTCRLRegressor
 from ._synergies import SparseMetaClassifier, SparseMetaRegressor
 
 __all__ = [
+    "ConvExpert",
     "KFOUpdate",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MLPExpert",
     "MTCRLClassifier",
     "MTCRLRegressor",
     "MetaCRLClassifier",
