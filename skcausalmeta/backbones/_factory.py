@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -253,7 +254,10 @@ def _auto(shape: tuple[int, ...]) -> Backbone:
 
 
 def _call_factory(factory: Callable[..., Any], shape: tuple[int, ...]) -> nn.Module:
-    owner = getattr(factory, "__name__", type(factory).__name__)
+    inner = factory
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    owner = getattr(inner, "__name__", type(inner).__name__)
     arguments = {}
     try:
         signature = inspect.signature(factory)

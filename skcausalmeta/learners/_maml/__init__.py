@@ -1,5 +1,6 @@
 """Gradient-based meta-learning and learned update rules (MAML-KFO)."""
 
+from ._check_update_rule import check_update_rule
 from ._classifier import MAMLClassifier
 from ._regressor import MAMLRegressor
 from ._rules import KFOUpdate, MetaCurvatureUpdate, MetaSGDUpdate, SGDUpdate
@@ -13,4 +14,5 @@ __all__ = [
     "MetaSGDUpdate",
     "SGDUpdate",
     "UpdateRule",
+    "check_update_rule",
 ]

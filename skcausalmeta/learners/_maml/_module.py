@@ -92,8 +92,8 @@ class AdaptedModule(nn.Module):
         if not self.adapted:
             raise InvalidInputError(
                 "adapt_layers='body' needs a backbone with parameters that are "
-                "trained. Got none; use adapt_layers='head' or 'all', or another "
-                "backbone with freeze_backbone=False."
+                "trained. Got none; use adapt_layers='head' or 'all', or a backbone "
+                "whose parameters require gradients."
             )
         self.features_are_fixed = all(n.startswith("output.") for n in self.adapted)
         self.rule = rule

@@ -20,7 +20,14 @@ class UpdateRule(nn.Module, ABC):
        will be adapted. Called once, before training.
     2. ``start()``: what the rule itself adapts within a task, {} for nothing; it
        follows its own gradient at the rate ``lr``.
-    3. ``direction(gradients, fast, step)``: what to subtract from the parameters.
+    3. ``direction(gradients, fast, step)``: what to subtract from the parameters, a
+       differentiable function of its arguments and of what was learned. It takes
+       later steps than `n_steps`, writes to nothing, and runs on many tasks at once
+       (`torch.func.vmap`), so that it cannot branch on values.
+
+    See Also
+    --------
+    check_update_rule : Runs the contract.
 
     Examples
     --------
