@@ -7,7 +7,6 @@ file without a description is listed with the number of its runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._harness import read_lines as read
 from skcausalmeta.metrics import mean_confidence_interval
 
 Line = dict[str, Any]
@@ -286,19 +286,6 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-def read(path: Path) -> list[Line]:
-    """Lines of a file; what is no complete line is left out."""
-    found = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # cut short by an interrupted run
-        if isinstance(line, dict) and {"settings", "result"} <= line.keys():
-            found.append(line)
-    return found
-
-
 def at(record: Any, path: str) -> Any:
     """Entry under keys joined by "/", or None."""
     for key in path.split("/"):
@@ -360,7 +347,7 @@ def page(folder: Path) -> str:
         tables = [table_of(table, found.get(name, [])) for table in benchmark.tables]
         if any(tables):
             parts.append(_heading(benchmark.title, "-"))
-            parts.append(f"``benchmarks/bench_{name}.py``\n")
+            parts.append(f"``python -m benchmarks {name}``\n")
             parts += [text for text in tables if text]
     others = [[name, str(len(lines))] for name, lines in found.items() if lines]
     others = [row for row in others if row[0] not in BENCHMARKS]

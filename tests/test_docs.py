@@ -147,4 +147,7 @@ def test_the_committed_lines_fill_the_page(results):
     page = results.page(folder)
     assert page.count(".. list-table::") >= 8
     for path in folder.glob("*.jsonl"):
-        assert f"bench_{path.stem}.py" in page or f"   * - {path.stem}" in page
+        assert (
+            f"python -m benchmarks {path.stem}`" in page
+            or f"   * - {path.stem}" in page
+        )

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from skcausalmeta.backbones import Conv4
+from skcausalmeta.backbones import Conv4Module
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.training._logit_scale import first_scale
-from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
+from skcausalmeta.training import EpisodeTensors, MetaBatch, first_scale
 
 Y = np.repeat(np.arange(6), 12)
 X = np.random.default_rng(0).standard_normal((72, 5)).astype(np.float32) + Y[:, None]
@@ -63,7 +62,7 @@ def test_it_follows_the_units_of_the_head(head, center):
 
 
 def test_a_backbone_keeps_its_statistics():
-    backbone = Conv4(1, 8, n_filters=4)
+    backbone = Conv4Module(1, 8, n_filters=4)
     before = copy.deepcopy(backbone.state_dict())
     batch = MetaBatch([task(0, shape=(1, 8, 8))])
     trained = first_scale(backbone, PrototypeHead(), batch)
@@ -97,13 +96,14 @@ def learner(**params):
 
 def test_a_learner_begins_with_it():
     auto = learner().fit(X, Y).net_.module_.scale
-    assert learner(logit_scale=3.0).fit(X, Y).net_.module_.scale == pytest.approx(3)
+    given = learner(net_params={"logit_scale": 3.0}).fit(X, Y)
+    assert given.net_.module_.scale == pytest.approx(3)
     assert auto == learner().fit(X, Y).net_.module_.scale
     softer = learner().set_params(head__temperature=10.0).fit(X, Y)
     assert softer.net_.module_.scale == pytest.approx(10 * auto)
 
 
 def test_a_warm_start_keeps_the_learned_one():
-    first = learner(logit_scale=5.0).fit(X, Y)
-    first.set_params(logit_scale="auto", warm_start=True).fit(X, Y)
+    first = learner(net_params={"logit_scale": 5.0}).fit(X, Y)
+    first.set_params(net_params={"warm_start": True}).fit(X, Y)
     assert first.net_.module_.scale == pytest.approx(5.0)

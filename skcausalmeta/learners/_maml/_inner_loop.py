@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as torch_checkpoint
+from torch.utils.checkpoint import checkpoint
 
 from ._update_rule import Named
 
@@ -33,7 +33,7 @@ def inner_loop(
     *,
     first_order: bool = False,
     record: bool = True,
-    checkpoint: bool = False,
+    recompute: bool = False,
 ) -> list[Named]:
     """Adapt parameters to one task by steps of an update rule.
 
@@ -59,7 +59,7 @@ def inner_loop(
     record : bool, default=True
         Keep the graph from the adapted to the given parameters and those of the
         rule. False: for prediction, memory does not grow with the steps.
-    checkpoint : bool, default=False
+    recompute : bool, default=False
         Keep the parameters of every step only, and compute the step again in the
         backward pass, which then has to be ``backward()``. Not for rules that
         adapt parts of their own.
@@ -91,24 +91,21 @@ def inner_loop(
     path = [current]
     second_order = record and not first_order
     for step in range(n_steps):
-        if record and checkpoint:
-            current = _checkpointed(loss, current, rule, step, second_order)
+        if record and recompute:
+            current = _recomputed(loss, current, rule, step, second_order)
         else:
             gradients, own = _gradients(loss, current, fast, second_order)
             if step:
                 fast = {n: value - rule.lr * own[n] for n, value in fast.items()}
             if not record:
                 current, fast = _leaves(current), _leaves(fast)
-            current = _moved(current, rule.direction(gradients, fast, step))
+            moves = rule.direction(gradients, fast, step)
+            current = {name: value - moves[name] for name, value in current.items()}
         path.append(current)
     return path if record else [_leaves(point) for point in path]
 
 
-def _moved(current: Named, moves: Named) -> Named:
-    return {name: value - moves[name] for name, value in current.items()}
-
-
-def _checkpointed(
+def _recomputed(
     loss: Loss, current: Named, rule: Rule, step: int, second_order: bool
 ) -> Named:
     names = tuple(current)
@@ -116,18 +113,19 @@ def _checkpointed(
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         point = dict(zip(names, values, strict=True))
         gradients, _ = _gradients(loss, point, {}, second_order)
-        return tuple(_moved(point, rule.direction(gradients, {}, step)).values())
+        moves = rule.direction(gradients, {}, step)
+        return tuple(value - moves[name] for name, value in point.items())
 
-    values = torch_checkpoint(run, *current.values(), use_reentrant=True)
+    values = checkpoint(run, *current.values(), use_reentrant=True)
     return dict(zip(names, values, strict=True))
 
 
 def _gradients(
     loss: Loss, parameters: Named, fast: Named, second_order: bool
 ) -> tuple[Named, Named]:
-    """Gradients of the loss in the parameters and in the fast parts of the rule."""
+    """Return gradients of the loss in the parameters and in the parts of the rule."""
     inputs = [*parameters.values(), *fast.values()]
-    # The first pass through a checkpoint runs without gradients.
+    # A step that will be computed again runs without gradients at first.
     create_graph = second_order and torch.is_grad_enabled()
     with torch.enable_grad():
         found = torch.autograd.grad(
@@ -151,5 +149,5 @@ def _gradients(
 
 
 def _leaves(named: Named) -> Named:
-    """The same values, cut from their graph."""
+    """Return the same values, cut from their graph."""
     return {name: t.detach().requires_grad_() for name, t in named.items()}

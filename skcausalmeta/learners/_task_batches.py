@@ -1,0 +1,298 @@
+"""Many tasks in one call: arrays with a leading task axis, cut into batches."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from torch import nn
+
+from ..exceptions import InvalidInputError, OutOfMemoryError
+from ..training import module_lock
+from ..utils import (
+    StoredRows,
+    forget,
+    is_memory_map,
+    is_out_of_memory,
+    is_stored,
+    release_pages,
+)
+from ._checks import check_sortable
+
+_DOUBLE, _SINGLE = 8, 4
+# Copies of the features that are alive at once: as the backbone gives them, in double
+# precision, after the hook, centred, and one in the head.
+_FEATURE_COPIES = 5
+# Matrices of the size of the dual variables squared that a solver keeps per task.
+_SYSTEM_COPIES = 3
+# Tasks that a solver takes at once.
+TASKS_PER_SOLVE = 64
+_ROWS_PER_PASS = 512
+# Where no bound is given. More leave the caches and cost a fifth more each.
+TASKS_AT_ONCE = 1000
+
+Solve = Callable[[slice], NDArray[Any]]
+
+
+class TaskCost(NamedTuple):
+    """Bytes that solving tasks takes beside the arguments and the answer."""
+
+    fixed: int
+    each: int
+
+    def tasks_within(self, max_memory: int, n_tasks: int) -> int:
+        """Most tasks at a time that stay within a bound.
+
+        Parameters
+        ----------
+        max_memory : int
+            Bytes.
+        n_tasks : int
+            All tasks.
+
+        Raises
+        ------
+        InvalidInputError
+            If the bound is no number of bytes, or less than one task takes.
+        """
+        if not isinstance(max_memory, Integral) or isinstance(max_memory, bool):
+            raise InvalidInputError(
+                "max_memory must be a whole number of bytes or None. Got "
+                f"{max_memory!r}; pass 2**30 for a gigabyte."
+            )
+        least = self.fixed + self.each
+        if max_memory < least:
+            raise InvalidInputError(
+                f"max_memory must be at least what one task takes, {least} bytes. Got "
+                f"{max_memory}; raise it, or pass None for no bound."
+            )
+        return min(n_tasks, (int(max_memory) - self.fixed) // self.each)
+
+
+def task_cost(
+    module: nn.Module,
+    sample_shape: tuple[int, ...],
+    support: Any,
+    query: Any,
+    n_features: int,
+    n_outputs: int,
+    *,
+    adapted: int = 0,
+    n_points: int = 0,
+) -> TaskCost:
+    """Estimate of the bytes of a task, from shapes alone.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps samples to features.
+    sample_shape : tuple of int
+        Shape of a sample.
+    support, query : array of shape (n_tasks, n, ...)
+        Rows of the tasks.
+    n_features, n_outputs : int
+        Width of the features; classes, or 1.
+    adapted : int, default=0
+        Number of parameters of which every task has its own; 0: heads are solved.
+    n_points : int, default=0
+        How many values of these are kept at once.
+    """
+    n_support, n_query = support.shape[1], query.shape[1]
+    n_rows = n_support + n_query
+    values = math.prod(support.shape[2:])
+    # The rows as given, checked, and in the precision of the net.
+    rows = n_rows * values * (support.dtype.itemsize + _DOUBLE + 2 * _SINGLE)
+    kept, widest = _activations(module, sample_shape)
+    scores = n_query * n_outputs * _DOUBLE * max(2, n_points)
+    if adapted:
+        steps = adapted * _SINGLE * (n_points + 4)
+        # What a step keeps for its gradient, twice for the gradient itself.
+        each = rows + scores + steps + 2 * _SINGLE * kept * max(n_support, n_query)
+        return TaskCost(0, each)
+    features = n_rows * n_features * _DOUBLE * _FEATURE_COPIES
+    duals = n_support * n_outputs
+    system = _SYSTEM_COPIES * duals**2 + 4 * n_features * n_outputs
+    # A pass of the backbone, and the tasks that a solver takes at once.
+    at_once = min(len(support), TASKS_PER_SOLVE)
+    fixed = _SINGLE * 2 * widest * min(_ROWS_PER_PASS, n_rows * len(support))
+    each = rows + features + scores
+    return TaskCost(fixed + at_once * system * _DOUBLE, each)
+
+
+def in_task_chunks(solve: Solve, n_tasks: int, size: int) -> NDArray[Any]:
+    """Answers of all tasks, some at a time.
+
+    Where memory runs out, on a GPU or at the host, chunks are halved and the chunk is
+    tried again.
+
+    Parameters
+    ----------
+    solve : callable
+        ``solve(slice) -> ndarray`` with the answers of these tasks, on the first axis.
+    n_tasks : int
+        Number of tasks.
+    size : int
+        Tasks of a chunk at first.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If a single task does not fit.
+    """
+    parts: list[NDArray[Any]] = []
+    begin = 0
+    while begin < n_tasks or not parts:
+        try:
+            parts.append(solve(slice(begin, min(begin + size, n_tasks))))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            taken = min(size, n_tasks - begin)
+            size = _smaller(taken, begin, error)
+            continue
+        begin += size
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def chunk_of(X: Any, part: slice) -> NDArray[Any]:
+    """Some tasks of an array that may be on disk."""
+    rows = np.asarray(X[part])
+    if isinstance(X, np.memmap):
+        rows = np.array(rows)
+        release_pages(X)
+    return rows
+
+
+def _smaller(size: int, begin: int, error: BaseException) -> int:
+    if size <= 1:
+        raise OutOfMemoryError(
+            f"Memory must hold one task at a time. Got task {begin}, which does not "
+            f"fit ({error}); give it fewer rows, use a smaller backbone, or another "
+            "device."
+        ) from error
+    forget(error)
+    return size // 2
+
+
+def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers that the layers give for one row: all of them, and two neighbours."""
+    counts: list[int] = [math.prod(shape)]
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            counts.append(output.numel() // 2)
+
+    with module_lock(module):
+        twin = copy.deepcopy(module).eval()  # other threads run the module itself
+    for layer in twin.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(count)
+    device = next((p.device for p in twin.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        twin(torch.zeros(2, *shape, device=device))
+    pairs = [a + b for a, b in itertools.pairwise(counts)]
+    return sum(counts), max(pairs, default=counts[0])
+
+
+def check_tasks(
+    X_support: ArrayLike,
+    y_support: ArrayLike,
+    X_query: ArrayLike,
+    pixels: tuple[int, ...] = (),
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Support rows, targets and query rows as arrays that agree in shape.
+
+    Parameters
+    ----------
+    X_support, y_support, X_query : array-like
+        Arrays with a leading task axis.
+    pixels : tuple of int, default=()
+        Height and width of the targets of a row, if they are per pixel.
+    """
+    support, query = _as_tasks(X_support), _as_tasks(X_query)
+    targets = np.asarray(y_support)
+    shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
+    if support.ndim < 3 or query.ndim != support.ndim:
+        raise InvalidInputError(
+            "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
+            f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
+        )
+    agree = targets.shape == (*support.shape[:2], *pixels)
+    if not agree or len(query) != len(support):
+        per_pixel = f", with targets of shape {pixels} for every row" if pixels else ""
+        raise InvalidInputError(
+            "X_support, y_support and X_query must agree in the number of tasks, and "
+            f"X_support and y_support in the number of rows{per_pixel}. {shapes}"
+        )
+    return support, targets, query
+
+
+def _as_tasks(X: ArrayLike) -> NDArray[Any]:
+    """An array; memory maps and stored arrays stay what they are."""
+    if is_stored(X):
+        stored: Any = StoredRows(X)
+        return stored  # type: ignore[no-any-return]
+    return np.asanyarray(X) if is_memory_map(X) else np.asarray(X)
+
+
+def encode_tasks(
+    labels: NDArray[Any],
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Class numbers (n_tasks, n_support) and the classes of every task."""
+    check_sortable(labels.ravel(), "y_support")
+    check_classification_targets(labels.ravel())
+    codes = np.empty(labels.shape, dtype=np.int64)
+    classes = []
+    for k, row in enumerate(labels):
+        names, codes[k] = np.unique(row, return_inverse=True)
+        if len(names) < 2:
+            raise InvalidInputError(
+                f"Every task needs at least 2 classes. Got 1 class in task {k}: "
+                f"{names[0]!r}."
+            )
+        classes.append(names)
+    return codes, classes
+
+
+def by_way(ways: NDArray[Any], size: int = TASKS_PER_SOLVE) -> Iterator[NDArray[Any]]:
+    """Cut tasks into batches of as many classes, as even as they come.
+
+    Parameters
+    ----------
+    ways : ndarray of shape (n_tasks,)
+        Classes of every task, 0 in regression.
+    size : int, default=64
+        Most tasks of a batch.
+
+    Yields
+    ------
+    ndarray
+        Positions of the tasks of a batch.
+    """
+    for way in np.unique(ways):
+        positions = np.flatnonzero(ways == way)
+        yield from np.array_split(positions, -(-len(positions) // size))
+
+
+def in_blocks(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
+) -> NDArray[Any]:
+    """Apply a function of rows to whole blocks of `size` rows.
+
+    A product with one row takes another path through the processor than one with
+    many. Filled up with copies of a row, the last digits of a result, and the
+    class where two are tied, do not depend on which rows come together.
+    """
+    missing = -len(rows) % size
+    if missing == 0:
+        return function(rows)
+    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+    return function(filled)[: len(rows)]
