@@ -295,6 +295,11 @@ def test_weights_lost_after_fit_are_noticed(fitted):
         learner.adapt(X, y).predict(X)
 
 
+@pytest.fixture(scope="module")
+def sparse():
+    return copy.deepcopy(LEARNERS["sparse"]).fit(X, Y)
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.integers(-30, 30),
@@ -302,8 +307,8 @@ def test_weights_lost_after_fit_are_noticed(fitted):
     st.sampled_from(["C", "F", "read-only", "strided"]),
     st.integers(0, 3),
 )
-def test_any_scale_gives_an_answer_or_an_error(large, small, layout, copies):
-    learner = copy.copy(SHARED)
+def test_any_scale_gives_an_answer_or_an_error(sparse, large, small, layout, copies):
+    learner = copy.copy(sparse)
     rows = X[::3] * np.array([10.0**large, 10.0**small, 1.0, 1.0])
     rows = np.concatenate([rows, *[rows[:4]] * copies])
     y = np.concatenate([Y[::3], *[Y[::3][:4]] * copies])
@@ -323,6 +328,3 @@ def test_any_scale_gives_an_answer_or_an_error(large, small, layout, copies):
     assert set(found) <= {0, 1, 2}
     np.testing.assert_array_equal(rows, before)
     assert learner.adapt(X, Y).score(X, Y) > 0.9
-
-
-SHARED = SparseMetaClassifier(**EPISODIC).fit(X, Y)
