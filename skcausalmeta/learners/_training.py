@@ -138,13 +138,14 @@ def episode_streams(
     seed: int,
 ) -> tuple[EpisodeStream, EpisodeStream | None]:
     """Streams of training and of validation episodes."""
+    augment = None if learner.augment is None else build_augmentation(learner.augment)
     train = EpisodeStream(
         X,
         reader,
         plan.train,
         learner.batches_per_epoch,
         learner.tasks_per_batch,
-        augment=build_augmentation(learner.augment),
+        augment=augment,
         seed=seed,
     )
     if validation is None or plan.valid is None:
@@ -206,11 +207,12 @@ def adopt(learner: BaseEstimator, fitted: BaseEstimator) -> None:
 def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """One record per finished epoch: losses, seconds, and what the hook told."""
     keys = ("epoch", "train_loss", *terms, "valid_loss", "valid_accuracy", "dur")
-    return [
-        {key: row[key] for key in keys if key in row} | _facts_of(row["batches"])
-        for row in net.history
-        if "train_loss" in row
-    ]
+    history = []
+    for row in net.history:
+        if "train_loss" in row:
+            facts = _facts_of(row["batches"])
+            history.append({key: row[key] for key in keys if key in row} | facts)
+    return history
 
 
 def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:

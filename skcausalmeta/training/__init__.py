@@ -4,6 +4,7 @@ from ._base_net import (
     BaseEpisodicNet,
     check_finite_loss,
     check_finite_weights,
+    has_batch_norm,
     refuse_infinite_rows,
 )
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
@@ -18,15 +19,17 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
-from ._optimizers import (
+from ._options import (
     OPTIMIZERS,
     SGD,
     Adam,
     AdamW,
+    Training,
+    TrainingSettings,
+    Validation,
     named_optimizer,
     optimizer_keywords,
 )
-from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -70,6 +73,7 @@ __all__ = [
     "check_finite_loss",
     "check_finite_weights",
     "first_scale",
+    "has_batch_norm",
     "hooked_features",
     "in_blocks",
     "in_passes",

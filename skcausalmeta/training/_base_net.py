@@ -15,6 +15,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
@@ -336,6 +337,27 @@ class BaseEpisodicNet(NeuralNet, ABC):
 
     def check_data(self, X: Any, y: Any = None) -> None:
         """Check nothing: streams come ready."""
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Tell whether a module holds a batch-norm layer anywhere.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    found : bool
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.training import has_batch_norm
+    >>> has_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    True
+    """
+    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
 
 
 def loss_scaler(backbone: nn.Module, device: Any) -> GradScaler | None:

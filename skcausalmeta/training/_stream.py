@@ -99,7 +99,15 @@ class RowReader:
     def __call__(self, X: NDArray[Any]) -> Tensor:
         """Tensor (n, *sample_shape); bytes are scaled to the range 0 to 1."""
         scale = 255.0 if X.dtype == np.uint8 and len(self.sample_shape) == 3 else 1.0
-        rows = _to_single(X).reshape(len(X), *self._shape)
+        try:
+            with np.errstate(over="raise"):
+                rows = np.ascontiguousarray(X, dtype=np.float32)
+        except FloatingPointError as error:
+            raise InvalidInputError(
+                "Rows must fit single precision, up to 3.4e38. Got a larger value; "
+                "scale the features."
+            ) from error
+        rows = rows.reshape(len(X), *self._shape)
         tensor = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
         tensor = tensor.to(self.device)
         if scale != 1.0:
@@ -171,7 +179,9 @@ def in_passes(
     parts = []
     for begin in range(0, len(rows), _ROWS_PER_PASS):
         part = rows[begin : begin + _ROWS_PER_PASS]
-        parts.append(in_blocks(function, part, _ROWS_PER_BLOCK))
+        whole = len(part) % _ROWS_PER_BLOCK == 0
+        found = function(part) if whole else in_blocks(function, part, _ROWS_PER_BLOCK)
+        parts.append(found)
         if isinstance(rows, np.memmap):
             release_pages(rows)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -419,16 +429,6 @@ class EpisodeStream:
         )
 
     def _rows(self, index: NDArray[Any]) -> Tensor:
-        rows = self._reader(read_rows(self._X, index))
+        on_disk = not isinstance(self._X, np.ndarray) or isinstance(self._X, np.memmap)
+        rows = self._reader(read_rows(self._X, index) if on_disk else self._X[index])
         return rows if self._augment is None else self._augment(rows, self._generator)
-
-
-def _to_single(X: NDArray[Any]) -> NDArray[np.float32]:
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(X, dtype=np.float32)
-    except FloatingPointError as error:
-        raise InvalidInputError(
-            "Rows must fit single precision, up to 3.4e38. Got a larger value; scale "
-            "the features."
-        ) from error

@@ -161,14 +161,16 @@ class GradientLearnerMixin:
         self, rows: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[Named, Tensor | None]:
         """Run the inner loop from what `fit` learned; parameters and code."""
-        support, wanted = self.reader_(rows), self._as_targets(targets)
+        support = self.reader_(rows)
+        wanted = torch.as_tensor(targets, device=self.reader_.device)
         adapted, code = self.net_.adapted(support, wanted, self._n_steps)
-        if not all(torch.isfinite(value).all() for value in adapted.values()):
-            raise DivergenceError(
-                "The inner loop must stay finite. Got infinite or undefined "
-                f"parameters after {self._n_steps} steps on {len(rows)} rows; lower "
-                "adapt_steps, fit with a lower inner_lr, or scale the rows."
-            )
+        for value in adapted.values():
+            if not torch.isfinite(value).all():
+                raise DivergenceError(
+                    "The inner loop must stay finite. Got infinite or undefined "
+                    f"parameters after {self._n_steps} steps on {len(rows)} rows; "
+                    "lower adapt_steps, fit with a lower inner_lr, or scale the rows."
+                )
         return adapted, code
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:

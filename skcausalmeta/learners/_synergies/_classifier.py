@@ -297,12 +297,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.task_ = self._solve(rows, targets) if self.fit_head else None
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        features = self._features(rows)
-        classes, numbers = np.unique(targets, return_inverse=True)
-        hooked = self.net_.module_.hooked
-        codes = hooked.codes_of(features[None], numbers[None], len(classes))
-        code = None if codes is None else codes[0]
-        features = hooked.features_of(features, code)
+        features = self.net_.features_of(self.reader_, rows)
+        hooked, code = self.net_.module_.hooked, None
+        if hooked.is_active:
+            classes, numbers = np.unique(targets, return_inverse=True)
+            code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
+            features = hooked.features_of(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
