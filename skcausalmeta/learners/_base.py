@@ -49,6 +49,7 @@ from ._solved_task import SolvedTask
 from ._task_batches import in_blocks
 from ._training import (
     build_module,
+    check_keywords,
     checkpoint_of,
     episode_keywords,
     episode_streams,
@@ -105,6 +106,8 @@ class BaseMetaLearner(
     }
     # What tells the best epoch, and whether less is better.
     _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
+    # The net, and what its own keywords may be.
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]]
 
     net_: Any
     reader_: RowReader
@@ -269,6 +272,7 @@ class BaseMetaLearner(
     ) -> dict[str, int]:
         """Train the net on the episodes of the data; the seeds of this fit."""
         settings = Training.of(self.net_params)
+        check_keywords(self._net_keywords[0], settings.keywords, self._net_keywords[1])
         validation = Validation.of(self.validation)
         seeds = named_seeds(
             self.random_state,

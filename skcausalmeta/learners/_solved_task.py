@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
 from ..utils import stays_on_disk
+from ._checks import check_sortable
 from ._hooked_features import hooked
 from ._task_batches import in_blocks
 
@@ -139,7 +140,9 @@ def join_labels(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
             f"task. Got {kinds[1]} after {kinds[0]}; convert them, or adapt anew with "
             "keep_classes=False."
         )
-    return np.concatenate([old, new])
+    joined = np.concatenate([old, new])
+    check_sortable(joined, "y")
+    return joined
 
 
 def _kind(labels: NDArray[Any]) -> str:

@@ -125,7 +125,7 @@ class TrainingCheckpoint(Callback):
             "n_epochs": len(net.history),
             "history": _packed(net.history),
             "module": dict(net.module_.state_dict()),
-            "optimizer": net.optimizer_.state_dict(),
+            "optimizer": net.optimizer_ and net.optimizer_.state_dict(),
             "callbacks": {
                 name: _callback_state(name, one) for name, one in self._others(net)
             },
@@ -138,7 +138,8 @@ class TrainingCheckpoint(Callback):
     def _restore(self, net: Any, state: dict[str, Any]) -> None:
         net.history.extend(_unpacked(state["history"]))
         net.module_.load_state_dict(state["module"])
-        net.optimizer_.load_state_dict(state["optimizer"])
+        if net.optimizer_ is not None:  # a backbone without parameters has none
+            net.optimizer_.load_state_dict(state["optimizer"])
         for name, callback in self._others(net):
             _restore_callback(callback, state["callbacks"].get(name, {}))
         for name, generator in self._generators.items():

@@ -138,9 +138,10 @@ def named_optimizer(name: str) -> Adam | AdamW | SGD:
     >>> named_optimizer("sgd")
     SGD()
     """
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         raise InvalidInputError(
-            f"The name of an optimizer must be one of {list(OPTIMIZERS)}. Got {name!r}."
+            f"The name of an optimizer must be one of {list(OPTIMIZERS)}. Got "
+            f"{name!r}; pass one of them, or an object such as Adam(eps=1e-7)."
         )
     found: Adam | AdamW | SGD = OPTIMIZERS[name]()
     return found
@@ -159,6 +160,11 @@ def optimizer_keywords(optimizer: Optimizer) -> dict[str, Any]:
     dict
         "optimizer" and, where it has parameters, "optimizer__name" for each.
 
+    Raises
+    ------
+    InvalidInputError
+        If it is none of these.
+
     Examples
     --------
     >>> from skcausalmeta.training import optimizer_keywords
@@ -168,6 +174,12 @@ def optimizer_keywords(optimizer: Optimizer) -> dict[str, Any]:
     if isinstance(optimizer, str):
         optimizer = named_optimizer(optimizer)
     if not isinstance(optimizer, Adam | AdamW | SGD):
+        if not callable(optimizer):
+            raise InvalidInputError(
+                f"An optimizer must be one of {list(OPTIMIZERS)}, an object such as "
+                "Adam(weight_decay=1e-4), or a class of torch.optim. Got "
+                f"{optimizer!r}; pass one of these."
+            )
         return {"optimizer": optimizer}
     params = optimizer.get_params(deep=False)
     keywords = {f"optimizer__{name}": value for name, value in params.items()}

@@ -98,6 +98,8 @@ class RegressionNet(EpisodicNet):
         """No optimiser where there is nothing to optimise."""
         if self._is_trained():
             super().initialize_optimizer(*args, **kwargs)
+        else:
+            self.optimizer_ = None  # tells skorch that its keywords are expected
         return self
 
     def train_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:

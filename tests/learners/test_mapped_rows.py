@@ -15,8 +15,8 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
-    _multi_task,
 )
+from skcausalmeta.learners._mtcrl import _base as _multi_task
 from skcausalmeta.utils import _memory_map
 
 RNG = np.random.default_rng(0)
@@ -134,6 +134,7 @@ def test_fit_keeps_a_large_file_on_disk(tmp_path):
         import resource
         import numpy as np
         import torch
+        from skcausalmeta.backbones import Conv4
         from skcausalmeta.learners import SparseMetaClassifier
 
         def peak():
@@ -142,7 +143,7 @@ def test_fit_keeps_a_large_file_on_disk(tmp_path):
         def learn(X):
             y = np.arange(len(X)) % 50
             learner = SparseMetaClassifier(
-                backbone_params={{"n_filters": 4}}, max_epochs=1, batches_per_epoch=10,
+                backbone=Conv4(n_filters=4), max_epochs=1, batches_per_epoch=10,
                 fit_head=False, verbose=0, random_state=0,
             )
             learner.fit(X, y)

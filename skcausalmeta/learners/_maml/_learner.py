@@ -27,7 +27,6 @@ from .._checks import check_finite_rows, check_task_rows
 from .._episode_plan import EpisodePlan
 from .._solved_task import HeadTask, SolvedTask
 from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
-from .._training import check_keywords
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
@@ -43,6 +42,7 @@ _KEYWORDS: dict[str, list[Any]] = {
         Interval(Integral, 1, None, closed="left"),
     ],
     "recompute": ["boolean"],
+    "accelerate": ["boolean"],
 }
 # Rows, and values, that the standardisation of the input is computed from, at most.
 _MOST_ROWS = 10_000
@@ -94,6 +94,10 @@ class GradientLearnerMixin:
         "first_order": ["boolean"],
         "adapt_layers": [StrOptions(set(LAYERS))],
     }
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]] = (
+        "GradientNet",
+        _KEYWORDS,
+    )
 
     net_: GradientNet
     reader_: RowReader
@@ -118,7 +122,6 @@ class GradientLearnerMixin:
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> EpisodicNet:
-        check_keywords("GradientNet", keywords, _KEYWORDS)
         linear_layers = keywords.pop("linear_layers", 0)
         rule = build_rule(self.update)
         if self.batch_norm == "running":

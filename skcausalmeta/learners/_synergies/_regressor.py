@@ -32,7 +32,6 @@ from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._solved_task import HeadTask
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
-from .._training import check_keywords
 from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
@@ -230,6 +229,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         **BaseMetaRegressor._parts,
         "head": lambda _: LassoHead(),
     }
+    _net_keywords = ("RegressionNet", NET_KEYWORDS)
 
     training_tasks_: SolvedTasks | None
 
@@ -312,7 +312,6 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> EpisodicNet:
-        check_keywords("RegressionNet", keywords, NET_KEYWORDS)
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
