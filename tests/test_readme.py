@@ -43,6 +43,7 @@ def test_first_example_learns_new_digits(capsys):
     assert 0 <= gap < 1e-3
 
 
+@pytest.mark.slow
 def test_grid_search_example_runs(capsys):
     printed = " ".join(run(code_blocks()[1], capsys))
     assert "sparsemetaclassifier__head__group_reg" in printed
@@ -54,6 +55,7 @@ def test_head_example_selects_features(capsys):
     assert 0 <= float(gap) < 1e-3
 
 
+@pytest.mark.slow
 def test_csv_example_saves_reloads_and_adapts(tmp_path, monkeypatch, capsys):
     rng = np.random.RandomState(0)
     tasks = np.repeat([f"customer {k}" for k in range(15)] + ["zoe"], 60)

@@ -73,6 +73,8 @@ callable
         backbone = _auto(shape)
     elif isinstance(backbone, str):
         backbone = named_backbone(backbone)
+    if isinstance(backbone, MLP | Conv4 | ResNet12):
+        return backbone.build(shape)  # gives features (n, d) by itself
     if isinstance(backbone, Backbone):
         module = backbone.build(shape)
     elif isinstance(backbone, nn.Module):

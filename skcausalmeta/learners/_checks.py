@@ -19,7 +19,7 @@ from ..utils import (
     is_memory_map,
     is_stored,
     read_rows,
-    saying_where_text_is,
+    refuse_text,
 )
 
 _ROWS_FOR_SCALE = 1000
@@ -31,7 +31,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 
     A memory map, or an array kept elsewhere, is neither copied nor read as a whole.
     """
-    if is_memory_map(X) or is_stored(X):
+    if _is_elsewhere(X):
         return _check_in_blocks(learner, X)
     with own_errors(X):
         return as_numbers(
@@ -48,7 +48,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows of the kind that a fitted learner has seen in `fit`."""
     check_is_fitted(learner)
-    if is_memory_map(X) or is_stored(X):
+    if _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
     else:
@@ -64,6 +64,11 @@ def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
     rows = check_rows(learner, X.reshape(-1, *X.shape[2:]))
     learner.reader_.check(rows)
     return rows.reshape(X.shape)
+
+
+def _is_elsewhere(X: Any) -> bool:
+    """Tell whether rows are not in memory, and to be read in blocks."""
+    return type(X) is not np.ndarray and (is_memory_map(X) or is_stored(X))
 
 
 def _check_in_blocks(learner: Any, X: Any) -> NDArray[Any]:
@@ -166,9 +171,9 @@ def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     Text in `values`, which must hold numbers, is named with its place.
     """
     try:
-        with saying_where_text_is(values, name):
-            yield
+        yield
     except ValueError as error:
+        refuse_text(values, name, error)
         raise InvalidInputError(str(error)) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -90,7 +91,10 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             rows = join_rows(old.support_rows, rows)  # type: ignore[arg-type]
             labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
         task = self._solve(rows, check_classes(self, labels))
-        self.task_ = task.with_support(rows, labels, copy=not keep_classes)
+        # What the caller may change is copied; rows on a disk stay there.
+        if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
+            rows = rows.copy()
+        self.task_ = replace(task, support_rows=rows, support_labels=labels.copy())
         return self
 
     def _task_with_support(self) -> SolvedTask:

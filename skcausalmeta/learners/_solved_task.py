@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils import stays_on_disk
 from ._checks import check_sortable
-from ._hooked_features import hooked
-from ._task_batches import in_blocks
 
 _NUMBERS = "iuf"
-_SCORES_PER_BLOCK = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,51 +57,6 @@ class SolvedTask(ABC):
     def dual_gap(self) -> float:
         """Certificate: objective minus its lower bound; NaN of no convex problem."""
         return float("nan")
-
-    def with_support(
-        self, rows: NDArray[Any], labels: NDArray[Any], *, copy: bool = True
-    ) -> Self:
-        """Return the task with its support rows, which the caller cannot change."""
-        if copy:
-            rows = rows if stays_on_disk(rows) else rows.copy()
-            labels = labels.copy()
-        return replace(self, support_rows=rows, support_labels=labels)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class HeadTask(SolvedTask):
-    """A head solved on the support rows of a task.
-
-    Attributes
-    ----------
-    head : estimator
-        Fitted on the features of the support rows.
-    code : ndarray of shape (n_code,) or None
-        What the hook keeps of the task.
-    center : ndarray of shape (n_features,) or None
-        What is subtracted from the features before the head.
-    """
-
-    head: Any
-    code: NDArray[Any] | None = None
-    center: NDArray[Any] | None = None
-
-    def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores of the classes (n, n_classes), or targets (n,)."""
-        features = hooked(learner.net_, learner._features(rows), self.code)
-        if self.center is not None:
-            features = features - self.center
-        if self.classes is None:
-            return in_blocks(self.head.predict, features, _SCORES_PER_BLOCK)
-        found = in_blocks(self.head.decision_function, features, _SCORES_PER_BLOCK)
-        if found.ndim == 1:  # of the second class minus the first
-            return np.stack([np.zeros_like(found), found], axis=1)
-        return found
-
-    @property
-    def dual_gap(self) -> float:
-        """Certificate of the head."""
-        return self.head.dual_gap_
 
 
 def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:

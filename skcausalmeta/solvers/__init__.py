@@ -1,7 +1,7 @@
 """Solvers of the base-predictors: ``solve(problem) -> Solution``."""
 
 from ._auto import solve_auto
-from ._cvxpy import solve_cvxpy
+from ._conic import solve_cvxpy
 from ._fista import solve_fista
 from ._lasso import solve_lasso
 from ._narrow import narrow

@@ -16,8 +16,8 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.learners._mtcrl import _base as _multi_task
-from skcausalmeta.utils import _memory_map
+from skcausalmeta.learners._mtcrl import _streams
+from skcausalmeta.utils import _stored_rows
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(6), 12)
@@ -76,8 +76,8 @@ def test_a_store_gives_what_the_array_gives(learner, rows):
 
 
 def test_a_store_is_read_in_parts_and_checked(monkeypatch):
-    monkeypatch.setattr(_memory_map, "_BYTES_PER_BLOCK", 1000 * TABLE[0].nbytes)
-    monkeypatch.setattr(_multi_task, "_MOST_VALUES", 1000 * TABLE[0].size)
+    monkeypatch.setattr(_stored_rows, "_BYTES_PER_BLOCK", 1000 * TABLE[0].nbytes)
+    monkeypatch.setattr(_streams, "_MOST_VALUES", 1000 * TABLE[0].size)
     rows = np.repeat(TABLE, 400, axis=0)  # (28800, 5)
     y, X = np.repeat(Y, 400), Store(rows)
     for learner in (
@@ -128,6 +128,7 @@ def test_a_map_is_checked_like_an_array(tmp_path):
         learner.predict(good[:, :4])
 
 
+@pytest.mark.slow
 def test_fit_keeps_a_large_file_on_disk(tmp_path):
     """Half a gigabyte of zeros, which take no place on disk, in half of it."""
     program = f"""

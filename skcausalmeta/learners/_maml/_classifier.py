@@ -16,7 +16,8 @@ from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
 from ...training import EpisodeHook, Training, Validation
 from .._classifier import BaseMetaClassifier
-from .._solved_task import HeadTask, SolvedTask
+from .._solved_task import SolvedTask
+from .._synergies import HeadTask
 from .._task_batches import check_tasks, encode_tasks
 from ._learner import AdaptedTask, GradientLearnerMixin
 from ._update_rule import UpdateRule

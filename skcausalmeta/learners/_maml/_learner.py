@@ -25,7 +25,8 @@ from ...training import (
 from ...utils import read_rows
 from .._checks import check_finite_rows, check_task_rows
 from .._episode_plan import EpisodePlan
-from .._solved_task import HeadTask, SolvedTask
+from .._solved_task import SolvedTask
+from .._synergies import HeadTask
 from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
@@ -108,6 +109,7 @@ class GradientLearnerMixin:
     adapt_steps: int | None
     first_order: bool
     adapt_layers: str
+    backbone: Any
     batch_norm: str
     net_params: Any
 
@@ -124,7 +126,8 @@ class GradientLearnerMixin:
     ) -> EpisodicNet:
         linear_layers = keywords.pop("linear_layers", 0)
         rule = build_rule(self.update)
-        if self.batch_norm == "running":
+        is_ready = isinstance(self.backbone, nn.Module) and is_frozen(backbone)
+        if self.batch_norm == "running" and not is_ready:
             fix_input_statistics(backbone, rows, reader)
         width = n_features_out(backbone, reader.sample_shape)
         module = AdaptedModule(
@@ -296,10 +299,7 @@ def _refuse_infinite(scores: NDArray[Any], n_steps: int, first: int) -> None:
 def fix_input_statistics(
     backbone: nn.Module, X: NDArray[Any], reader: RowReader
 ) -> None:
-    """Fix the statistics of layers that standardise the input to those of the rows.
-
-    Those of a frozen backbone are what they are.
-    """
+    """Fix the statistics of layers that standardise the input to those of the rows."""
     if isinstance(backbone, PreparedBackbone):
         backbone = backbone.backbone
     layers = [
@@ -307,7 +307,7 @@ def fix_input_statistics(
         for layer in backbone.modules()
         if isinstance(layer, _BatchNorm) and not layer.affine
     ]
-    if not layers or is_frozen(backbone):
+    if not layers:
         return
     most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
     index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)

@@ -16,7 +16,7 @@ from ...heads import RidgeRegressionHead
 from ...training import EpisodeHook, Training, Validation
 from .._checks import check_known_rows, check_values
 from .._regressor import BaseMetaRegressor
-from .._solved_task import HeadTask
+from .._synergies import HeadTask
 from .._task_batches import check_tasks
 from ._learner import AdaptedTask, GradientLearnerMixin
 from ._update_rule import UpdateRule

@@ -29,9 +29,9 @@ from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
 from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
-from .._solved_task import HeadTask, SolvedTask
+from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
-from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import classify_tasks, tasks_within
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")

@@ -30,9 +30,8 @@ from .._episode_plan import EpisodePlan, ValueSizes
 from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
-from .._solved_task import HeadTask
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
-from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
 _HEAD_TOL = 1e-6

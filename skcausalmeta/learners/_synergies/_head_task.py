@@ -1,24 +1,65 @@
-"""What the learners with a solved head share, whatever the head predicts."""
+"""A task solved by a head, and what the learners of such tasks share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._hooked_features import hooked
 from .._nested import Makers
-from .._solved_task import HeadTask
+from .._solved_task import SolvedTask
+from .._task_batches import in_blocks
 
+_SCORES_PER_BLOCK = 8
 # Keywords of the net, as net_params gives them.
 NET_KEYWORDS: dict[str, list[Any]] = {
     "head_tol": [Interval(Real, 0, None, closed="neither")],
     "accelerate": ["boolean"],
     "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadTask(SolvedTask):
+    """A head solved on the support rows of a task.
+
+    Attributes
+    ----------
+    head : estimator
+        Fitted on the features of the support rows.
+    code : ndarray of shape (n_code,) or None
+        What the hook keeps of the task.
+    center : ndarray of shape (n_features,) or None
+        What is subtracted from the features before the head.
+    """
+
+    head: Any
+    code: NDArray[Any] | None = None
+    center: NDArray[Any] | None = None
+
+    def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
+        """Scores of the classes (n, n_classes), or targets (n,)."""
+        features = hooked(learner.net_, learner._features(rows), self.code)
+        if self.center is not None:
+            features = features - self.center
+        if self.classes is None:
+            return in_blocks(self.head.predict, features, _SCORES_PER_BLOCK)
+        found = in_blocks(self.head.decision_function, features, _SCORES_PER_BLOCK)
+        if found.ndim == 1:  # of the second class minus the first
+            return np.stack([np.zeros_like(found), found], axis=1)
+        return found
+
+    @property
+    def dual_gap(self) -> float:
+        """Certificate of the head."""
+        return self.head.dual_gap_
 
 
 class HeadLearnerMixin:
