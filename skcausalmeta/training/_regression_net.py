@@ -99,7 +99,8 @@ class RegressionNet(EpisodicNet):
         if self._is_trained():
             super().initialize_optimizer(*args, **kwargs)
         else:
-            self.optimizer_ = None  # tells skorch that its keywords are expected
+            # Keywords of an optimiser are no mistake, though there is none.
+            self.prefixes_ = sorted({*self.prefixes_, "optimizer"})
         return self
 
     def train_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:

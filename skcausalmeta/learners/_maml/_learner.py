@@ -21,6 +21,7 @@ from ...training import (
     EpisodicNet,
     RowReader,
     Training,
+    TrainingSettings,
 )
 from ...utils import read_rows
 from .._checks import check_finite_rows, check_task_rows
@@ -143,7 +144,7 @@ class GradientLearnerMixin:
         )
         settings = Training.of(self.net_params)
         _check_outer(keywords, rule, self.adapt_layers, hook)
-        _check_backward(keywords, rule, module, settings.precision, settings.compile)
+        _check_backward(keywords, rule, module, settings, self.adapt_layers)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
         return GradientNet(
             module,
@@ -358,19 +359,18 @@ def _check_backward(
     keywords: dict[str, Any],
     rule: UpdateRule,
     module: AdaptedModule,
-    precision: str,
-    compile_with: bool | dict[str, Any],
+    settings: TrainingSettings,
+    adapt_layers: str,
 ) -> None:
     """Refuse what cannot be differentiated twice, or computed again."""
-    if not module.features_are_fixed and (
-        compile_with is not False or precision == "float16"
-    ):
-        asked = {"compile": compile_with, "precision": precision}
+    asked = {"compile": settings.compile, "precision": settings.precision}
+    twice = not module.features_are_fixed
+    if twice and (asked["compile"] is not False or asked["precision"] == "float16"):
         raise InvalidInputError(
             "compile and precision='float16' need adapt_layers='head': inner steps "
             "through the backbone differentiate it twice, with small gradients. "
-            f"Got {asked} with other layers; use precision='bfloat16' and "
-            "compile=False, or adapt the head."
+            f"Got {asked} with adapt_layers={adapt_layers!r}; use "
+            "precision='bfloat16' and compile=False, or adapt the head."
         )
     if keywords.get("recompute") and rule.start():
         raise InvalidInputError(

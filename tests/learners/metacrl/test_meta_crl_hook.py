@@ -25,7 +25,7 @@ from skcausalmeta.training import (
     EpisodicModule,
     EpisodicNet,
 )
-from skcausalmeta.training._stream import MetaBatch, Task, leading_rows
+from skcausalmeta.training._stream import EpisodeTensors, MetaBatch, leading_rows
 from skcausalmeta.utils import isolated_torch_rng
 
 D, K = 4, 3
@@ -41,7 +41,7 @@ def make_tasks(n_way, n_tasks=2, n_support=6, n_query=8):
         return torch.arange(n) % n_way if n_way else draw(n, seed=seed)
 
     return [
-        Task(
+        EpisodeTensors(
             draw(n_support, D, seed=10 * t),
             draw(n_query, D, seed=10 * t + 1),
             targets(n_support, 10 * t + 2),
