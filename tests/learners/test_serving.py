@@ -20,6 +20,7 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
+    _checks,
     _task_batches,
 )
 
@@ -98,13 +99,12 @@ def test_the_bound_is_a_number_of_bytes(bound):
         learner.predict_episodes(*make_tasks(False), max_memory=bound)
 
 
-def learner_modules():
-    """Modules of the learners: each has names of its own for what it imports."""
-    return [
-        module
-        for name, module in sorted(sys.modules.items())
-        if name.startswith("skcausalmeta.learners.")
-    ]
+def replace_in_learners(patch, **values):
+    """Replace what modules of the learners define or import under these names."""
+    for place, module in sorted(sys.modules.items()):
+        for name in values:
+            if place.startswith("skcausalmeta.learners.") and hasattr(module, name):
+                patch.setattr(module, name, values[name])
 
 
 def test_without_a_bound_tasks_are_still_taken_in_turns(case, monkeypatch):
@@ -116,10 +116,7 @@ def test_without_a_bound_tasks_are_still_taken_in_turns(case, monkeypatch):
         sizes.append(size)
         return solve_in_turns(solve, n_tasks, size)
 
-    for module in learner_modules():
-        for name, value in (("TASKS_AT_ONCE", 5), ("in_task_chunks", watch)):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+    replace_in_learners(monkeypatch, TASKS_AT_ONCE=5, in_task_chunks=watch)
     found = learner.predict_episodes(*tasks)
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
     assert sizes == [5]
@@ -139,16 +136,15 @@ def test_a_pipeline_passes_the_bound_on():
 def test_chunks_are_halved_where_memory_runs_out(case, monkeypatch, error):
     learner, (support, targets, query) = case
     whole = learner.predict_episodes(support, targets, query)
-    owner = getattr(learner, "estimator_", learner)
-    check, sizes = type(owner)._check_rows, []
+    check, sizes = _checks.check_rows, []
 
-    def scarce(self, X):
+    def scarce(owner, X):
         sizes.append(len(X))
         if len(X) > 6 * 5:
             raise error("out of memory")
-        return check(self, X)
+        return check(owner, X)
 
-    monkeypatch.setattr(type(owner), "_check_rows", scarce)
+    replace_in_learners(monkeypatch, check_rows=scarce)
     found = learner.predict_episodes(support, targets, query)
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
     assert sizes[:3] == [16 * 6, 8 * 6, 4 * 6]
@@ -156,13 +152,12 @@ def test_chunks_are_halved_where_memory_runs_out(case, monkeypatch, error):
 
 def test_a_task_that_does_not_fit_is_named(case, monkeypatch):
     learner, tasks = case
-    owner = getattr(learner, "estimator_", learner)
     with monkeypatch.context() as patch:
 
-        def full(self, X):
+        def full(owner, X):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        patch.setattr(type(owner), "_check_rows", full)
+        replace_in_learners(patch, check_rows=full)
         with pytest.raises(OutOfMemoryError, match="task 0, which does not fit"):
             learner.predict_episodes(*tasks)
     assert len(learner.predict_episodes(*tasks)) == N_TASKS
