@@ -84,6 +84,8 @@ class RegressionNet(EpisodicNet):
     True
     """
 
+    prefixes_: list[str]
+
     def __init__(self, module: nn.Module, *, head: Any, **kwargs: Any) -> None:
         super().__init__(
             module, head=head, **{"criterion": nn.MSELoss, "center": False, **kwargs}
