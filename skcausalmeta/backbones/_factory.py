@@ -120,6 +120,12 @@ def named_backbone(name: str) -> Backbone:
             "backbone='auto', which waits for the data; set backbone='mlp' or 'conv4' "
             "as well."
         )
+    if not isinstance(name, str):
+        raise InvalidInputError(
+            "The parameters of a backbone need one that is named, or a Backbone. Got "
+            f"{type(name).__name__}, which has none of its own; pass one such as "
+            "backbone=Conv4(n_filters=32)."
+        )
     if name not in _NAMED:
         raise InvalidInputError(
             f"The name of a backbone must be one of {list(_NAMES)}. Got {name!r} "

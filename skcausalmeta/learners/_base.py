@@ -48,6 +48,7 @@ from ._solved_task import SolvedTask
 from ._training import (
     adopt,
     build_module,
+    check_keywords,
     checkpoint_of,
     episode_keywords,
     episode_streams,
@@ -100,6 +101,8 @@ class BaseMetaLearner(
     }
     # What tells the best epoch, and whether less is better.
     _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
+    # The net, and what its own keywords may be.
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]]
 
     net_: Any
     reader_: RowReader
@@ -261,6 +264,7 @@ class BaseMetaLearner(
     ) -> dict[str, int]:
         """Train the net on the episodes of the data; the seeds of this fit."""
         settings = Training.of(self.net_params)
+        check_keywords(self._net_keywords[0], settings.keywords, self._net_keywords[1])
         validation = Validation.of(self.validation)
         seeds = named_seeds(
             self.random_state,

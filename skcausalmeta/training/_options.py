@@ -197,11 +197,17 @@ class Training(BaseEstimator):
         """
         given = net_params if isinstance(net_params, Training) else cls()
         params = given.get_params(deep=False)
-        keywords = dict(params.pop("keywords") or {})
+        keywords = params.pop("keywords") or {}
         if isinstance(net_params, dict):
             own = params.keys() & net_params.keys()
             params |= {name: net_params[name] for name in own}
             keywords = {k: v for k, v in net_params.items() if k not in own}
+        elif net_params is not None and given is not net_params:
+            raise InvalidInputError(
+                "The 'net_params' parameter must be a dictionary, a Training or None. "
+                f"Got {net_params!r}; pass one of these."
+            )
+        _check_given(keywords, params)
         validate_parameter_constraints(
             {
                 "precision": [StrOptions({"float32", "bfloat16", "float16"})],
@@ -212,7 +218,7 @@ class Training(BaseEstimator):
             params,
             caller_name="Training",
         )
-        return TrainingSettings(**params, keywords=keywords)
+        return TrainingSettings(**params, keywords=dict(keywords))
 
     @classmethod
     def named(cls, net_params: dict[str, Any] | None) -> Training:
@@ -234,6 +240,15 @@ class Training(BaseEstimator):
         Training(keywords={'head_tol': 0.0001}, warm_start=True)
         """
         return cls(**vars(cls.of(net_params)))
+
+
+def _check_given(keywords: Any, own: dict[str, Any]) -> None:
+    """Refuse keywords that are none, or that `Training` has as parameters."""
+    if not isinstance(keywords, dict) or keywords.keys() & own.keys():
+        raise InvalidInputError(
+            "The 'keywords' parameter of Training must be a dictionary without its own "
+            f"parameters, {sorted(own)}. Got {keywords!r}; give those to Training."
+        )
 
 
 class Adam(BaseEstimator):

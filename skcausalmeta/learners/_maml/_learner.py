@@ -20,6 +20,7 @@ from ...training import (
     HookedFeatures,
     RowReader,
     Training,
+    TrainingSettings,
     in_passes,
     refuse_infinite_rows,
 )
@@ -29,7 +30,6 @@ from .._episode_plan import EpisodePlan
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
 from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
-from .._training import check_keywords
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
@@ -45,6 +45,7 @@ _KEYWORDS: dict[str, list[Any]] = {
         Interval(Integral, 1, None, closed="left"),
     ],
     "recompute": ["boolean"],
+    "accelerate": ["boolean"],
 }
 # Rows, and values, that the standardisation of the input is computed from, at most.
 _MOST_ROWS = 10_000
@@ -97,6 +98,10 @@ class GradientLearnerMixin:
         "first_order": ["boolean"],
         "adapt_layers": [StrOptions(set(LAYERS))],
     }
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]] = (
+        "GradientNet",
+        _KEYWORDS,
+    )
 
     net_: GradientNet
     reader_: RowReader
@@ -122,7 +127,6 @@ class GradientLearnerMixin:
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> GradientNet:
-        check_keywords("GradientNet", keywords, _KEYWORDS)
         linear_layers = keywords.pop("linear_layers", 0)
         rule = build_rule(self.update)
         is_ready = isinstance(self.backbone, nn.Module) and is_frozen(backbone)
@@ -142,7 +146,7 @@ class GradientLearnerMixin:
         )
         settings = Training.of(self.net_params)
         _check_outer(keywords, rule, self.adapt_layers, hooked)
-        _check_backward(keywords, rule, module, settings.precision, settings.compile)
+        _check_backward(keywords, rule, module, settings, self.adapt_layers)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
         return GradientNet(
             module,
@@ -354,19 +358,18 @@ def _check_backward(
     keywords: dict[str, Any],
     rule: UpdateRule,
     module: AdaptedModule,
-    precision: str,
-    compile_with: bool | dict[str, Any],
+    settings: TrainingSettings,
+    adapt_layers: str,
 ) -> None:
     """Refuse what cannot be differentiated twice, or computed again."""
-    if not module.features_are_fixed and (
-        compile_with is not False or precision == "float16"
-    ):
-        asked = {"compile": compile_with, "precision": precision}
+    asked = {"compile": settings.compile, "precision": settings.precision}
+    twice = not module.features_are_fixed
+    if twice and (asked["compile"] is not False or asked["precision"] == "float16"):
         raise InvalidInputError(
             "compile and precision='float16' need adapt_layers='head': inner steps "
             "through the backbone differentiate it twice, with small gradients. "
-            f"Got {asked} with other layers; use precision='bfloat16' and "
-            "compile=False, or adapt the head."
+            f"Got {asked} with adapt_layers={adapt_layers!r}; use "
+            "precision='bfloat16' and compile=False, or adapt the head."
         )
     if keywords.get("recompute") and rule.start():
         raise InvalidInputError(

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...exceptions import InvalidInputError
 from ...training import Training
 from ...utils import named_seeds
-from .._nested import fill_in
+from .._nested import Makers, fill_in
 from ._factors import FactorHook
 
 _WEIGHT = [Interval(Real, 0, None, closed="left")]
@@ -125,8 +125,11 @@ class BaseMetaCRL(
         self : object
             Itself.
         """
-        parts = {"estimator": lambda _: self._default_estimator()}
-        return super().set_params(**fill_in(self, params, parts))
+        return super().set_params(**fill_in(self, params, self._parts))
+
+    @property
+    def _parts(self) -> Makers:
+        return {"estimator": lambda _: self._default_estimator()}
 
     # -- learning ----------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ _SCORES_PER_BLOCK = 8
 # Keywords of the net, as net_params gives them.
 NET_KEYWORDS: dict[str, list[Any]] = {
     "head_tol": [Interval(Real, 0, None, closed="neither")],
-    "logit_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "accelerate": ["boolean"],
     "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
 
