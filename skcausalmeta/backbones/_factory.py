@@ -74,10 +74,10 @@ callable
         backbone = _auto(shape)
     elif isinstance(backbone, str):
         backbone = named_backbone(backbone)
-    if isinstance(backbone, MLP | Conv4 | ResNet12):
-        return backbone.build(shape)  # gives features (n, d) by itself
     if isinstance(backbone, Backbone):
         module = backbone.build(shape)
+        if type(backbone) in (MLP, Conv4, ResNet12):
+            return module  # gives features (n, d) by itself; a subclass may not
     elif isinstance(backbone, nn.Module):
         module = copy.deepcopy(backbone)
     elif callable(backbone):

@@ -114,7 +114,28 @@ class Validation(BaseEstimator):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The settings of `Training` in force, and the keywords of the net."""
+    """The settings of `Training` in force, and the keywords of the net.
+
+    Parameters
+    ----------
+    precision : str
+        As of `Training`.
+    compile : bool or dict
+        As of `Training`.
+    checkpoint_path : str, path-like or None
+        As of `Training`.
+    warm_start : bool
+        As of `Training`.
+    keywords : dict
+        All other keywords that the net is made with.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import Training
+    >>> settings = Training.of({"precision": "bfloat16", "head_tol": 1e-4})
+    >>> settings.precision, settings.keywords
+    ('bfloat16', {'head_tol': 0.0001})
+    """
 
     precision: str
     compile: bool | dict[str, Any]

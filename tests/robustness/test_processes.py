@@ -79,9 +79,7 @@ PROGRAM = """
 
 # Heads on centred features do not depend on the last bias: its gradient is rounding,
 # which Adam turns into steps of full length.
-WITHOUT_EFFECT = {
-    f"{name} backbone.backbone.layers.3.bias" for name in ("sparse", "ridge")
-}
+WITHOUT_EFFECT = {f"{name} backbone.layers.3.bias" for name in ("sparse", "ridge")}
 
 
 def launch(folder, number):
