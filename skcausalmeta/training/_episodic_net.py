@@ -218,7 +218,7 @@ class HeadNet(BaseEpisodicNet):
         return supports, queries
 
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
-        features = self.features(torch.cat(parts))
+        features = BaseEpisodicNet.features(self, torch.cat(parts))  # not standardised
         return list(features.split(list(map(len, parts))))
 
     def _chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
