@@ -24,6 +24,7 @@ def test_every_kind_of_page_has_code():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_code_of_the_page_runs(path):
     failed, tried = doctest.testfile(

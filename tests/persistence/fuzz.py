@@ -68,15 +68,16 @@ SMALL = {"max_epochs": 1, "batches_per_epoch": 2, "tasks_per_batch": 2, "verbose
 def sound_files(folder: Path) -> dict[str, bytes]:
     """Saved estimators of several kinds."""
     X, y = load_iris(return_X_y=True)
+    hidden = MLP(hidden=(6,))
     estimators = {
         "RidgeHead": RidgeHead(),
         "GroupLassoSVC": GroupLassoSVC(solver="newton"),
         "MetaPipeline": make_meta_pipeline(
             StandardScaler(),
-            SparseMetaClassifier(backbone=MLP((6,)), random_state=0, **SMALL),
+            SparseMetaClassifier(backbone=hidden, random_state=0, **SMALL),
         ),
         "MAMLClassifier": MAMLClassifier(
-            backbone=MLP((6,)), random_state=np.random.RandomState(0), **SMALL
+            backbone=hidden, random_state=np.random.RandomState(0), **SMALL
         ),
         "MTCRLClassifier": MTCRLClassifier(max_epochs=1, random_state=0),
     }

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import HasMethods
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones import Backbone, is_frozen
+from ...backbones import Backbone
 from ...heads import GroupLassoSVC
 from ...training import (
     EpisodeHook,
     EpisodicModule,
     EpisodicNet,
+    HookedFeatures,
     RowReader,
     Training,
     Validation,
-    first_scale,
 )
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
-from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
-from .._training import check_keywords
 from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import classify_tasks, tasks_within
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
 class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
@@ -203,12 +203,17 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaClassifier._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
+        "hook": [EpisodeHook, None],
         "center": ["boolean"],
     }
     _parts: ClassVar[Makers] = {
         **BaseMetaClassifier._parts,
         "head": lambda _: GroupLassoSVC(solver="newton"),
     }
+    _net_keywords = (
+        "EpisodicNet",
+        {**NET_KEYWORDS, "logit_scale": [_POSITIVE, StrOptions({"auto"})]},
+    )
 
     def __init__(
         self,
@@ -278,36 +283,18 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     def _make_net(
         self,
         backbone: nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> EpisodicNet:
-        check_keywords("EpisodicNet", keywords, NET_KEYWORDS)
-        scale = keywords.pop("logit_scale", "auto")
-        self._scale_is_found = scale == "auto"
         return EpisodicNet(
-            EpisodicModule(backbone, 1.0 if scale == "auto" else scale, hook),
+            EpisodicModule(backbone, hooked),
             head=self._new_head(),
             center=self.center,
-            frozen=is_frozen(backbone),
             **keywords,
         )
-
-    def _prepare_net(self, net: EpisodicNet, stream: Any) -> None:
-        if not self._scale_is_found:
-            return
-        scale = first_scale(
-            net.module.backbone,
-            net.head,
-            next(iter(stream)),
-            training=not net.frozen,
-            batch_norm=self.batch_norm,
-            center=self.center,
-            tol=net.head_tol,
-        )
-        net.module.log_scale.data.fill_(math.log(scale))
 
     def _solve_training(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
@@ -315,11 +302,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.task_ = self._solve(rows, targets) if self.fit_head else None
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        features = self._features(rows)
-        classes, numbers = np.unique(targets, return_inverse=True)
-        codes = task_codes(self.net_, features[None], numbers[None], len(classes))
-        code = None if codes is None else codes[0]
-        features = hooked(self.net_, features, code)
+        features = self.net_.features_of(self.reader_, rows)
+        hooked, code = self.net_.module_.hooked, None
+        if hooked.is_active:
+            classes, numbers = np.unique(targets, return_inverse=True)
+            code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
+            features = hooked.features_of(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
@@ -378,7 +366,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         def solve(part: slice) -> NDArray[Any]:
             one = self._task_features(chunk_of(support, part))
             two = self._task_features(chunk_of(query, part))
-            one, two = hooked_episodes(self.net_, one, codes[part], two, ways[part])
+            hooked = self.net_.module_.hooked
+            one, two = hooked.episodes_of(one, codes[part], two, ways[part])
             if self.center:
                 middle = one.mean(axis=1, keepdims=True)
                 one, two = one - middle, two - middle

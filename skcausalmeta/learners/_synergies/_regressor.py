@@ -13,13 +13,13 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones import Backbone, is_frozen, n_features_out
+from ...backbones import Backbone, n_features_out
 from ...exceptions import InvalidInputError, NotFittedError
 from ...heads import LassoHead, RidgeHead
 from ...training import (
     CodeModule,
     EpisodeHook,
-    EpisodicNet,
+    HookedFeatures,
     RegressionNet,
     RowReader,
     Training,
@@ -27,11 +27,9 @@ from ...training import (
 )
 from .._checks import check_given_ids, check_known_rows, check_values
 from .._episode_plan import EpisodePlan, ValueSizes
-from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
-from .._training import check_keywords
 from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
@@ -217,6 +215,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaRegressor._parameter_constraints,
+        "hook": [EpisodeHook, None],
         "head": [
             HasMethods(["fit", "predict", "episode_predictions", "solve_episodes"]),
             HasMethods(["as_regressor"]),
@@ -229,6 +228,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         **BaseMetaRegressor._parts,
         "head": lambda _: LassoHead(),
     }
+    _net_keywords = ("RegressionNet", NET_KEYWORDS)
 
     training_tasks_: SolvedTasks | None
 
@@ -305,20 +305,18 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     def _make_net(
         self,
         backbone: nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
-    ) -> EpisodicNet:
-        check_keywords("RegressionNet", keywords, NET_KEYWORDS)
+    ) -> RegressionNet:
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
-            CodeModule(backbone, n_codes, hook),
+            CodeModule(backbone, n_codes, hooked),
             head=self._new_head(),
-            frozen=is_frozen(backbone),
             **{"head_tol": _HEAD_TOL, **keywords},
         )
 
@@ -339,9 +337,10 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return self._solve_on(self._features(rows), targets)
 
     def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        codes = task_codes(self.net_, features[None], targets[None], 0)
+        hooked = self.net_.module_.hooked
+        codes = hooked.codes_of(features[None], targets[None], 0)
         code = None if codes is None else codes[0]
-        head = self._new_head().fit(hooked(self.net_, features, code), targets)
+        head = self._new_head().fit(hooked.features_of(features, code), targets)
         return HeadTask(head=head, code=code)
 
     def _new_head(self) -> Any:
@@ -456,8 +455,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
         def solve(part: slice) -> NDArray[Any]:
             wanted = targets[part]
-            one, two = hooked_episodes(
-                self.net_,
+            one, two = self.net_.module_.hooked.episodes_of(
                 self._task_features(chunk_of(support, part)),
                 wanted,
                 self._task_features(chunk_of(query, part)),
