@@ -9,8 +9,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks._harness import read_lines
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BENCHMARKS = sorted(FOLDER.rglob("bench_*.py"))
+RECIPE_LINES = FOLDER / "results" / "recipes.jsonl"
 
 
 def committed_results():
@@ -69,3 +72,12 @@ def test_the_structure_is_listed_and_appended_as_a_line(tmp_path, run_here):
         values["adapt with RidgeHead: functions"]
         < values["SparseMetaClassifier.fit: functions"]
     )
+
+
+def test_a_recipe_is_described_as_its_line_has_it():
+    bench = runpy.run_path(str(FOLDER / "few_shot" / "bench_recipes.py"))
+    lines = [line["settings"] for line in read_lines(RECIPE_LINES)]
+    assert {line["recipe"] for line in lines} == set(bench["RECIPES"])
+    for line in lines:
+        learner = bench["module_of"](line["recipe"]).make_learner(line["seed"])
+        assert line == {**line, **bench["described"](learner)}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from skorch.callbacks import LRScheduler
 
+from skcausalmeta.backbones import Backbone, Conv4
 from skcausalmeta.datasets import (
     add_rotated_classes,
     fetch_cifar_fs,
@@ -167,11 +168,11 @@ def load(
     return splits
 
 
-def backbone_params(budget: Budget) -> dict[str, Any]:
-    """Keywords of the backbone."""
+def backbone_of(budget: Budget) -> str | Backbone:
+    """The backbone that a budget describes."""
     if budget.backbone != "conv4":
-        return {}
-    return {"n_filters": budget.n_filters, "out_filters": budget.out_filters}
+        return budget.backbone
+    return Conv4(n_filters=budget.n_filters, out_filters=budget.out_filters)
 
 
 def make_learner(
@@ -188,8 +189,7 @@ def make_learner(
     per_epoch = min(BATCHES_PER_EPOCH, budget.n_batches)
     n_epochs = budget.n_batches // per_epoch
     common: dict[str, Any] = {
-        "backbone": budget.backbone,
-        "backbone_params": backbone_params(budget),
+        "backbone": backbone_of(budget),
         "n_way": budget.n_way,
         "n_shot": n_shot,
         "n_query": budget.n_query,
@@ -198,7 +198,7 @@ def make_learner(
         "max_epochs": n_epochs,
         "lr": budget.lr,
         "augment": augment,
-        "validation_classes": validation_classes,
+        "validation": validation_classes,
         "fit_head": False,
         "callbacks": [LRScheduler("CosineAnnealingLR", T_max=n_epochs)],
         "device": device,

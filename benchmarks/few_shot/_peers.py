@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks._harness import find_peer
 from benchmarks.few_shot._contenders import BATCHES_PER_EPOCH, INNER_LR, Budget, Split
-from skcausalmeta.backbones import build_backbone
+from skcausalmeta.backbones import Backbone, build_backbone
 from skcausalmeta.episodes import EpisodeSampler
 
 PEERS = (
@@ -40,9 +40,8 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
     # Gradient steps, with statistics of the rows that come together, as published.
     batch_norm_of_episode: ClassVar[bool] = False
 
-    def __init__(self, backbone: str, params: dict[str, Any], n_way: int) -> None:
+    def __init__(self, backbone: str | Backbone, n_way: int) -> None:
         self.backbone = backbone
-        self.params = params
         self.n_way = n_way
 
     def build(self, width: int) -> None:
@@ -63,9 +62,7 @@ class Learn2Learn(ABC, ClassifierMixin, BaseEstimator):
         """Meta-train; the weights that validate best are kept."""
         torch.manual_seed(seed)
         X, y = splits["train"]
-        self.features = build_backbone(
-            self.backbone, tensor_of(X[:1]).shape[1:], params=self.params
-        )
+        self.features = build_backbone(self.backbone, tensor_of(X[:1]).shape[1:])
         self.build(self.features(tensor_of(X[:2])).shape[1])
         optimizer = torch.optim.Adam(self.module.parameters(), lr=budget.lr)
         per_epoch = min(BATCHES_PER_EPOCH, budget.n_batches)

@@ -50,7 +50,7 @@ from benchmarks.few_shot._contenders import (
     SPARSE,
     STEPS,
     Split,
-    backbone_params,
+    backbone_of,
     evaluations,
     load,
     make_learner,
@@ -72,7 +72,7 @@ from benchmarks.few_shot._pictures import (
     pack_masks,
     unpack_masks,
 )
-from skcausalmeta.backbones import build_backbone
+from skcausalmeta.backbones import Conv4, build_backbone
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import mean_confidence_interval
@@ -202,8 +202,7 @@ def train(
 ) -> Any:
     """One contender, trained; ours see the validation classes as such."""
     if name in ALGORITHMS:
-        params = backbone_params(args.budget)
-        peer = ALGORITHMS[name](args.budget.backbone, params, args.budget.n_way)
+        peer = ALGORITHMS[name](backbone_of(args.budget), args.budget.n_way)
         return peer.train(splits, args.budget, n_shot, seed)
     X, y = (
         np.concatenate(part)
@@ -395,7 +394,7 @@ def step_times(
     y = np.repeat(np.arange(20), 20)
     X = rng.randint(0, 256, (len(y), *shape)).astype(np.uint8)
     n_shot, n_query, n_way = 5, 10, 5
-    backbone = build_backbone("conv4", (1, *shape), params={"n_filters": n_filters})
+    backbone = build_backbone(Conv4(n_filters), (1, *shape))
     width = backbone(torch.zeros(2, 1, *shape)).shape[1]
     output = torch.nn.Linear(width, 20)
     parts = torch.rand(n_tasks, n_way * (n_shot + n_query), 1, *shape)
@@ -411,8 +410,7 @@ def step_times(
     for name, reg in (("SparseMeta", 0.2), ("SVM", 0.0)):
         learner = SparseMetaClassifier(
             GroupLassoSVC(reg, solver="newton"),
-            backbone="conv4",
-            backbone_params={"n_filters": n_filters},
+            backbone=Conv4(n_filters),
             n_way=n_way,
             n_shot=n_shot,
             n_query=n_query,

@@ -8,10 +8,11 @@ SKCAUSALMETA_DATA; ``--smoke`` makes its own.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks._harness import ROOT, Harness, make_parser
@@ -41,10 +42,39 @@ def module_of(name: str) -> Any:
 
 
 def described(learner: Any) -> dict[str, Any]:
-    """Parameters of a learner as text, those of its callbacks too."""
+    """Parameters of a learner as text, those of its callbacks too.
+
+    The lines hold the backbone as a name and a dictionary that names its filters.
+    """
     callbacks = [f"{type(one).__name__} {vars(one)}" for one in learner.callbacks]
-    plain = clone(learner).set_params(callbacks=None)
-    return {"learner": repr(plain), "callbacks": callbacks}
+    params = given(learner)
+    del params["callbacks"]
+    backbone = learner.backbone
+    params["backbone"] = type(backbone).__name__.lower()
+    params["backbone_params"] = {"n_filters": backbone.n_filters, **given(backbone)}
+    written = type(type(learner).__name__, (Written,), {})(params)
+    return {"learner": repr(written), "callbacks": callbacks}
+
+
+def given(estimator: Any) -> dict[str, Any]:
+    """Parameters that are not the default."""
+    defaults = inspect.signature(type(estimator)).parameters
+    return {
+        name: value
+        for name, value in estimator.get_params(deep=False).items()
+        if repr(value) != repr(defaults[name].default)
+    }
+
+
+class Written(BaseEstimator):
+    """What is printed as an estimator of some parameters."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters to print."""
+        return self.params
 
 
 def measure(recipe: Any, seed: int, args: Any) -> dict[str, Any]:

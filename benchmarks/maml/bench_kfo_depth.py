@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks._harness import Harness, make_parser
 from benchmarks.maml._toy_tasks import ToyTasks, linear_tasks, logistic_tasks
+from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.datasets import (
     fetch_omniglot,
     fetch_tiny_imagenet,
@@ -42,6 +43,7 @@ MEASURES = (
     "skcausalmeta/training",
 )
 
+# As the lines name them; `learner_params` makes parameters of a learner of them.
 LEARNERS: dict[str, dict[str, Any]] = {
     "MAML": {},
     "LinNet": {"linear_layers": 3},
@@ -87,6 +89,14 @@ def budget(n_batches: int) -> dict[str, int]:
     return {"batches_per_epoch": per_epoch, "max_epochs": n_batches // per_epoch}
 
 
+def learner_params(params: dict[str, Any], **net: Any) -> dict[str, Any]:
+    """Parameters of a learner from those of a line and more keywords of the net."""
+    own = {name: value for name, value in params.items() if name != "linear_layers"}
+    if "linear_layers" in params:
+        net["linear_layers"] = params["linear_layers"]
+    return {**own, "net_params": net}
+
+
 # -- toy tasks and sinusoids ---------------------------------------------------------
 
 
@@ -106,7 +116,7 @@ def toy_run(
         "verbose": 0,
         "random_state": seed,
         **budget(size.toy_batches),
-        **params,
+        **learner_params(params),
     }
     if data.classes:
         # Half of the shots of every task in each class.
@@ -123,8 +133,7 @@ def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any
     train = make_sinusoid_tasks(1000, 20, random_state=seed)
     test = make_sinusoid_tasks(n_new, 60, random_state=10_000)
     learner = MAMLRegressor(
-        backbone="mlp",
-        backbone_params={"hidden": (40,), "out_features": 40},
+        backbone=MLP((40,), 40),
         inner_steps=5,
         inner_lr=0.01,
         n_shot=10,
@@ -134,7 +143,7 @@ def sinusoid_run(params: dict[str, Any], size: Size, seed: int) -> dict[str, Any
         verbose=0,
         random_state=seed,
         **budget(size.sinusoid_batches),
-        **params,
+        **learner_params(params),
     )
     start = time.process_time()
     learner.fit(train.data, train.target, tasks=train.tasks)
@@ -183,25 +192,19 @@ def conv_run(
 ) -> dict[str, Any]:
     """Train once; accuracies of the test episodes."""
     learner = MAMLClassifier(
-        backbone="conv4",
-        backbone_params={
-            "n_filters": size.n_filters,
-            "n_blocks": depth,
-            "global_pool": True,
-        },
+        backbone=Conv4(size.n_filters, depth, global_pool=True),
         inner_lr=0.1,
         n_way=5,
         n_shot=n_shot,
         n_query=5,
         tasks_per_batch=size.tasks_per_batch,
-        task_chunk_size=size.tasks_per_batch,
         batch_norm="episode",
         fit_head=False,
         device=device,
         verbose=0,
         random_state=seed,
         **budget(size.n_batches),
-        **params,
+        **learner_params(params, task_chunk_size=size.tasks_per_batch),
     )
     start = time.process_time()
     learner.fit(*splits["train"])

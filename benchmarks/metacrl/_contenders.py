@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from skorch.callbacks import GradientNormClipping
 
+from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.datasets import (
     fetch_omniglot,
     fetch_tiny_imagenet,
@@ -35,7 +36,9 @@ GRADIENT: dict[str, dict[str, Any]] = {
     "Meta-SGD": {"update": "meta-sgd"},
     "KFO": {"update": "kfo"},
 }
-# Of every family the settings that all its learners share.
+BACKBONES = {"mlp": MLP, "conv4": Conv4}
+# Of every family the settings that all its learners share, as the lines name them;
+# `learner_params` makes parameters of a learner of them.
 MLP = {"backbone": "mlp"}
 _NEW_CLASSES: dict[str, Any] = {
     "kind": "classes",
@@ -207,11 +210,19 @@ def smaller(images: NDArray[Any], side: int) -> NDArray[Any]:
     return (parts.mean(axis=(2, 4)).transpose(0, 3, 1, 2) / 255.0).astype(np.float32)
 
 
+def learner_params(common: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a learner from the settings that a family shares."""
+    params = dict(common)
+    backbone = BACKBONES[params["backbone"]]
+    params["backbone"] = backbone(**params.pop("backbone_params"))
+    return params
+
+
 def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> Any:
     """A plain learner with the settings of the family."""
     settings = FAMILIES[family]
     params = {
-        **settings["common"],
+        **learner_params(settings["common"]),
         "batches_per_epoch": min(50, steps),
         "max_epochs": max(1, steps // 50),
         "fit_head": False,
@@ -229,8 +240,10 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
         head: Any = RidgeHead(0.1) if name == "prototype" else LassoHead()
         return SparseMetaRegressor(head, **params)
     if name == "prototype":
-        return SparseMetaClassifier(PrototypeHead(), logit_scale=0.1, **params)
-    return SparseMetaClassifier(logit_scale=10.0, **params)
+        return SparseMetaClassifier(
+            PrototypeHead(), net_params={"logit_scale": 0.1}, **params
+        )
+    return SparseMetaClassifier(net_params={"logit_scale": 10.0}, **params)
 
 
 def wrapped(family: str, learner: Any, **params: Any) -> Any:

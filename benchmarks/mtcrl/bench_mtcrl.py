@@ -25,7 +25,7 @@ from skorch.callbacks import Callback
 
 from benchmarks._harness import Harness, make_parser
 from benchmarks.mtcrl._problems import PROBLEMS, Problem, Rows
-from skcausalmeta.learners import MTCRLClassifier
+from skcausalmeta.learners import ConvExpert, MLPExpert, MTCRLClassifier
 from skcausalmeta.metrics import (
     mean_confidence_interval,
     relative_gain,
@@ -35,7 +35,8 @@ from skcausalmeta.metrics import (
 
 MEASURES = ("skcausalmeta/learners/_mtcrl", "skcausalmeta/training")
 
-# Settings of the nets, grids of the baselines and grids of MT-CRL.
+# Settings of the nets, grids of the baselines and grids of MT-CRL, as the lines name
+# them; `learner_params` makes parameters of a learner of them.
 RECIPES: dict[str, dict[str, Any]] = {
     "Multi-SEM": {
         "net": {"n_modules": 4, "hidden": (16,), "out_features": 4},
@@ -82,6 +83,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 DEC = 0.001
 # Relative loss on the validation split that the strongest penalty may cost.
 TOLERANCE = 0.01
+# Of the settings of a net, those of its modules and those of its training.
+OF_EXPERT, OF_NET = ("hidden", "out_features", "head_hidden"), ("routing_lr",)
 # Name, modules, groups of inputs, terms that are left out.
 CONTENDERS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "single": ("single", False, {}),
@@ -117,6 +120,19 @@ def grid_of(recipe: dict[str, Any], contender: str) -> list[dict[str, Any]]:
     return [point for k, point in enumerate(points) if point not in points[:k]]
 
 
+def learner_params(point: dict[str, Any], *, per_pixel: bool) -> dict[str, Any]:
+    """Parameters of a learner from a point of a grid."""
+    size = {name: point[name] for name in OF_EXPERT if name in point}
+    net = {name: point[name] for name in OF_NET if name in point}
+    own = {k: v for k, v in point.items() if k not in (*OF_EXPERT, *OF_NET)}
+    if per_pixel:
+        (n_filters,) = size.pop("hidden")
+        expert: ConvExpert | MLPExpert = ConvExpert(n_filters, **size)
+    else:
+        expert = MLPExpert(**size)
+    return {**own, "expert": expert, "net_params": net}
+
+
 def fit(problem: Problem, contender: str, point: dict[str, Any], seed: int) -> Any:
     """A fitted learner."""
     modules, grouped, _ = CONTENDERS[contender]
@@ -125,7 +141,7 @@ def fit(problem: Problem, contender: str, point: dict[str, Any], seed: int) -> A
         module_inputs=problem.groups if grouped else None,
         task_types=problem.task_types,
         random_state=seed,
-        **point,
+        **learner_params(point, per_pixel=problem.train.Y.ndim == 4),
     )
     train = problem.train
     return learner.fit(train.X, train.Y, envs=train.envs)
@@ -283,13 +299,12 @@ def step_times(shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
         for modules, steps in seconds.items():
             learner = MTCRLClassifier(
                 modules,
-                hidden=(hidden,),
-                out_features=h,
+                expert=MLPExpert((hidden,), out_features=h),
                 lambda_dec=0.1,
-                warmup=(0.0, 0.0),
                 batch_size=n,
                 max_epochs=repeats // LAPS,
                 callbacks=[StepTimer()],
+                net_params={"warmup": (0.0, 0.0)},
                 random_state=0,
             ).fit(rows, labels, envs=np.arange(n) % n_envs)
             found = [row["batches"][0]["step"] for row in learner.net_.history]

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks._harness import in_process, median_time, peak, reset_peak
+from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
 
@@ -54,8 +55,7 @@ def learner_of(request: dict[str, Any], **params: Any) -> Any:
     """The learner of a request, with heads or with gradient steps."""
     kind = {"heads": SparseMetaClassifier, "gradient": MAMLClassifier}
     return kind[request["learner"]](
-        backbone="mlp",
-        backbone_params={"hidden": (_WIDTH,), "out_features": _WIDTH},
+        backbone=MLP((_WIDTH,), _WIDTH),
         n_way=request["way"],
         n_shot=_SHOT,
         n_query=_QUERY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import LRScheduler
 from torch import nn
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_sparse_tasks
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.learners import SparseMetaRegressor
@@ -111,25 +113,24 @@ def make_data(settings: dict[str, Any]) -> dict[str, Any]:
 def make_learner(kind: str, settings: dict[str, Any]) -> SparseMetaRegressor:
     """The learner of a cell, with a sparse or a dense inner problem."""
     ridge = RidgeHead(settings["ridge_reg"])
-    params = {"hidden": settings["hidden"], "out_features": N_FACTORS}
-    if settings["mixing"] != "shapes3d":
-        params["standardize"] = False
     n_epochs = -(-settings["n_batches"] // BATCHES_PER_EPOCH)
     images = settings["mixing"] == "shapes3d"
+    size = {"hidden": settings["hidden"], "out_features": N_FACTORS}
     return SparseMetaRegressor(
         LassoHead(settings["lasso_reg"]) if kind == "lasso" else ridge,
-        backbone=Encoder if images else "mlp",
-        backbone_params=params,
+        backbone=partial(Encoder, **size) if images else MLP(**size, standardize=False),
         split="none",
         lr=settings["lr"],
         tasks_per_batch=settings["tasks_per_batch"],
-        # Measured: more images at once fall out of the cache of a CPU.
-        micro_batch=2 if images else settings["tasks_per_batch"],
         batches_per_epoch=min(BATCHES_PER_EPOCH, settings["n_batches"]),
         max_epochs=n_epochs,
-        head_tol=1e-4,
         fit_head=False,
         callbacks=[LRScheduler("CosineAnnealingLR", T_max=n_epochs)],
+        net_params={
+            "head_tol": 1e-4,
+            # Measured: more images at once fall out of the cache of a CPU.
+            "micro_batch": 2 if images else settings["tasks_per_batch"],
+        },
         verbose=0,
         random_state=settings["seed"],
     )
