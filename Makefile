@@ -30,10 +30,13 @@ endef
 # Two test processes on two cores: more than one thread each would compete.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint bench-smoke docs clean
+PYTEST := $(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist worksteal
+
+.PHONY: help demo test test-slow lint bench-smoke docs clean
 
 help:
-	@echo "make test         lint, then run the tests and docstring examples"
+	@echo "make test         lint, then the tests and docstring examples but slow ones"
+	@echo "make test-slow    the slow ones: benchmarks, examples, processes, fuzzing"
 	@echo "make lint         ruff check, ruff format --check, mypy"
 	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
 	@echo "make bench-smoke  run every benchmark at its smallest size"
@@ -55,7 +58,10 @@ lint: $(TEST_STAMP)
 	$(TEST_PYTHON) -m mypy skcausalmeta
 
 test: lint
-	$(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: $(TEST_STAMP)
+	$(PYTEST) -m slow
 
 demo: $(DEMO_STAMP)
 	$(DEMO_PYTHON) -m skcausalmeta demo --output demo.png

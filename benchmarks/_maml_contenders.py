@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skcausalmeta.backbones import MLP, Conv4
+from skcausalmeta.backbones import Conv4Module, MLPModule
 from skcausalmeta.learners import SGDUpdate
 from skcausalmeta.learners._maml._module import AdaptedModule
 from skcausalmeta.learners._maml._net import GradientNet
@@ -79,8 +79,8 @@ class Case(NamedTuple):
     def our_backbone(self) -> Conv4 | MLP:
         torch.manual_seed(0)
         if self.kind == "conv":
-            return Conv4(1, self.side, n_filters=self.n_filters)
-        return MLP(1, (40,), 40, standardize=False)
+            return Conv4Module(1, self.side, n_filters=self.n_filters)
+        return MLPModule(1, (40,), 40, standardize=False)
 
     def our_network(self) -> nn.Module:
         backbone = self.our_backbone()

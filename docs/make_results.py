@@ -60,7 +60,7 @@ def page(folder: Path) -> str:
         tables = [table.text_of(lines) for table in benchmark.tables]
         if any(tables):
             parts.append(heading(benchmark.title, "-"))
-            parts.append(_script_of(folder, benchmark.name))
+            parts.append(f"``python -m benchmarks {benchmark.name}``\n")
             parts += [text for text in tables if text]
     described = {benchmark.name for benchmark in BENCHMARKS}
     others = [[name, str(len(lines))] for name, lines in found.items() if lines]
@@ -79,12 +79,3 @@ def write(folder: Path, path: Path) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
-
-def _script_of(folder: Path, name: str) -> str:
-    """Return the script that writes a file of lines, as far as it can be found."""
-    root = folder.parent.parent
-    for place in ("benchmarks", "tests"):
-        for stem in (f"bench_{name}", name, f"test_{name}"):
-            for path in sorted((root / place).rglob(f"{stem}.py")):
-                return f"``{path.relative_to(root).as_posix()}``\n"
-    return ""

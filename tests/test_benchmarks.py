@@ -38,6 +38,7 @@ def run_here(monkeypatch, tmp_path, capsys):
     torch.set_num_threads(n_threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path, run_here):
     before = committed_results()

@@ -35,6 +35,7 @@ def test_there_are_enough_examples():
     assert len(EXAMPLES) >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_prints_a_table_and_draws(path, tmp_path, run_here):
     picture = tmp_path / "picture.png"
@@ -51,6 +52,7 @@ def test_there_are_recipes():
     assert {path.stem for path in RECIPES} >= {"omniglot", "tiny_imagenet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains_evaluates_and_saves(path, tmp_path, run_here, monkeypatch):
     # A script finds what lies beside it.

@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import skcausalmeta
+from skcausalmeta.utils import all_estimators
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,10 +113,44 @@ def test_the_licence_and_the_changes_are_there():
     )
 
 
-def test_ci_runs_exactly_make_test_from_the_root(tmp_path):
+def test_importing_the_package_imports_no_heavy_dependency():
+    program = """if True:
+        import sys
+        import sklearn, torch
+        before = set(sys.modules)
+        import skcausalmeta
+        print(*{name.split(".")[0] for name in set(sys.modules) - before})
+        skcausalmeta.GroupLassoSVC, skcausalmeta.learners.MAMLClassifier
+        print(*{name.split(".")[0] for name in set(sys.modules) - before})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    package, learners = (set(line.split()) for line in done.stdout.splitlines())
+    assert "skcausalmeta" in package
+    assert package.isdisjoint({"cvxpy", "matplotlib", "pandas", "skorch"})
+    # Learners train by skorch; the rest waits for its first use.
+    assert "skorch" in learners
+    assert learners.isdisjoint({"cvxpy", "matplotlib", "pandas"})
+
+
+def test_the_root_offers_every_estimator_and_no_other_name():
+    for name, estimator in all_estimators():
+        assert getattr(skcausalmeta, name) is estimator
+        assert name in skcausalmeta.__all__
+        assert name in dir(skcausalmeta)
+    with pytest.raises(AttributeError, match="no attribute 'SparseMeta'"):
+        skcausalmeta.SparseMeta  # noqa: B018
+
+
+def test_ci_runs_exactly_both_tiers_from_the_root(tmp_path):
     record = tmp_path / "record"
     fake_make = tmp_path / "make"
-    fake_make.write_text(f'#!/bin/sh\npwd -P > "{record}"\necho "$@" >> "{record}"\n')
+    fake_make.write_text(f'#!/bin/sh\npwd -P >> "{record}"\necho "$@" >> "{record}"\n')
     fake_make.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     subprocess.run(
@@ -123,4 +159,9 @@ def test_ci_runs_exactly_make_test_from_the_root(tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PATH": path},
     )
-    assert record.read_text().splitlines() == [str(ROOT), "test"]
+    assert record.read_text().splitlines() == [
+        str(ROOT),
+        "test",
+        str(ROOT),
+        "test-slow",
+    ]

@@ -49,6 +49,7 @@ def test_first_example_learns_new_digits(capsys):
     assert 0 <= gap < 1e-3
 
 
+@pytest.mark.slow
 def test_csv_example_saves_reloads_and_adapts(tmp_path, monkeypatch, capsys):
     rng = np.random.RandomState(0)
     tasks = np.repeat([f"customer {k}" for k in range(15)] + ["zoe"], 60)

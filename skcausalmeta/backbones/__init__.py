@@ -9,29 +9,44 @@ from ._augment import (
     build_augmentation,
 )
 from ._checks import positive_int, positive_ints
-from ._conv4 import Conv4
+from ._contract import Backbone, check_backbone
+from ._conv4 import Conv4, Conv4Module
 from ._drop_block import DropBlock
-from ._factory import build_backbone, n_features_out
+from ._factory import (
+    Identity,
+    build_backbone,
+    is_frozen,
+    n_features_out,
+    named_backbone,
+)
 from ._layout import differentiated_twice
-from ._mlp import MLP
+from ._mlp import MLP, MLPModule
 from ._prepared_backbone import PreparedBackbone, prepare_backbone
-from ._resnet12 import ResNet12
+from ._resnet12 import ResNet12, ResNet12Module
 
 __all__ = [
     "MLP",
     "Augmentation",
+    "Backbone",
     "Conv4",
+    "Conv4Module",
     "DropBlock",
+    "Identity",
+    "MLPModule",
     "PreparedBackbone",
     "RandomAffine",
     "RandomColor",
     "RandomFlip",
     "RandomShift",
     "ResNet12",
+    "ResNet12Module",
     "build_augmentation",
     "build_backbone",
+    "check_backbone",
     "differentiated_twice",
+    "is_frozen",
     "n_features_out",
+    "named_backbone",
     "positive_int",
     "positive_ints",
     "prepare_backbone",

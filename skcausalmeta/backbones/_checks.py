@@ -10,7 +10,34 @@ from ..exceptions import InvalidInputError
 
 
 def positive_int(owner: str, name: str, value: Any) -> int:
-    """Return `value` as an int, or say which parameter of whom must be one."""
+    """Return `value` as an int, or say which parameter of whom must be one.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that has the parameter, for the message.
+    name : str
+        Name of the parameter, for the message.
+    value : object
+        What was given for it.
+
+    Returns
+    -------
+    int
+        The value, >= 1.
+
+    Raises
+    ------
+    InvalidInputError
+        If `value` is no integer >= 1; a bool is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.backbones import positive_int
+    >>> positive_int("MyNet", "width", np.int64(64))
+    64
+    """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise InvalidInputError(
             f"The {name!r} parameter of {owner} must be a positive integer. "
@@ -20,7 +47,34 @@ def positive_int(owner: str, name: str, value: Any) -> int:
 
 
 def positive_ints(owner: str, name: str, values: Any) -> tuple[int, ...]:
-    """Return `values` as a tuple of positive ints, possibly empty."""
+    """Return `values` as a tuple of positive ints, possibly empty.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that has the parameter, for the message.
+    name : str
+        Name of the parameter, for the message.
+    values : object
+        What was given for it.
+
+    Returns
+    -------
+    tuple of int
+        The values, each >= 1.
+
+    Raises
+    ------
+    InvalidInputError
+        If `values` is no sequence, or an entry is no integer >= 1; the message
+        says which one.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import positive_ints
+    >>> positive_ints("MyNet", "hidden", [64, 32])
+    (64, 32)
+    """
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         raise InvalidInputError(
             f"The {name!r} parameter of {owner} must be a sequence of positive "

@@ -7,11 +7,12 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ._checks import image_sides, positive_int
+from ._contract import Backbone, check_image_shape
 from ._layout import fastest_layout
 
 
-class Conv4(nn.Module):
-    """Convolutional backbone, four blocks of 64 filters by default.
+class Conv4Module(nn.Module):
+    """Convolutional module, four blocks of 64 filters by default.
 
     One block is conv3x3 -> batch norm -> max-pool 2 -> ReLU. The ReLU comes after the
     pooling: maximum and ReLU commute, so the function is that of the literature, with
@@ -74,8 +75,8 @@ class Conv4(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skcausalmeta.backbones import Conv4
-    >>> backbone = Conv4(3, 84)
+    >>> from skcausalmeta.backbones import Conv4Module
+    >>> backbone = Conv4Module(3, 84)
     >>> backbone.out_features
     1600
     >>> backbone(torch.zeros(2, 3, 84, 84)).shape
@@ -121,6 +122,49 @@ class Conv4(nn.Module):
             )
         maps = self.blocks(fastest_layout(images))
         return maps.mean((-2, -1)) if self.global_pool else maps.flatten(1)
+
+
+class Conv4(Backbone):
+    """Convolutional backbone of few-shot learning for images.
+
+    The module is `Conv4Module`: blocks of convolution, batch norm, pooling and ReLU.
+
+    Parameters
+    ----------
+    n_filters : int, default=64
+        Number of filters of every block.
+    n_blocks : int, default=4
+        Number of blocks.
+    out_filters : int, default=None
+        Number of filters of the last block, where it is to differ.
+    global_pool : bool, default=False
+        Average every filter over the last map.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import Conv4
+    >>> Conv4(n_filters=32).build((3, 84, 84)).out_features
+    800
+    """
+
+    def __init__(
+        self,
+        n_filters: int = 64,
+        n_blocks: int = 4,
+        *,
+        out_filters: int | None = None,
+        global_pool: bool = False,
+    ) -> None:
+        self.n_filters = n_filters
+        self.n_blocks = n_blocks
+        self.out_filters = out_filters
+        self.global_pool = global_pool
+
+    def build(self, input_shape: tuple[int, ...]) -> Conv4Module:
+        """Build the module for images (channels, height, width)."""
+        check_image_shape("conv4", input_shape)
+        channels, height, width = input_shape
+        return Conv4Module(channels, (height, width), **self.get_params())
 
 
 def _block(in_channels: int, n_filters: int, pools: bool) -> nn.Sequential:

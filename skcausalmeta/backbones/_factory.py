@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,39 +13,36 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ._checks import positive_ints
+from ._contract import Backbone
 from ._conv4 import Conv4
 from ._mlp import MLP
 from ._prepared_backbone import PreparedBackbone
 from ._resnet12 import ResNet12
 
-_NAMES = ("auto", "mlp", "conv4", "resnet12", "identity")
 _SMALLEST_CONV4_SIDE = 8
 
 
 def build_backbone(
-    backbone: str | nn.Module | Callable[..., nn.Module],
+    backbone: str | Backbone | nn.Module | Callable[..., nn.Module],
     input_shape: Iterable[int],
-    *,
-    params: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build a module that maps samples to feature vectors.
 
     Parameters
     ----------
-    backbone : {"auto", "mlp", "conv4", "resnet12", "identity"}, module or callable
+    backbone : {"auto", "mlp", "conv4", "resnet12", "identity"}, Backbone, module or \
+callable
         - "auto": `MLP` for vectors, `Conv4` for images (c, h, w) with both sides at
           least 8 pixels, `MLP` on the flattened sample for everything else;
         - "identity": the samples are features already; they are flattened only;
-        - a class or another callable: called with `params`, and with `input_shape` if
-          its signature has a parameter of that name; it must return a module;
+        - a `Backbone`: built for the shape;
+        - a class or another callable: called with `input_shape` if its signature has
+          a parameter of that name; it must return a module;
         - a torch.nn.Module: deep-copied with its weights, so the given one is never
-          trained. `params` must be empty.
+          trained.
 
     input_shape : tuple of int
         Shape of one sample: (p,) for vectors, (c, h, w) for images.
-
-    params : mapping, default=None
-        Keyword arguments of the backbone, such as {"n_filters": 32}.
 
     Returns
     -------
@@ -62,8 +58,8 @@ def build_backbone(
     Examples
     --------
     >>> import torch
-    >>> from skcausalmeta.backbones import build_backbone
-    >>> module = build_backbone("auto", (1, 28, 28), params={"n_filters": 32})
+    >>> from skcausalmeta.backbones import Conv4, build_backbone
+    >>> module = build_backbone(Conv4(n_filters=32), (1, 28, 28))
     >>> module(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 32])
     """
@@ -73,23 +69,62 @@ def build_backbone(
             "The 'input_shape' parameter of build_backbone must name at least one axis,"
             " such as (10,). Got () instead."
         )
-    params = dict(params or {})
-    if isinstance(backbone, str):
-        return _FlatFeatures(_build_named(backbone, shape, params))
-    if isinstance(backbone, nn.Module):
-        if params:
-            raise InvalidInputError(
-                "A backbone that is a ready module takes no parameters. Got "
-                f"{sorted(params)} with a {type(backbone).__name__} instance; pass the "
-                "class instead of the instance, or drop the parameters."
-            )
-        return _FlatFeatures(copy.deepcopy(backbone))
-    if callable(backbone):
-        return _FlatFeatures(_call_factory(backbone, shape, params))
-    raise InvalidInputError(
-        f"The backbone must be one of {list(_NAMES)}, a torch.nn.Module, or a callable "
-        f"that returns one. Got {backbone!r} instead."
-    )
+    if backbone == "auto":
+        backbone = _auto(shape)
+    elif isinstance(backbone, str):
+        backbone = named_backbone(backbone)
+    if isinstance(backbone, MLP | Conv4 | ResNet12):
+        return backbone.build(shape)  # gives features (n, d) by itself
+    if isinstance(backbone, Backbone):
+        module = backbone.build(shape)
+    elif isinstance(backbone, nn.Module):
+        module = copy.deepcopy(backbone)
+    elif callable(backbone):
+        module = _call_factory(backbone, shape)
+    else:
+        raise InvalidInputError(
+            f"The backbone must be one of {list(_NAMES)}, a Backbone, a "
+            "torch.nn.Module, or a callable that returns one. Got "
+            f"{backbone!r} instead."
+        )
+    return _FlatFeatures(module)
+
+
+def named_backbone(name: str) -> Backbone:
+    """Return the backbone that a name stands for, with its default parameters.
+
+    Parameters
+    ----------
+    name : {"mlp", "conv4", "resnet12", "identity"}
+        Its name.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such name, or it is "auto", which waits for the data.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import named_backbone
+    >>> named_backbone("conv4")
+    Conv4()
+    """
+    if name == "auto":
+        raise InvalidInputError(
+            "The parameters of a backbone need one that is named. Got "
+            "backbone='auto', which waits for the data; set backbone='mlp' or 'conv4' "
+            "as well."
+        )
+    if name not in _NAMED:
+        raise InvalidInputError(
+            f"The name of a backbone must be one of {list(_NAMES)}. Got {name!r} "
+            f"instead.{_suggest(name, _NAMES)}"
+        )
+    return _NAMED[name]()
 
 
 def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
@@ -115,7 +150,7 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
 
     Examples
     --------
-    >>> from skcausalmeta.backbones._factory import build_backbone, n_features_out
+    >>> from skcausalmeta.backbones import build_backbone, n_features_out
     >>> n_features_out(build_backbone("conv4", (3, 84, 84)), (3, 84, 84))
     1600
     """
@@ -145,6 +180,29 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
             layer.training = training
 
 
+def is_frozen(module: nn.Module) -> bool:
+    """Tell whether a module has parameters, none of which is trained.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A backbone.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.backbones import is_frozen
+    >>> is_frozen(nn.Linear(2, 2)), is_frozen(nn.Linear(2, 2).requires_grad_(False))
+    (False, True)
+    """
+    flags = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(flags) and not any(flags)
+
+
 class _FlatFeatures(nn.Module):
     """Run a backbone and flatten what it gives to (n, d)."""
 
@@ -164,65 +222,53 @@ class _FlatFeatures(nn.Module):
         return features.unsqueeze(1) if features.ndim == 1 else features.flatten(1)
 
 
-def _build_named(
-    name: str, shape: tuple[int, ...], params: dict[str, Any]
-) -> nn.Module:
-    resolved = _resolve_auto(shape) if name == "auto" else name
-    if resolved == "mlp":
-        _check_names("MLP", MLP, params, given={"in_features"})
-        return MLP(math.prod(shape), **params)
-    if resolved == "identity":
-        if params:
-            raise InvalidInputError(
-                f"The backbone 'identity' takes no parameters. Got {sorted(params)}; "
-                "drop them or choose another backbone."
-            )
+class Identity(Backbone):
+    """No backbone: the samples are features already, and are flattened only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.backbones import Identity
+    >>> Identity().build((3,))(torch.ones(1, 3)).tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Build the module that gives back what it gets."""
         return nn.Identity()
-    if resolved in ("conv4", "resnet12"):
-        if len(shape) != 3:
-            raise InvalidInputError(
-                f"The backbone {name!r} needs images with input_shape (channels, "
-                f"height, width). Got input_shape={shape}; reshape the samples or use "
-                "backbone='mlp'."
-            )
-        given = {"in_channels", "image_size"}
-        if resolved == "conv4":
-            _check_names("Conv4", Conv4, params, given=given)
-            return Conv4(shape[0], (shape[1], shape[2]), **params)
-        _check_names("ResNet12", ResNet12, params, given=given)
-        return ResNet12(shape[0], image_size=(shape[1], shape[2]), **params)
-    raise InvalidInputError(
-        f"The name of a backbone must be one of {list(_NAMES)}. Got {name!r} instead."
-        f"{_suggest(name, _NAMES)}"
-    )
 
 
-def _resolve_auto(shape: tuple[int, ...]) -> str:
+_NAMED: dict[str, type[Backbone]] = {
+    "mlp": MLP,
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "identity": Identity,
+}
+_NAMES = ("auto", *_NAMED)
+
+
+def _auto(shape: tuple[int, ...]) -> Backbone:
     is_image = len(shape) == 3 and min(shape[1:]) >= _SMALLEST_CONV4_SIDE
-    return "conv4" if is_image else "mlp"
+    return Conv4() if is_image else MLP()
 
 
-def _call_factory(
-    factory: Callable[..., Any], shape: tuple[int, ...], params: dict[str, Any]
-) -> nn.Module:
+def _call_factory(factory: Callable[..., Any], shape: tuple[int, ...]) -> nn.Module:
     owner = getattr(factory, "__name__", type(factory).__name__)
-    arguments = dict(params)
+    arguments = {}
     try:
         signature = inspect.signature(factory)
     except ValueError:  # some callables written in C have no signature
         signature = None
     if signature is not None:
-        given = {"input_shape"} & set(signature.parameters)
-        _check_names(owner, factory, params, given=given)
-        if given:
+        if "input_shape" in signature.parameters:
             arguments["input_shape"] = shape
         try:
             signature.bind(**arguments)
         except TypeError as error:
             raise InvalidInputError(
-                f"The backbone {owner} cannot be called with the parameters "
-                f"{sorted(params)}: {error}. Add it to the parameters, or wrap the "
-                "backbone in a function of input_shape."
+                f"The backbone {owner} must be callable with nothing but input_shape. "
+                f"It has other parameters: {error}. Give them by functools.partial, or "
+                "wrap the backbone in a function of input_shape."
             ) from error
     module = factory(**arguments)
     if not isinstance(module, nn.Module):
@@ -231,25 +277,6 @@ def _call_factory(
             f"Got {module!r} instead."
         )
     return module
-
-
-def _check_names(
-    owner: str, target: Callable[..., Any], params: dict[str, Any], given: set[str]
-) -> None:
-    """Refuse parameters that `target` does not have or that are `given` to it."""
-    kinds = inspect.signature(target).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in kinds.values()):
-        return
-    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
-    accepted = [
-        name for name, p in kinds.items() if p.kind not in skipped and name not in given
-    ]
-    unknown = [name for name in params if name not in accepted]
-    if unknown:
-        raise InvalidInputError(
-            f"The parameters of the backbone {owner} must be among {accepted}. "
-            f"Got {unknown[0]!r} instead.{_suggest(unknown[0], accepted)}"
-        )
 
 
 def _suggest(name: str, options: Iterable[str]) -> str:

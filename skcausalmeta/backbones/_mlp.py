@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,10 +10,11 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ._checks import positive_int, positive_ints, real_between
+from ._contract import Backbone
 
 
-class MLP(nn.Module):
-    """Fully connected backbone with ReLU between its linear layers.
+class MLPModule(nn.Module):
+    """Fully connected module with ReLU between its linear layers.
 
         f(x) = A_L relu(... relu(A_1 s(x) + b_1) ...) + b_L
 
@@ -53,8 +55,8 @@ class MLP(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skcausalmeta.backbones import MLP
-    >>> backbone = MLP(10, hidden=(32, 16), out_features=5)
+    >>> from skcausalmeta.backbones import MLPModule
+    >>> backbone = MLPModule(10, hidden=(32, 16), out_features=5)
     >>> backbone(torch.zeros(4, 10)).shape
     torch.Size([4, 5])
     """
@@ -93,3 +95,45 @@ class MLP(nn.Module):
                 f"of shape {tuple(rows.shape[1:])}; build the MLP for that width."
             )
         return self.layers(flat)
+
+
+class MLP(Backbone):
+    """Fully connected backbone for tables, short sequences and small images.
+
+    The module is `MLPModule`: linear layers with ReLU between them, on inputs that
+    are standardised by the training rows.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(64,)
+        Widths of the hidden layers. An empty sequence gives a linear backbone.
+    out_features : int, default=64
+        Number of features that come out.
+    standardize : bool, default=True
+        Whether a batch norm without weights standardises the input first.
+    dropout : float, default=0.0
+        Probability in [0, 1) that a hidden unit is dropped in training.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import MLP
+    >>> MLP(hidden=(32,), out_features=5).build((10,)).out_features
+    5
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (64,),
+        out_features: int = 64,
+        *,
+        standardize: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        self.hidden = hidden
+        self.out_features = out_features
+        self.standardize = standardize
+        self.dropout = dropout
+
+    def build(self, input_shape: tuple[int, ...]) -> MLPModule:
+        """Build the module for samples of any shape, which it flattens."""
+        return MLPModule(math.prod(input_shape), **self.get_params())

@@ -48,7 +48,7 @@ class PreparedBackbone(nn.Module):
     --------
     >>> import torch
     >>> from torch import nn
-    >>> from skcausalmeta.backbones._prepared_backbone import PreparedBackbone
+    >>> from skcausalmeta.backbones import PreparedBackbone
     >>> backbone = PreparedBackbone(nn.Linear(3, 2), "bfloat16")
     >>> backbone(torch.ones(4, 3)).dtype
     torch.float32
@@ -119,7 +119,7 @@ def prepare_backbone(
     Examples
     --------
     >>> from torch import nn
-    >>> from skcausalmeta.backbones._prepared_backbone import prepare_backbone
+    >>> from skcausalmeta.backbones import prepare_backbone
     >>> backbone = nn.Linear(3, 2)
     >>> prepare_backbone(backbone, "float32", False, "cpu") is backbone
     True

@@ -10,13 +10,14 @@ from torch import nn
 
 from ..exceptions import InvalidInputError
 from ._checks import image_sides, positive_int, positive_ints, real_between
+from ._contract import Backbone, check_image_shape
 from ._drop_block import DropBlock
 
 _SLOPE = 0.1
 
 
-class ResNet12(nn.Module):
-    """Residual backbone: blocks of three convolutions with a 1x1 shortcut.
+class ResNet12Module(nn.Module):
+    """Residual module: blocks of three convolutions with a 1x1 shortcut.
 
     One block computes, for a map x,
 
@@ -78,8 +79,8 @@ class ResNet12(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skcausalmeta.backbones import ResNet12
-    >>> backbone = ResNet12(3, n_filters=(8, 16), avg_pool=False, image_size=12)
+    >>> from skcausalmeta.backbones import ResNet12Module
+    >>> backbone = ResNet12Module(3, n_filters=(8, 16), avg_pool=False, image_size=12)
     >>> backbone(torch.zeros(2, 3, 12, 12)).shape
     torch.Size([2, 144])
     """
@@ -150,6 +151,50 @@ class ResNet12(nn.Module):
                 f"built for. Got {tuple(images.shape[1:])}; reshape the images or "
                 "build another one."
             )
+
+
+class ResNet12(Backbone):
+    """Residual backbone of few-shot learning for images.
+
+    The module is `ResNet12Module`: blocks of three convolutions with a shortcut.
+
+    Parameters
+    ----------
+    n_filters : sequence of int, default=(64, 160, 320, 640)
+        Width of every block; its length is the number of blocks.
+    drop_rate : float, default=0.1
+        Share of units, in [0, 1), dropped by dropout and DropBlock in training.
+    drop_block_size : int, default=5
+        Side of the dropped blocks, clipped to the map.
+    avg_pool : bool, default=True
+        Whether the last map is averaged over its area, or flattened.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import ResNet12
+    >>> ResNet12(n_filters=(8, 16)).build((3, 32, 32)).out_features
+    16
+    """
+
+    def __init__(
+        self,
+        n_filters: Sequence[int] = (64, 160, 320, 640),
+        *,
+        drop_rate: float = 0.1,
+        drop_block_size: int = 5,
+        avg_pool: bool = True,
+    ) -> None:
+        self.n_filters = n_filters
+        self.drop_rate = drop_rate
+        self.drop_block_size = drop_block_size
+        self.avg_pool = avg_pool
+
+    def build(self, input_shape: tuple[int, ...]) -> ResNet12Module:
+        """Build the module for images (channels, height, width)."""
+        check_image_shape("resnet12", input_shape)
+        channels, height, width = input_shape
+        size = (height, width)
+        return ResNet12Module(channels, image_size=size, **self.get_params())
 
 
 class _ResidualBlock(nn.Module):

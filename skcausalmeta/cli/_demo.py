@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from skorch.callbacks import LRScheduler
 
+from ..backbones import Conv4
 from ..datasets import add_rotated_classes, fetch_omniglot
 from ..heads import GroupLassoSVC
 from ..learners import SparseMetaClassifier
@@ -42,8 +43,7 @@ def digits(smoke: bool) -> Problem:
     # Settings chosen by cross-validation over the six training digits alone.
     learner = SparseMetaClassifier(
         GroupLassoSVC(group_reg=0.2, solver="newton"),
-        backbone="conv4",
-        backbone_params={"n_blocks": 1, "n_filters": 32},
+        backbone=Conv4(n_blocks=1, n_filters=32),
         augment="shift",
         max_epochs=1,
         batches_per_epoch=3 if smoke else 40,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..persistence import describe, versions
+from ..persistence import describe, installed_versions
 
 
 def info_text(path: Path | None) -> str:
     """Class, parameters and versions of a file; of this installation without one."""
-    here = versions()
+    here = installed_versions()
     if path is None:
         return _lines("versions", here)
     found = describe(path)

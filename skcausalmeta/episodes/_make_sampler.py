@@ -22,6 +22,58 @@ def make_sampler(
     """Episodes of tasks where they are given, of the classes of `y` where not.
 
     Real targets without tasks are those of a single task.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Classes, or real targets.
+    tasks : array-like of shape (n_samples,) or None
+        Task of every row. None: episodes are made of the classes of `y`.
+    regression : bool
+        Whether the targets are real.
+    n_way : int
+        Classes of an episode; without use where tasks are given or targets are
+        real.
+    n_shot : int
+        Support rows of every class, or of every task for real targets.
+    n_query : int
+        Query rows, likewise.
+    random_state : int, RandomState instance or None
+        Source of the draws.
+
+    Returns
+    -------
+    EpisodeSampler or TaskSampler
+        What draws the episodes.
+
+    Raises
+    ------
+    EpisodeError
+        If no class, or no task, has enough rows; see the samplers.
+    InvalidInputError
+        If the arrays or numbers are not of the kinds above.
+
+    See Also
+    --------
+    EpisodeSampler : Episodes of classes.
+    TaskSampler : Episodes of tasks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.episodes import make_sampler
+    >>> sampler = make_sampler(
+    ...     np.repeat(np.arange(4), 10),
+    ...     None,
+    ...     regression=False,
+    ...     n_way=3,
+    ...     n_shot=2,
+    ...     n_query=5,
+    ...     random_state=0,
+    ... )
+    >>> (episode,) = sampler.draw(1)
+    >>> len(episode.support), len(episode.query)
+    (6, 15)
     """
     if tasks is None and not regression:
         return EpisodeSampler(

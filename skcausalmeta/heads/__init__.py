@@ -3,7 +3,7 @@
 from ._base import HeadSolution
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_path import GroupLassoPath, group_lasso_path
-from ._group_lasso_problem import GroupLassoSettings, build_problem
+from ._group_lasso_problem import GroupLassoSettings, build_group_lasso_problem
 from ._group_lasso_svc import GroupLassoSVC
 from ._group_lasso_svc_cv import GroupLassoSVCCV
 from ._lasso_head import LassoHead
@@ -24,6 +24,6 @@ __all__ = [
     "RelaxedHead",
     "RidgeHead",
     "RidgeRegressionHead",
-    "build_problem",
+    "build_group_lasso_problem",
     "group_lasso_path",
 ]

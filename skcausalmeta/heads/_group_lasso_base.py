@@ -22,7 +22,11 @@ from ..solvers import Problem, Solution
 from ._base import HeadSolution
 from ._chunks import chunk_sizes
 from ._classifier import HeadClassifierMixin, encoded, episode_weights, training_batch
-from ._group_lasso_problem import GroupLassoSettings, build_problem, standardised
+from ._group_lasso_problem import (
+    GroupLassoSettings,
+    build_group_lasso_problem,
+    standardised,
+)
 
 Solver = Callable[[Problem], Solution]
 _POLISH_TOL = 1e-15
@@ -319,7 +323,9 @@ class GroupLassoClassifier(HeadClassifierMixin, BaseEstimator):
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
         )
-        return build_problem(features, targets, weights, self._loss, settings)
+        return build_group_lasso_problem(
+            features, targets, weights, self._loss, settings
+        )
 
     def _split(self, weights: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of all columns -> coef and intercept."""

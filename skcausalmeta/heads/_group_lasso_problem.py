@@ -14,7 +14,33 @@ from ..solvers import Problem
 
 @dataclass(frozen=True)
 class GroupLassoSettings:
-    """Regularisation of a group-Lasso classifier, as its docstring describes it."""
+    """Regularisation of a group-Lasso classifier.
+
+    Parameters
+    ----------
+    group_reg : float or Tensor of shape () or (n_tasks,)
+        Strength of the group Lasso, >= 0.
+    ridge_reg : float or Tensor of shape () or (n_tasks,)
+        Strength of the ridge, > 0.
+    relative : bool
+        Whether the strengths are free of units: `ridge_reg` in units of the mean
+        squared row norm, `group_reg` as a share of the smallest strength that
+        switches every feature off.
+    intercept : float
+        Value of the constant column that carries an intercept without a group
+        penalty, in units of the root mean squared row norm if `relative`. 0: no
+        intercept.
+    groups : Tensor of shape (n_features,) or None
+        Number of the group of every feature, from 0. None: every feature is a
+        group.
+
+    Examples
+    --------
+    >>> from skcausalmeta.heads import GroupLassoSettings
+    >>> settings = GroupLassoSettings(0.1, 1.0, True, 0.0, None)
+    >>> settings.group_reg, settings.relative
+    (0.1, True)
+    """
 
     group_reg: float | Tensor
     ridge_reg: float | Tensor
@@ -23,7 +49,7 @@ class GroupLassoSettings:
     groups: Tensor | None
 
 
-def build_problem(
+def build_group_lasso_problem(
     features: Tensor,
     targets: Tensor,
     weights: Tensor,
@@ -54,6 +80,22 @@ def build_problem(
         The problem, a constant column appended if there is an intercept.
     constant : Tensor of shape (n_tasks,)
         Value of the constant column, 0 without one.
+
+    Examples
+    --------
+    One task with two rows. Both features are off from lambda1 = sqrt(2) on; half
+    of it is asked for:
+
+    >>> import torch
+    >>> from skcausalmeta.heads import GroupLassoSettings, build_group_lasso_problem
+    >>> from skcausalmeta.losses import CrammerSinger
+    >>> rows = torch.eye(2)[None]
+    >>> settings = GroupLassoSettings(0.5, 1.0, True, 0.0, None)
+    >>> problem, constant = build_group_lasso_problem(
+    ...     rows, rows, torch.ones(1, 2), CrammerSinger(), settings
+    ... )
+    >>> print([f"{value:.3f}" for value in problem.penalty.lambda1.tolist()])
+    ['0.707']
     """
     ones = features.new_ones(features.shape[0])
     square = ones

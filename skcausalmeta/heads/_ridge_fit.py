@@ -7,7 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..solvers import RidgeCertificate, per_task, ridge_certificate, solve_ridge
+from ..solvers import (
+    RidgeCertificate,
+    positive_per_task,
+    ridge_certificate,
+    solve_ridge,
+)
 
 
 class RidgeRegression(NamedTuple):
@@ -63,7 +68,7 @@ def fit_ridge(
         middle = shares[:, None] @ features  # (n_tasks, 1, n_features)
         outputs = shares[:, None] @ targets
         features, targets = features - middle, targets - outputs
-    lambda2 = per_task(ridge_reg, "ridge_reg", features)
+    lambda2 = positive_per_task(ridge_reg, "ridge_reg", features)
     if relative:
         squares = (shares * features.square().sum(-1)).sum(-1)
         lambda2 = lambda2 * torch.where(squares > 0, squares, 1.0)

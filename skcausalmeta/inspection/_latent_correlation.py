@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from ..metrics import best_matching, check_factors_and_codes, correlation
+from ..metrics import best_matching, check_factors_and_codes, factor_code_correlations
 from ._canvas import call_method, finite_array, names_of, new_axes, set_ticks
 
 _METHOD = {"method": [StrOptions({"pearson", "spearman"})], "match": ["boolean"]}
@@ -166,7 +166,7 @@ class LatentCorrelationDisplay:
             The display, drawn.
         """
         true, learned = check_factors_and_codes(factors, codes)
-        table = correlation(true, learned, method)
+        table = factor_code_correlations(true, learned, method)
         rows, matched = best_matching(np.abs(table))
         score = float(np.abs(table)[rows, matched].sum() / len(table))
         order = np.arange(table.shape[1])

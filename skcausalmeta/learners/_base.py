@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from itertools import cycle, islice
 from numbers import Integral, Real
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,78 +20,113 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from ..backbones import (
-    build_augmentation,
-    build_backbone,
-    n_features_out,
-    prepare_backbone,
-)
-from ..episodes import Episode
-from ..exceptions import InvalidInputError
+from ..backbones import Backbone, named_backbone
+from ..exceptions import InvalidInputError, NotFittedError
 from ..training import (
-    FACT_PREFIX,
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    AdamW,
     EpisodeHook,
-    EpisodeStream,
     EpisodicNet,
     RowReader,
-    TaskProgress,
-    TrainingCheckpoint,
+    Training,
+    Validation,
+    named_optimizer,
 )
 from ..utils import isolated_torch_rng, named_seeds, release_pages
-from ._checks import DataChecksMixin, check_finite_rows, check_scale
+from ._checks import (
+    check_finite_rows,
+    check_ids,
+    check_known_rows,
+    check_rows,
+    check_scale,
+    check_task_rows,
+)
 from ._episode_plan import EpisodePlan
-from ._training import OPTIMIZERS, best_weights, checkpoint_of, copied_callbacks, train
+from ._nested import Makers, fill_in
+from ._solved_task import SolvedTask
+from ._task_batches import in_blocks
+from ._training import (
+    build_module,
+    checkpoint_of,
+    episode_keywords,
+    episode_streams,
+    history_of,
+    train,
+)
 
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
 
 
 class BaseMetaLearner(
-    DataChecksMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    ABC,
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
 ):
-    """A backbone trained on episodes by a skorch net that is held, not inherited."""
+    """A backbone trained on episodes by a skorch net that is held, not inherited.
+
+    A subclass says which targets it takes (`_check_targets`), which episodes it
+    trains on (`_plan`), the net around the backbone (`_make_net`), how a task is
+    solved (`_solve`) and what answers after `fit` (`_solve_training`).
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "backbone": [str, callable, torch.nn.Module],
-        "backbone_params": [dict, None],
-        "freeze_backbone": ["boolean"],
+        "backbone": [str, Backbone, callable, torch.nn.Module],
         "input_shape": [tuple, list, None],
         "tasks_per_batch": [Interval(Integral, 1, None, closed="left")],
         "batches_per_epoch": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), Adam, AdamW, SGD, callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "augment": [str, callable, list, tuple, None],
         "batch_norm": [StrOptions({"running", "episode"})],
-        "micro_batch": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
         "hook": [EpisodeHook, None],
         "across_envs": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "validation_episodes": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation": [
+            Interval(Real, 0, 1, closed="neither"),
+            Validation,
+            "array-like",
+            None,
+        ],
+        "fit_head": ["boolean"],
         "callbacks": [list, None],
-        "checkpoint_path": [str, PathLike, None],
-        "warm_start": ["boolean"],
-        "net_params": [dict, None],
+        "net_params": [dict, Training, None],
         "device": [str, torch.device],
-        "precision": [StrOptions({"float32", "bfloat16", "float16"})],
-        "compile": ["boolean", dict],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-
-    # What `fit` forgets of the fit before, beside what it sets anew.
-    _of_a_task: ClassVar[tuple[str, ...]] = ()
+    # What stands for a part that is named or left out, where one of its parameters
+    # is set.
+    _parts: ClassVar[Makers] = {
+        "backbone": named_backbone,
+        "optimizer": named_optimizer,
+        "validation": lambda given: Validation.of(given) or Validation(),
+        "net_params": Training.named,
+    }
     # What tells the best epoch, and whether less is better.
     _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
+
+    net_: Any
+    reader_: RowReader
+    task_: SolvedTask | None
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, all of them or none.
+
+        A nested one, such as ``backbone__n_filters``, fills in the object that a name
+        or None stands for.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        return super().set_params(**fill_in(self, params, self._parts))
 
     # -- learning ----------------------------------------------------------------------
 
@@ -135,15 +168,14 @@ class BaseMetaLearner(
         EpisodeError
             If classes or tasks are too few or too small for the episodes.
         """
-        rows = self._check_rows(X)
+        rows = check_rows(self, X)
         targets = self._check_targets(y, rows)
-        tasks = self._check_ids(tasks, rows, "tasks")
-        envs = self._envs_in_use(self._check_ids(envs, rows, "envs"))
+        task_ids = check_ids(tasks, rows, "tasks")
+        env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
-        for name in self._of_a_task:
-            fitted.__dict__.pop(name, None)
         validate_data(fitted, X, skip_check_array=True)
-        fitted._learn(rows, targets, tasks, envs)
+        fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
+        fitted._solve_training(rows, targets, task_ids)
         self.__dict__ = fitted.__dict__
         return self
 
@@ -173,8 +205,8 @@ class BaseMetaLearner(
         ValueError
             For invalid rows or targets; the learner stays as it was.
         """
-        rows = self._check_known_rows(X)
-        self._adapt(rows, self._check_targets(y, rows))
+        rows = check_known_rows(self, X)
+        self.task_ = self._solve(rows, self._check_targets(y, rows))
         return self
 
     def _envs_in_use(self, envs: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -197,8 +229,9 @@ class BaseMetaLearner(
         self,
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        validation: Validation | None,
         seeds: dict[str, int],
-        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
         """Which episodes to train and to validate on."""
 
@@ -206,36 +239,38 @@ class BaseMetaLearner(
     def _make_net(
         self,
         backbone: torch.nn.Module,
-        reader: RowReader,
-        plan: EpisodePlan,
-        arguments: dict[str, Any],
         hook: EpisodeHook | None,
+        reader: RowReader,
+        rows: NDArray[Any],
+        plan: EpisodePlan,
+        keywords: dict[str, Any],
     ) -> EpisodicNet:
         """The net around a backbone, not initialised."""
 
-    def _prepare_backbone(
-        self, backbone: torch.nn.Module, X: NDArray[Any], reader: RowReader
-    ) -> None:
-        """What has to be known of the data before training; nothing here."""
+    def _prepare_net(self, net: EpisodicNet, stream: Any) -> None:
+        """What the net has to know of the first episodes; nothing here."""
 
     @abstractmethod
-    def _learn(
+    def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> SolvedTask:
+        """Solve a task on checked rows."""
+
+    @abstractmethod
+    def _solve_training(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        """Solve what answers after `fit`."""
+
+    def _train(
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
-    ) -> None:
-        """Everything of `fit` on checked data."""
-
-    @abstractmethod
-    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        """Everything of `adapt` on checked data."""
-
-    # -- net ---------------------------------------------------------------------------
-
-    def _seeds(self) -> dict[str, int]:
-        return named_seeds(
+    ) -> dict[str, int]:
+        """Train the net on the episodes of the data; the seeds of this fit."""
+        settings = Training.of(self.net_params)
+        validation = Validation.of(self.validation)
+        seeds = named_seeds(
             self.random_state,
             "episodes",
             "validation",
@@ -247,142 +282,27 @@ class BaseMetaLearner(
             "hook",
             "calibration",
         )
-
-    def _train(
-        self,
-        rows: NDArray[Any],
-        targets: NDArray[Any],
-        tasks: NDArray[Any] | None,
-        envs: NDArray[Any] | None,
-    ) -> None:
-        """Train the net on the episodes of the data; sets what training decides."""
-        seeds = self._seeds()
-        checkpoint = checkpoint_of(self, rows, targets, tasks, envs)
+        checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs)
         if checkpoint is not None:
             seeds = checkpoint.open(seeds)
-        plan = self._plan(targets, tasks, seeds, envs)
-        self.net_, self.reader_ = self._train_net(rows, plan, seeds, checkpoint)
-        self.n_features_out_ = self._features(rows[:2]).shape[1]
-        self.history_ = history_of(self.net_)
-        self.n_iter_ = len(self.history_)
-        self._calibrate(rows, targets, tasks, envs, seeds)
-
-    def _calibrate(
-        self,
-        rows: NDArray[Any],
-        targets: NDArray[Any],
-        tasks: NDArray[Any] | None,
-        envs: NDArray[Any] | None,
-        seeds: dict[str, int],
-    ) -> None:
-        """What has to be known of the trained net; nothing here."""
-
-    def _train_net(
-        self,
-        X: NDArray[Any],
-        plan: EpisodePlan,
-        seeds: dict[str, int],
-        checkpoint: TrainingCheckpoint | None,
-    ) -> tuple[EpisodicNet, RowReader]:
-        """Build the net on the data at hand and train it."""
+        plan = self._plan(targets, tasks, envs, validation, seeds)
         if self.backbone != "identity":
-            check_scale(X)
-        reader = RowReader(X.shape[1:], self.input_shape, self.device)
-        with isolated_torch_rng(seeds["weights"]):
-            backbone = build_backbone(
-                self.backbone, reader.sample_shape, params=self.backbone_params
-            )
-        if self.freeze_backbone:
-            backbone.requires_grad_(False)
-        self._prepare_backbone(backbone, X, reader)
-        backbone = prepare_backbone(
-            backbone,
-            self.precision,
-            self.compile,
-            self.device,
-            has_hook=self.hook is not None,
-        )
-        hook = self._new_hook(backbone, reader, seeds["hook"])
-        arguments = self._net_arguments(plan.valid is not None, hook)
+            check_scale(rows)
+        reader = RowReader(rows.shape[1:], self.input_shape, self.device)
+        backbone, hook = build_module(self, reader, settings, seeds)
+        keywords = episode_keywords(self, settings, validation, hook)
         with isolated_torch_rng(seeds["head"]):
-            net = self._make_net(backbone, reader, plan, arguments, hook)
+            net = self._make_net(backbone, hook, reader, rows, plan, keywords)
         with isolated_torch_rng(seeds["training"]):
-            streams = self._streams(X, reader, plan, seeds)
+            seed = seeds["augmentation"]
+            streams = episode_streams(self, rows, reader, plan, validation, seed)
             self._prepare_net(net, streams[0])
-            train(self, net, streams, checkpoint)
-        return net, reader
-
-    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
-        """What the net has to know of the first episodes; nothing here."""
-
-    def _new_hook(
-        self, backbone: torch.nn.Module, reader: RowReader, seed: int
-    ) -> EpisodeHook | None:
-        """A copy of the hook, built for the backbone."""
-        if self.hook is None:
-            return None
-        hook: EpisodeHook = copy.deepcopy(self.hook)
-        with isolated_torch_rng(seed):
-            width = n_features_out(backbone, reader.sample_shape)
-            hook.out_features = hook.build(width)
-        return hook
-
-    def _net_arguments(
-        self, validated: bool, hook: EpisodeHook | None
-    ) -> dict[str, Any]:
-        callbacks = copied_callbacks(self.callbacks)
-        if validated:
-            # Without early stopping the best weights are still restored.
-            patient = self.n_iter_no_change if self.early_stopping else self.max_epochs
-            monitor, lower_is_better = self._monitor
-            callbacks.append(
-                best_weights(monitor, patient, lower_is_better=lower_is_better)
-            )
-        if self.verbose:
-            callbacks.append(("progress", TaskProgress(self.batches_per_epoch)))
-        given = dict(self.net_params or {})
-        if hook is not None and hook.learning_rates():
-            rates = hook.learning_rates().items()
-            given["optimizer__param_groups"] = [
-                *(given.get("optimizer__param_groups") or []),
-                *((f"hook.{name}*", {"lr": rate}) for name, rate in rates),
-            ]
-        return {
-            "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
-            "lr": self.lr,
-            "max_epochs": self.max_epochs,
-            "callbacks": callbacks,
-            "device": self.device,
-            "verbose": 0,
-            "train_split": None,
-            **given,
-        }
-
-    def _streams(
-        self,
-        X: NDArray[Any],
-        reader: RowReader,
-        plan: EpisodePlan,
-        seeds: dict[str, int],
-    ) -> tuple[EpisodeStream, EpisodeStream | None]:
-        train = EpisodeStream(
-            X,
-            reader,
-            plan.train,
-            self.batches_per_epoch,
-            self.tasks_per_batch,
-            augment=build_augmentation(self.augment),
-            seed=seeds["augmentation"],
-        )
-        if plan.valid is None:
-            return train, None
-        # The same episodes after every epoch, so that epochs can be compared.
-        episodes = cycle(plan.valid(self.validation_episodes))
-
-        def replay(n_episodes: int) -> list[Episode]:
-            return list(islice(episodes, n_episodes))
-
-        return train, EpisodeStream(X, reader, replay, self.validation_episodes, 1)
+            train(self, net, streams, settings, checkpoint)
+        self.net_, self.reader_ = net, reader
+        self.n_features_out_ = self._features(rows[:2]).shape[1]
+        self.history_ = history_of(net)
+        self.n_iter_ = len(self.history_)
+        return seeds
 
     # -- features ------------------------------------------------------------------
 
@@ -409,12 +329,11 @@ class BaseMetaLearner(
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
         """Features (n_tasks, n_rows, d) of rows with a leading task axis."""
-        # Without validate_data: an array of tasks cannot carry feature names.
-        rows = self._check_rows(X.reshape(-1, *X.shape[2:]))
-        self.reader_.check(rows)
+        tasks = check_task_rows(self, X)
         if self.batch_norm == "episode":
-            return np.stack([self._features(task) for task in rows.reshape(X.shape)])
-        return self._features(rows).reshape(*X.shape[:2], -1)
+            return np.stack([self._features(rows) for rows in tasks])
+        rows = tasks.reshape(-1, *tasks.shape[2:])
+        return self._features(rows).reshape(*tasks.shape[:2], -1)
 
     def _run(self, X: NDArray[Any]) -> NDArray[Any]:
         return self.net_.features(self.reader_(X)).double().cpu().numpy()
@@ -432,48 +351,21 @@ class BaseMetaLearner(
         ndarray of shape (n_samples, n_features_out)
             Features, in float64 as the heads take them.
         """
-        return self._features(self._check_known_rows(X))
+        return self._features(check_known_rows(self, X))
 
     @property
     def _n_features_out(self) -> int:
         return self.n_features_out_
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
+        return "net_" in vars(self)
 
+    # -- the task in use ---------------------------------------------------------------
 
-def in_blocks(
-    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
-) -> NDArray[Any]:
-    """Apply a function of rows to whole blocks of `size` rows.
-
-    A product with one row takes another path through the processor than one with
-    many. Filled up with copies of a row, the last digits of a result, and the
-    class where two are tied, do not depend on which rows come together.
-    """
-    missing = -len(rows) % size
-    if missing == 0:
-        return function(rows)
-    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
-    return function(filled)[: len(rows)]
-
-
-def history_of(net: EpisodicNet) -> list[dict[str, Any]]:
-    """One record per finished epoch."""
-    keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "dur")
-    return [
-        {key: row[key] for key in keys if key in row} | _facts_of(row["batches"])
-        for row in net.history
-        if "train_loss" in row
-    ]
-
-
-def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:
-    """What the hook told of the steps of an epoch, on average."""
-    names = {key for batch in batches for key in batch if key.startswith(FACT_PREFIX)}
-    return {
-        name.removeprefix(FACT_PREFIX): float(
-            np.mean([batch[name] for batch in batches if name in batch])
-        )
-        for name in sorted(names)
-    }
+    def _task_in_use(self) -> SolvedTask:
+        if self.task_ is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} knows no task: it was fitted with "
+                "fit_head=False. Call 'adapt' with the support rows of a task first."
+            )
+        return self.task_

@@ -9,91 +9,143 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import DivergenceError, InvalidInputError
-from ..training import RowReader
 from ..utils import (
     StoredRows,
     all_finite,
     is_memory_map,
     is_stored,
     read_rows,
-    saying_where_text_is,
+    refuse_text,
 )
 
 _ROWS_FOR_SCALE = 1000
 _SMALLEST, _LARGEST = 1e-6, 1e18
 
 
-class DataChecksMixin:
-    """Rows, targets and ids of a learner that holds a `RowReader`."""
+def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
+    """Numeric, finite rows; matrices or arrays with more axes.
 
-    reader_: RowReader
+    A memory map, or an array kept elsewhere, is neither copied nor read as a whole.
+    """
+    if _is_elsewhere(X):
+        return _check_in_blocks(learner, X)
+    with own_errors(X):
+        return as_numbers(
+            check_array(
+                X,
+                allow_nd=True,
+                ensure_min_features=1,
+                estimator=learner,
+                input_name="X",
+            )
+        )
 
-    def _check_rows(self, X: ArrayLike) -> NDArray[Any]:
-        """Numeric, finite rows; matrices or arrays with more axes.
 
-        A memory map, or an array kept elsewhere, is neither copied nor read as a
-        whole.
-        """
-        if is_memory_map(X) or is_stored(X):
-            return self._check_in_blocks(X)
+def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
+    """Rows of the kind that a fitted learner has seen in `fit`."""
+    check_is_fitted(learner)
+    if _is_elsewhere(X):
+        validate_data(learner, X, reset=False, skip_check_array=True)
+        rows = _check_in_blocks(learner, X)
+    else:
         with own_errors(X):
-            return as_numbers(
-                check_array(
-                    X,
-                    allow_nd=True,
-                    ensure_min_features=1,
-                    estimator=self,
-                    input_name="X",
-                )
-            )
+            rows = as_numbers(validate_data(learner, X, reset=False, allow_nd=True))
+    learner.reader_.check(rows)
+    return rows
 
-    def _check_known_rows(self, X: ArrayLike) -> NDArray[Any]:
-        """Rows of the kind seen in fit."""
-        check_is_fitted(self)
-        if is_memory_map(X) or is_stored(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            rows = self._check_in_blocks(X)
-        else:
-            with own_errors(X):
-                rows = as_numbers(validate_data(self, X, reset=False, allow_nd=True))
-        self.reader_.check(rows)
-        return rows
 
-    def _check_in_blocks(self, X: Any) -> NDArray[Any]:
-        rows: Any = StoredRows(X) if is_stored(X) else X
-        if not all_finite(rows):
-            raise InvalidInputError(
-                "Input X contains NaN or infinity. "
-                f"{type(self).__name__} needs finite rows; drop or fill them in the "
-                "file."
-            )
-        checked: NDArray[Any] = rows
-        return checked
+def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
+    """Rows of tasks, (n_tasks, n, ...), of the kind seen in `fit`."""
+    # Without validate_data: an array of tasks cannot carry feature names.
+    rows = check_rows(learner, X.reshape(-1, *X.shape[2:]))
+    learner.reader_.check(rows)
+    return rows.reshape(X.shape)
 
-    def _check_y_given(self, y: ArrayLike | None, what: str) -> None:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                f"None. Pass one {what} per row."
-            )
 
-    def _check_ids(
-        self, ids: ArrayLike | None, X: NDArray[Any], name: str
-    ) -> NDArray[Any] | None:
-        return None if ids is None else self._check_given_ids(ids, X, name)
+def _is_elsewhere(X: Any) -> bool:
+    """Tell whether rows are not in memory, and to be read in blocks."""
+    return type(X) is not np.ndarray and (is_memory_map(X) or is_stored(X))
 
-    def _check_given_ids(
-        self, ids: ArrayLike, X: NDArray[Any], name: str
-    ) -> NDArray[Any]:
-        values: NDArray[Any] = column_or_1d(ids)
-        check_consistent_length(X, values)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
-        check_sortable(values, name)
-        return values
+
+def _check_in_blocks(learner: Any, X: Any) -> NDArray[Any]:
+    rows: Any = StoredRows(X) if is_stored(X) else X
+    if not all_finite(rows):
+        raise InvalidInputError(
+            "Input X contains NaN or infinity. "
+            f"{type(learner).__name__} needs finite rows; drop or fill them in the "
+            "file."
+        )
+    checked: NDArray[Any] = rows
+    return checked
+
+
+def check_labels(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+    """Labels of checked rows, of any number of classes."""
+    check_given(learner, y, "label")
+    with own_errors():
+        labels: NDArray[Any] = column_or_1d(y, warn=True)
+        check_consistent_length(rows, labels)
+        check_sortable(labels, "y")
+        check_classification_targets(labels)
+    return labels
+
+
+def check_classes(learner: Any, labels: NDArray[Any]) -> NDArray[Any]:
+    """Refuse labels of a single class."""
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"{type(learner).__name__} needs at least 2 classes. Got 1 class: "
+            f"{classes[0]!r}; add rows of another class."
+        )
+    return labels
+
+
+def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+    """Real targets of checked rows, float64."""
+    check_given(learner, y, "real number")
+    with own_errors(y, "y"):
+        values: NDArray[Any] = check_array(
+            column_or_1d(y, warn=True),
+            dtype=np.float64,
+            ensure_2d=False,
+            input_name="y",
+            estimator=learner,
+        )
+        check_consistent_length(rows, values)
+    if len(values) < 2:
+        raise InvalidInputError(
+            f"{type(learner).__name__} needs at least 2 rows. Got 1 sample; add rows."
+        )
+    return values
+
+
+def check_given(learner: Any, y: ArrayLike | None, what: str) -> None:
+    """Refuse targets that are None."""
+    if y is None:
+        raise ValueError(
+            f"{type(learner).__name__} requires y to be passed, but the target y is "
+            f"None. Pass one {what} per row."
+        )
+
+
+def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any] | None:
+    """Ids of checked rows, or None."""
+    return None if ids is None else check_given_ids(ids, X, name)
+
+
+def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
+    """Ids of checked rows, none of them missing."""
+    values: NDArray[Any] = column_or_1d(ids)
+    check_consistent_length(X, values)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
+    check_sortable(values, name)
+    return values
 
 
 def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
@@ -119,9 +171,9 @@ def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     Text in `values`, which must hold numbers, is named with its place.
     """
     try:
-        with saying_where_text_is(values, name):
-            yield
+        yield
     except ValueError as error:
+        refuse_text(values, name, error)
         raise InvalidInputError(str(error)) from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 
-from ..exceptions import InvalidInputError, NotFittedError
+from ..exceptions import NotFittedError
+from ..training import Validation
 from ._base import BaseMetaLearner
-from ._checks import check_sortable, own_errors
-from ._episode_plan import EpisodePlan, EpisodeSizes, choose_held_out, plan_episodes
-from ._kept_rows import join_labels, join_rows, kept
+from ._checks import check_classes, check_known_rows, check_labels
+from ._episode_plan import EpisodePlan, EpisodeSizes, plan_episodes
+from ._solved_task import SolvedTask, join_labels, join_rows
 from ._temperature import best_temperature
 
 _CALIBRATION_EPISODES = 100
@@ -33,7 +32,6 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         "n_way": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "validation_classes": ["array-like", None],
         "calibrate": [
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
@@ -41,31 +39,12 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         ],
     }
     _monitor = ("valid_accuracy", False)
-    _of_a_task: ClassVar[tuple[str, ...]] = ("support_rows_", "support_labels_")
 
-    support_rows_: NDArray[Any]
-    support_labels_: NDArray[Any]
     temperature_: float
-
-    def _check_labels(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        """Labels of checked rows, of any number of classes."""
-        self._check_y_given(y, "label")
-        with own_errors():
-            labels: NDArray[Any] = column_or_1d(y, warn=True)
-            check_consistent_length(rows, labels)
-            check_sortable(labels, "y")
-            check_classification_targets(labels)
-        return labels
+    training_classes_: NDArray[Any]
 
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        labels = self._check_labels(y, rows)
-        classes = np.unique(labels)
-        if len(classes) < 2:
-            raise InvalidInputError(
-                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
-                f"{classes[0]!r}; add rows of another class."
-            )
-        return labels
+        return check_classes(self, check_labels(self, y, rows))
 
     def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
         """Solve a new task from its support rows, or add classes to the present one.
@@ -105,51 +84,129 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         (`support_rows_`, `support_labels_`): an image of 84 x 84 x 3 bytes takes 21
         kB, also in pickles and saved files. Rows of a memory map are not copied.
         """
-        rows = self._check_known_rows(X)
+        rows = check_known_rows(self, X)
+        labels = check_labels(self, y, rows)
         if keep_classes:
-            labels = self._check_labels(y, rows)
-            self._check_keeps_rows()
-            rows = join_rows(self.support_rows_, rows)
-            labels = self._check_targets(
-                join_labels(self.support_labels_, labels), rows
-            )
-        else:
-            labels = self._check_targets(y, rows)
-        self._adapt(rows, labels)
-        self.support_rows_ = rows if keep_classes else kept(rows)
-        self.support_labels_ = labels if keep_classes else labels.copy()
+            old = self._task_with_support()
+            rows = join_rows(old.support_rows, rows)  # type: ignore[arg-type]
+            labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
+        task = self._solve(rows, check_classes(self, labels))
+        # What the caller may change is copied; rows on a disk stay there.
+        if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
+            rows = rows.copy()
+        self.task_ = replace(task, support_rows=rows, support_labels=labels.copy())
         return self
 
-    def _check_keeps_rows(self) -> None:
-        if not hasattr(self, "support_rows_"):
+    def _task_with_support(self) -> SolvedTask:
+        if self.task_ is None or self.task_.support_rows is None:
             raise NotFittedError(
                 "keep_classes=True adds to the task last given to adapt. Got a "
                 f"{type(self).__name__} that has not adapted since fit, which keeps no "
                 "rows; call adapt(X, y) with rows of the classes to keep first."
             )
+        return self.task_
 
     def _plan(
         self,
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        validation: Validation | None,
         seeds: dict[str, int],
-        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
-        held_out = None
-        if self.early_stopping or self.validation_classes is not None:
-            held_out = choose_held_out(
-                targets if tasks is None else tasks,
-                given=self.validation_classes,
-                fraction=self.validation_fraction,
-                at_least=2 if tasks is None else 1,
-                seed=seeds["held-out"],
-                parameter="validation_classes",
-                units_are="classes of y (or task ids, with tasks)",
-            )
         sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
-        return plan_episodes(targets, tasks, sizes, held_out, seeds, envs)
+        return plan_episodes(targets, tasks, sizes, validation, seeds, envs)
 
-    # -- probabilities -----------------------------------------------------------------
+    def _train(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+    ) -> dict[str, int]:
+        seeds = super()._train(rows, targets, tasks, envs)
+        self.training_classes_ = np.unique(targets)
+        self.temperature_ = 1.0
+        if self.calibrate is not None:
+            self._calibrate(rows, targets, tasks, envs, seeds)
+        return seeds
+
+    def _calibrate(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        seeds: dict[str, int],
+    ) -> None:
+        """Learn the temperature on episodes that training has not drawn."""
+        seed = seeds["calibration"]
+        fresh = {**seeds, "episodes": seed, "validation": seed}
+        validation = Validation.of(self.validation)
+        plan = self._plan(targets, tasks, envs, validation, fresh)
+        wanted = self.calibrate
+        n_episodes = _CALIBRATION_EPISODES if wanted == "auto" else int(wanted)
+        logits: list[NDArray[Any]] = []
+        numbers: list[NDArray[Any]] = []
+        for episode in (plan.valid or plan.train)(n_episodes):
+            task = self._solve(rows[episode.support], targets[episode.support])
+            logits.append(self._logits(task, rows[episode.query]))
+            classes = np.unique(targets[episode.support])
+            numbers.append(np.searchsorted(classes, targets[episode.query]))
+        self.temperature_ = best_temperature(logits, numbers)
+
+    # -- prediction --------------------------------------------------------------------
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Classes of the task in use; those of `fit` before any is solved."""
+        if self.task_ is None or self.task_.classes is None:
+            return self.training_classes_
+        return self.task_.classes
+
+    @property
+    def support_rows_(self) -> NDArray[Any] | None:
+        """Support rows of the task last given to `adapt`, in the order given."""
+        return self._task_with_support().support_rows
+
+    @property
+    def support_labels_(self) -> NDArray[Any] | None:
+        """Labels of `support_rows_`."""
+        return self._task_with_support().support_labels
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            For two classes, the score of ``classes_[1]`` minus the other.
+        """
+        rows = check_known_rows(self, X)
+        scores = self._task_in_use().scores(self, rows)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Class of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels of `classes_`.
+        """
+        rows = check_known_rows(self, X)
+        winners = self._task_in_use().scores(self, rows).argmax(axis=1)
+        return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probabilities of the classes: softmax of the logits over `temperature_`.
@@ -164,37 +221,15 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         ndarray of shape (n_samples, n_classes)
             Rows that sum to 1, in the order of `classes_`.
         """
-        logits = self._logits(self._check_known_rows(X))
-        return softmax(logits / self._temperature_in_use, axis=1)
-
-    @property
-    def _temperature_in_use(self) -> float:
-        return self.temperature_
+        rows = check_known_rows(self, X)
+        task = self._task_in_use()
+        temperature = self.temperature_ if self._is_calibrated(task) else 1.0
+        return softmax(self._logits(task, rows) / temperature, axis=1)
 
     @abstractmethod
-    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Logits (n, n_classes) of checked rows for the task in use."""
+    def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
+        """Logits (n, n_classes) of checked rows for a task."""
 
-    def _calibrate(
-        self,
-        rows: NDArray[Any],
-        targets: NDArray[Any],
-        tasks: NDArray[Any] | None,
-        envs: NDArray[Any] | None,
-        seeds: dict[str, int],
-    ) -> None:
-        """Learn the temperature on episodes that training has not drawn."""
-        self.temperature_ = 1.0
-        if self.calibrate is None:
-            return
-        seed = seeds["calibration"]
-        fresh = {**seeds, "episodes": seed, "validation": seed}
-        plan = self._plan(targets, tasks, fresh, envs)
-        wanted = self.calibrate
-        n_episodes = _CALIBRATION_EPISODES if wanted == "auto" else int(wanted)
-        task, logits, numbers = copy.copy(self), [], []
-        for episode in (plan.valid or plan.train)(n_episodes):
-            task._adapt(rows[episode.support], targets[episode.support])
-            logits.append(task._logits(rows[episode.query]))
-            numbers.append(np.searchsorted(task.classes_, targets[episode.query]))
-        self.temperature_ = best_temperature(logits, numbers)
+    def _is_calibrated(self, task: SolvedTask) -> bool:
+        """Tell whether the temperature was learned on tasks like this one."""
+        return True

@@ -1,16 +1,20 @@
-"""Which episodes a classifier trains and validates on."""
+"""Which episodes a learner trains and validates on."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..episodes import Episode, EpisodeSampler, TaskSampler
 from ..exceptions import EpisodeError, InvalidInputError
+from ..training import Validation
 
 _MOST_WAYS, _MOST_SHOTS, _MOST_QUERIES = 5, 5, 10
+# Of a task of values.
+_MOST_ROWS = 25
+_FEWEST_ROWS = 2  # one to learn from and one to be predicted
 
 
 class EpisodeSizes(NamedTuple):
@@ -74,7 +78,7 @@ def plan_episodes(
     y: NDArray[Any],
     tasks: NDArray[Any] | None,
     sizes: EpisodeSizes,
-    held_out: NDArray[Any] | None,
+    validation: Validation | None,
     seeds: dict[str, int],
     envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
@@ -88,10 +92,10 @@ def plan_episodes(
         Task ids; None: tasks are drawn from the classes of y.
     sizes : EpisodeSizes
         Way, shot and query.
-    held_out : ndarray or None
-        Classes (or task ids) for validation.
+    validation : Validation or None
+        What to hold out: classes, or tasks where they are given.
     seeds : dict
-        Seeds named "episodes" and "validation".
+        Seeds named "episodes", "validation" and "held-out".
     envs : ndarray of shape (n_samples,) or None, default=None
         Environments that support and query shall differ in.
 
@@ -102,10 +106,17 @@ def plan_episodes(
     """
     units = y if tasks is None else tasks
     valid_rows = np.zeros(len(y), dtype=bool)
-    if held_out is not None:
+    if validation is not None:
+        held_out = choose_held_out(
+            units,
+            validation,
+            at_least=2 if tasks is None else 1,
+            seed=seeds["held-out"],
+            units_are="classes of y" if tasks is None else "ids of tasks",
+        )
         valid_rows = np.isin(units, held_out)
     train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"], envs)
-    if held_out is None:
+    if validation is None:
         return EpisodePlan(train, None, way)
     valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"], envs)
     return EpisodePlan(train, valid, max(way, valid_way))
@@ -214,14 +225,133 @@ def _shot_and_query(sizes: EpisodeSizes, smallest: int) -> tuple[int, int]:
     return int(shot), int(query)
 
 
+class ValueSizes(NamedTuple):
+    """Support and query rows of an episode, "auto" where the data decide.
+
+    With `disjoint` False both together are support and query at once.
+    """
+
+    n_shot: int | str
+    n_query: int | str
+    disjoint: bool = True
+
+
+def plan_value_episodes(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    sizes: ValueSizes,
+    seeds: dict[str, int],
+    *,
+    validation: Validation | None = None,
+    envs: NDArray[Any] | None = None,
+) -> EpisodePlan:
+    """Samplers of training and validation episodes of regression tasks.
+
+    An episode draws rows of one task at random and divides them into support and
+    query. Without tasks all rows are one, and validation holds out rows of it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Real targets.
+    tasks : ndarray of shape (n_samples,) or None
+        Task ids; None: all rows are one task.
+    sizes : ValueSizes
+        Support and query rows.
+    seeds : dict
+        Seeds named "episodes", "validation" and "held-out".
+    validation : Validation or None, default=None
+        What to hold out: tasks, or rows without tasks.
+    envs : ndarray of shape (n_samples,) or None, default=None
+        Environments that support and query shall differ in.
+
+    Raises
+    ------
+    EpisodeError
+        If a task has fewer rows than an episode.
+    InvalidInputError
+        If too few tasks or rows remain on either side.
+    """
+    ids = np.zeros(len(y), dtype=np.int64) if tasks is None else tasks
+    valid_rows = np.zeros(len(y), dtype=bool)
+    if validation is not None:
+        valid_rows = _held_out_rows(y, tasks, validation, seeds["held-out"])
+    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"], envs)
+    if validation is None:
+        return EpisodePlan(train, None)
+    valid = _draw(y, ids, sizes, valid_rows, seeds["validation"], envs)
+    return EpisodePlan(train, valid)
+
+
+def _held_out_rows(
+    y: NDArray[Any],
+    tasks: NDArray[Any] | None,
+    validation: Validation,
+    seed: int,
+) -> NDArray[np.bool_]:
+    if tasks is None and validation.share is None:
+        raise InvalidInputError(
+            "validation must name ids of tasks, or be a share. Got ids for a fit "
+            "without tasks; pass tasks=..., or validation=0.2 to hold out rows."
+        )
+    units = np.arange(len(y)) if tasks is None else tasks
+    held_out = choose_held_out(
+        units,
+        validation,
+        at_least=_FEWEST_ROWS if tasks is None else 1,
+        seed=seed,
+        units_are="ids of tasks" if tasks is not None else "rows",
+    )
+    return np.isin(units, held_out)
+
+
+def _draw(
+    y: NDArray[Any],
+    ids: NDArray[Any],
+    sizes: ValueSizes,
+    rows: NDArray[np.bool_],
+    seed: int,
+    envs: NDArray[Any] | None,
+) -> EpisodeSource:
+    """Draw episodes from the marked rows; indices refer to all rows."""
+    index = np.flatnonzero(rows)
+    smallest = int(np.unique(ids[index], return_counts=True)[1].min())
+    shot, query = _resolve_values(sizes, smallest)
+    if envs is not None:
+        cells = np.stack([_codes(ids[index]), _codes(envs[index])])
+        fewest = int(np.unique(cells, axis=1, return_counts=True)[1].min())
+        shot = min(shot, fewest) if sizes.n_shot == "auto" else shot
+        query = min(query, fewest) if sizes.n_query == "auto" else query
+    sampler = TaskSampler(
+        ids[index],
+        y[index],
+        n_shot=shot,
+        n_query=query,
+        target_type="value",
+        envs=None if envs is None else envs[index],
+        random_state=seed,
+    )
+
+    return EpisodeSource(sampler, index, sizes.disjoint)
+
+
+def _resolve_values(sizes: ValueSizes, smallest: int) -> tuple[int, int]:
+    """Half of the smallest task for support, the rest for queries, both capped."""
+    shot, query = sizes.n_shot, sizes.n_query
+    if shot == "auto":
+        rest = smallest // 2 if query == "auto" else smallest - int(query)
+        shot = max(1, min(_MOST_ROWS, rest))
+    if query == "auto":
+        query = max(1, min(_MOST_ROWS, smallest - int(shot)))
+    return int(shot), int(query)
+
+
 def choose_held_out(
     units: NDArray[Any],
+    validation: Validation,
     *,
-    given: ArrayLike | None,
-    fraction: float,
     at_least: int,
     seed: int,
-    parameter: str,
     units_are: str,
 ) -> NDArray[Any]:
     """Classes, task ids or rows to hold out for validation.
@@ -230,39 +360,37 @@ def choose_held_out(
     ----------
     units : ndarray of shape (n_samples,)
         Class labels, task ids or row numbers.
-    given : array-like or None
-        The user's choice.
-    fraction : float
-        Share to draw otherwise.
+    validation : Validation
+        A share of them, or the names.
     at_least : int
         Fewest to hold out and to keep: 2 classes or rows, or 1 task.
     seed : int
         Seed of the draw.
-    parameter, units_are : str
-        Name of the parameter that gives units, and what they are, for messages.
+    units_are : str
+        What the units are, for messages.
 
     Raises
     ------
     InvalidInputError
-        If a given one is not there or too few remain on either side.
+        If a named one is not there or too few remain on either side.
     """
     present = np.unique(units)
-    if given is not None:
-        chosen = np.unique(np.asarray(given))
+    if validation.share is None:
+        chosen = np.unique(validation.named)
         unknown = np.setdiff1d(chosen, present)
         if len(unknown):
             raise InvalidInputError(
-                f"{parameter} must be {units_are}. Got {unknown[:5].tolist()}, which "
+                f"validation must name {units_are}. Got {unknown[:5].tolist()}, which "
                 "are not there."
             )
     else:
-        count = max(at_least, round(fraction * len(present)))
+        count = max(at_least, round(validation.share * len(present)))
         chosen = np.random.RandomState(seed).permutation(present)[:count]
     kept = len(present) - len(chosen)
     if len(chosen) < at_least or kept < at_least:
         raise InvalidInputError(
             f"Validation needs at least {at_least} of the {units_are} held out and as "
             f"many to train on. Got {len(chosen)} held out and {kept} to train on; set "
-            "early_stopping=False or collect more."
+            "validation=None or collect more."
         )
     return chosen

@@ -5,17 +5,14 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..exceptions import InvalidInputError
+from ..training import Validation
 from ._base import BaseMetaLearner
-from ._checks import own_errors
-from ._episode_plan import EpisodePlan
-from ._value_plan import ValueSizes, plan_value_episodes
+from ._checks import check_values
+from ._episode_plan import EpisodePlan, ValueSizes, plan_value_episodes
 
 
 class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
@@ -28,43 +25,22 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         **BaseMetaLearner._parameter_constraints,
         "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "validation_tasks": ["array-like", None],
     }
+
+    def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        return check_values(self, y, rows)
 
     def _sizes(self) -> ValueSizes:
         return ValueSizes(self.n_shot, self.n_query)
-
-    def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        self._check_y_given(y, "real number")
-        with own_errors(y, "y"):
-            values: NDArray[Any] = check_array(
-                column_or_1d(y, warn=True),
-                dtype=np.float64,
-                ensure_2d=False,
-                input_name="y",
-                estimator=self,
-            )
-            check_consistent_length(rows, values)
-        if len(values) < 2:
-            raise InvalidInputError(
-                f"{type(self).__name__} needs at least 2 rows. Got 1 sample; add rows."
-            )
-        return values
 
     def _plan(
         self,
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        validation: Validation | None,
         seeds: dict[str, int],
-        envs: NDArray[Any] | None = None,
     ) -> EpisodePlan:
         return plan_value_episodes(
-            targets,
-            tasks,
-            self._sizes(),
-            seeds,
-            validated=self.early_stopping or self.validation_tasks is not None,
-            given=self.validation_tasks,
-            fraction=self.validation_fraction,
-            envs=envs,
+            targets, tasks, self._sizes(), seeds, validation=validation, envs=envs
         )

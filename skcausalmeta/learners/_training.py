@@ -1,65 +1,195 @@
-"""What learners hand to skorch."""
+"""How a learner trains: its net, its streams of episodes, its checkpoint."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Mapping
+from itertools import cycle, islice
 from os import fspath
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import validate_parameter_constraints
 from skorch.callbacks import EarlyStopping
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from ..backbones import (
+    build_augmentation,
+    build_backbone,
+    n_features_out,
+    prepare_backbone,
+)
+from ..episodes import Episode
 from ..exceptions import InvalidInputError
-from ..training import TrainingCheckpoint, check_weights
-from ._fit_facts import fit_facts
+from ..training import (
+    FACT_PREFIX,
+    EpisodeHook,
+    EpisodeStream,
+    RowReader,
+    TaskProgress,
+    TrainingCheckpoint,
+    TrainingSettings,
+    Validation,
+    check_finite_weights,
+    optimizer_keywords,
+)
+from ..utils import isolated_torch_rng
+from ._episode_plan import EpisodePlan
 
-OPTIMIZERS: dict[Any, Any] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
+# What a training may be continued with although it began with another.
+_FREE = frozenset({"device", "net_params", "verbose"})
+_MOST_ROWS = 1000
+_MOST_NESTED = 20
+_SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
-def best_weights(
-    monitor: str, patience: int, *, lower_is_better: bool = True
-) -> tuple[str, EarlyStopping]:
-    """Callback that stops without progress and restores the best weights."""
-    stopping = EarlyStopping(
+def build_module(
+    learner: Any,
+    reader: RowReader,
+    settings: TrainingSettings,
+    seeds: dict[str, int],
+) -> tuple[nn.Module, EpisodeHook | None]:
+    """Build the backbone of a learner for its samples, and its hook for that."""
+    with isolated_torch_rng(seeds["weights"]):
+        backbone = build_backbone(learner.backbone, reader.sample_shape)
+    hook = learner.hook
+    if settings.precision != "float32" or settings.compile is not False:
+        backbone = prepare_backbone(
+            backbone,
+            settings.precision,
+            settings.compile,
+            learner.device,
+            has_hook=hook is not None,
+        )
+    if hook is None:
+        return backbone, None
+    hook = copy.deepcopy(hook)
+    with isolated_torch_rng(seeds["hook"]):
+        hook.out_features = hook.build(n_features_out(backbone, reader.sample_shape))
+    return backbone, hook
+
+
+def check_keywords(
+    net: str, keywords: Mapping[str, Any], constraints: dict[str, list[Any]]
+) -> None:
+    """Refuse keywords of a net that are out of range."""
+    given = {name: value for name, value in keywords.items() if name in constraints}
+    known = {name: constraints[name] for name in given}
+    validate_parameter_constraints(known, given, caller_name=net)
+
+
+def net_keywords(
+    learner: Any,
+    settings: TrainingSettings,
+    validation: Validation | None,
+    *,
+    monitor: str,
+    lower_is_better: bool,
+) -> dict[str, Any]:
+    """Keywords of the skorch net of a learner."""
+    callbacks = _copied_callbacks(learner.callbacks)
+    if validation is not None:
+        # Without patience the best weights are still restored.
+        patience = validation.patience or learner.max_epochs
+        stopping = EarlyStopping(
+            monitor=monitor,
+            lower_is_better=lower_is_better,
+            patience=patience,
+            threshold=0.0,
+            load_best=True,
+            sink=_silent,
+        )
+        callbacks.append(("best_weights", stopping))
+    return {
+        **optimizer_keywords(learner.optimizer),
+        "lr": learner.lr,
+        "max_epochs": learner.max_epochs,
+        "callbacks": callbacks,
+        "device": learner.device,
+        "verbose": 0,
+        "train_split": None,
+        **settings.keywords,
+    }
+
+
+def episode_keywords(
+    learner: Any,
+    settings: TrainingSettings,
+    validation: Validation | None,
+    hook: EpisodeHook | None,
+) -> dict[str, Any]:
+    """Keywords of a net that trains on episodes."""
+    monitor, lower_is_better = learner._monitor
+    keywords = net_keywords(
+        learner,
+        settings,
+        validation,
         monitor=monitor,
         lower_is_better=lower_is_better,
-        patience=patience,
-        threshold=0.0,
-        load_best=True,
-        sink=_silent,
     )
-    return "best_weights", stopping
+    if learner.verbose:
+        progress = ("progress", TaskProgress(learner.batches_per_epoch))
+        keywords["callbacks"] = [*keywords["callbacks"], progress]
+    if hook is not None and hook.learning_rates():
+        groups = keywords.get("optimizer__param_groups") or []
+        own = [(f"hook.{n}*", {"lr": r}) for n, r in hook.learning_rates().items()]
+        keywords["optimizer__param_groups"] = [*groups, *own]
+    return {"batch_norm": learner.batch_norm, **keywords}
 
 
-def copied_callbacks(given: list[Any] | None) -> list[Any]:
-    """Copies, since skorch changes callbacks and parameters must stay as given.
+def episode_streams(
+    learner: Any,
+    X: NDArray[Any],
+    reader: RowReader,
+    plan: EpisodePlan,
+    validation: Validation | None,
+    seed: int,
+) -> tuple[EpisodeStream, EpisodeStream | None]:
+    """Streams of training and of validation episodes."""
+    train = EpisodeStream(
+        X,
+        reader,
+        plan.train,
+        learner.batches_per_epoch,
+        learner.tasks_per_batch,
+        augment=build_augmentation(learner.augment),
+        seed=seed,
+    )
+    if validation is None or plan.valid is None:
+        return train, None
+    # The same episodes after every epoch, so that epochs can be compared.
+    episodes = cycle(plan.valid(validation.n_episodes))
 
-    Not deep ones: what a callback writes to is the caller's.
-    """
-    return [
-        (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
-        for one in given or []
-    ]
+    def replay(n_episodes: int) -> list[Episode]:
+        return list(islice(episodes, n_episodes))
+
+    return train, EpisodeStream(X, reader, replay, validation.n_episodes, 1)
 
 
 def checkpoint_of(
-    learner: Any, rows: NDArray[Any], *others: NDArray[Any] | None
+    learner: Any,
+    settings: TrainingSettings,
+    rows: NDArray[Any],
+    *others: NDArray[Any] | None,
 ) -> TrainingCheckpoint | None:
     """The checkpoint that a learner asks for, if it does, for its fit on this data."""
-    if learner.checkpoint_path is None:
+    if settings.checkpoint_path is None:
         return None
-    path = fspath(learner.checkpoint_path)
-    return TrainingCheckpoint(path, fit_facts(learner, rows, *others))
+    facts = fit_facts(learner, settings, rows, *others)
+    return TrainingCheckpoint(fspath(settings.checkpoint_path), facts)
 
 
 def train(
-    learner: Any, net: Any, streams: Any, checkpoint: TrainingCheckpoint | None
+    learner: Any,
+    net: Any,
+    streams: Any,
+    settings: TrainingSettings,
+    checkpoint: TrainingCheckpoint | None,
 ) -> None:
     """Train the net of a learner, on from its fit before or from its checkpoint.
 
@@ -70,14 +200,46 @@ def train(
     DivergenceError
         If the last step left weights that are not finite.
     """
-    if learner.warm_start and hasattr(learner, "net_"):
+    if settings.warm_start and hasattr(learner, "net_"):
         _begin_with(net.module, learner.net_.module_)
     if checkpoint is None:
         net.fit(streams)
     else:
         net.callbacks = [*(net.callbacks or []), ("checkpoint", checkpoint)]
         checkpoint.train(net, streams)
-    check_weights(net.module_)
+    check_finite_weights(net.module_)
+
+
+def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """One record per finished epoch: losses, seconds, and what the hook told."""
+    keys = ("epoch", "train_loss", *terms, "valid_loss", "valid_accuracy", "dur")
+    return [
+        {key: row[key] for key in keys if key in row} | _facts_of(row["batches"])
+        for row in net.history
+        if "train_loss" in row
+    ]
+
+
+def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:
+    """What the hook told of the steps of an epoch, on average."""
+    names = {key for batch in batches for key in batch if key.startswith(FACT_PREFIX)}
+    return {
+        name.removeprefix(FACT_PREFIX): float(
+            np.mean([batch[name] for batch in batches if name in batch])
+        )
+        for name in sorted(names)
+    }
+
+
+def _copied_callbacks(given: list[Any] | None) -> list[Any]:
+    """Copies, since skorch changes callbacks and parameters must stay as given.
+
+    Not deep ones: what a callback writes to is the caller's.
+    """
+    return [
+        (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
+        for one in given or []
+    ]
 
 
 def _begin_with(module: nn.Module, other: nn.Module) -> None:
@@ -94,3 +256,72 @@ def _begin_with(module: nn.Module, other: nn.Module) -> None:
 
 def _silent(*args: Any) -> None:
     """Sink of messages."""
+
+
+def fit_facts(
+    estimator: BaseEstimator,
+    settings: TrainingSettings,
+    rows: NDArray[Any],
+    *others: NDArray[Any] | None,
+) -> dict[str, str]:
+    """Digests of the parameters that decide a fit, by name, and of its data.
+
+    Of the rows about a thousand are read, of everything else all.
+    """
+    step = max(1, len(rows) // _MOST_ROWS)
+    data = [rows.shape, str(rows.dtype), rows[::step], *others]
+    params = estimator.get_params(deep=False)
+    params |= {
+        "precision": settings.precision,
+        "compile": settings.compile,
+        "warm_start": settings.warm_start,
+        **settings.keywords,
+    }
+    facts = {k: digest(v) for k, v in params.items() if k not in _FREE}
+    return {**facts, "data": digest(data)}
+
+
+def digest(value: Any) -> str:
+    """Digest of what a value says, the same in every process."""
+    found = hashlib.blake2b(digest_size=16)
+    _tell(value, found, 0)
+    return found.hexdigest()
+
+
+def _tell(value: Any, found: Any, depth: int) -> None:
+    def told(*parts: Any) -> None:
+        found.update(f"{type(value).__name__}(".encode())
+        for part in parts:
+            if isinstance(part, bytes):
+                found.update(part)
+            elif depth < _MOST_NESTED:
+                _tell(part, found, depth + 1)
+        found.update(b")")
+
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        told(repr(value).encode())
+    elif isinstance(value, np.ndarray):
+        plain = value.tolist() if value.dtype == object else None
+        content = repr(plain).encode() if plain is not None else value.tobytes()
+        told(str(value.dtype).encode(), str(value.shape).encode(), content)
+    elif isinstance(value, torch.Tensor):
+        told(b"" if is_lazy(value) else value.detach().cpu().numpy())
+    elif isinstance(value, Mapping):
+        names = sorted(value, key=repr)
+        told(*(part for name in names for part in (name, value[name])))
+    elif isinstance(value, list | tuple | set | frozenset):
+        told(
+            *(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
+        )
+    elif isinstance(value, nn.Module):
+        own = {k: v for k, v in vars(value).items() if not k.startswith("_")}
+        told(own, dict(value.state_dict()), *value.children())
+    elif isinstance(value, type) or hasattr(value, "__qualname__"):
+        told(f"{value.__module__}.{value.__qualname__}".encode())
+    elif isinstance(value, np.random.RandomState):
+        told()  # its seeds are in the checkpoint, and drawing them moved it
+    elif hasattr(value, "get_params"):
+        told(value.get_params(deep=False))
+    else:
+        own = vars(value) if hasattr(value, "__dict__") else {}
+        told({k: v for k, v in own.items() if isinstance(v, _SIMPLE)})

@@ -2,7 +2,7 @@
 
 from ._attribute_predictability import separated_attribute_predictability
 from ._calibration import error_of_confidences, expected_calibration_error
-from ._codes import best_matching, check_factors_and_codes, correlation
+from ._codes import best_matching, check_factors_and_codes, factor_code_correlations
 from ._dci import dci_scores
 from ._environments import environment_scores, relative_gain, worst_environment_score
 from ._interval import mean_confidence_interval, paired_difference
@@ -18,11 +18,11 @@ __all__ = [
     "NegativeTransfer",
     "best_matching",
     "check_factors_and_codes",
-    "correlation",
     "dci_scores",
     "environment_scores",
     "error_of_confidences",
     "expected_calibration_error",
+    "factor_code_correlations",
     "feature_sparsity",
     "mean_confidence_interval",
     "mean_corr_coef",

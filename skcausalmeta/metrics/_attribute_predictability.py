@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils._param_validation import validate_params
 
 from ..exceptions import InvalidInputError
-from ._codes import check_factors_and_codes, correlation, top_two_gap
+from ._codes import check_factors_and_codes, factor_code_correlations, top_two_gap
 
 
 @validate_params(
@@ -69,7 +69,8 @@ def separated_attribute_predictability(
     """
     true, learned = check_factors_and_codes(factors, codes)
     mask = _check_mask(categorical, true.shape[1])
-    scores = correlation(true, learned, "pearson") ** 2  # (n_factors, n_codes)
+    # (n_factors, n_codes)
+    scores = factor_code_correlations(true, learned, "pearson") ** 2
     for i in np.flatnonzero(mask):
         scores[i] = [_balanced_accuracy(true[:, i], code) for code in learned.T]
     return float(top_two_gap(scores).mean())

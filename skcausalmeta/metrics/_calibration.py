@@ -101,6 +101,23 @@ def error_of_confidences(
         Whether the prediction was right.
     n_bins : int, default=15
         Number of bins.
+
+    Returns
+    -------
+    float
+        Between 0 (calibrated) and 1.
+
+    See Also
+    --------
+    expected_calibration_error : The same from probabilities and classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.metrics import error_of_confidences
+    >>> right = np.array([True, False])
+    >>> print(f"{error_of_confidences(np.array([0.8, 0.8]), right):.2f}")
+    0.30
     """
     bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
     excess = np.bincount(bins, weights=right - confidence, minlength=n_bins)

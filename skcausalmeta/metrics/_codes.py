@@ -13,7 +13,35 @@ from ..exceptions import InvalidInputError
 def check_factors_and_codes(
     factors: ArrayLike, codes: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both as finite float64 matrices of the same rows; factors must vary."""
+    """Return both as finite float64 matrices of the same rows; factors must vary.
+
+    Parameters
+    ----------
+    factors : array-like of shape (n_samples, n_factors)
+        True factors.
+    codes : array-like of shape (n_samples, n_codes)
+        Learned codes of the same samples.
+
+    Returns
+    -------
+    factors : ndarray of shape (n_samples, n_factors)
+        The factors as float64.
+    codes : ndarray of shape (n_samples, n_codes)
+        The codes as float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is no matrix, is empty or holds NaN or infinity, if the numbers of
+        rows differ or are 1, or if a factor is constant.
+
+    Examples
+    --------
+    >>> from skcausalmeta.metrics import check_factors_and_codes
+    >>> factors, codes = check_factors_and_codes([[0], [1]], [[2, 0], [3, 0]])
+    >>> factors.shape, codes.shape, str(codes.dtype)
+    ((2, 1), (2, 2), 'float64')
+    """
     true, learned = _matrix(factors, "factors"), _matrix(codes, "codes")
     if len(true) != len(learned):
         raise InvalidInputError(
@@ -65,10 +93,35 @@ def standardize(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(constant, 0.0, centered / np.where(constant, 1.0, scale))
 
 
-def correlation(
+def factor_code_correlations(
     factors: NDArray[np.float64], codes: NDArray[np.float64], method: str
 ) -> NDArray[np.float64]:
-    """Correlations (n_factors, n_codes); 0 where a code is constant."""
+    """Signed correlations of every factor with every code.
+
+    Parameters
+    ----------
+    factors : ndarray of shape (n_samples, n_factors)
+        True factors, as `check_factors_and_codes` returns them.
+    codes : ndarray of shape (n_samples, n_codes)
+        Learned codes, likewise.
+    method : {"pearson", "spearman"}
+        Correlation of the values or of their ranks.
+
+    Returns
+    -------
+    ndarray of shape (n_factors, n_codes)
+        Between -1 and 1; 0 where a code is constant, and exactly 1 or -1 where a
+        code is a scaled factor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.metrics import factor_code_correlations
+    >>> factor = np.array([[0.0], [1.0], [2.0]])
+    >>> codes = np.column_stack([-factor, factor**2])
+    >>> factor_code_correlations(factor, codes, "pearson").round(2)
+    array([[-1.  ,  0.96]])
+    """
     if method == "spearman":
         factors, codes = rankdata(factors, axis=0), rankdata(codes, axis=0)
     true = standardize(factors) / np.sqrt(len(factors))
@@ -84,7 +137,28 @@ def correlation(
 
 
 def best_matching(scores: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """One-to-one pairs (rows, columns) of the largest total score."""
+    """One-to-one pairs of rows and columns that have the largest total score.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_rows, n_columns)
+        How well each row and column go together.
+
+    Returns
+    -------
+    rows : ndarray of shape (min(n_rows, n_columns),)
+        Rows of the pairs, ascending.
+    columns : ndarray of shape (min(n_rows, n_columns),)
+        Their columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.metrics import best_matching
+    >>> rows, columns = best_matching(np.array([[0.9, 0.8], [0.7, 0.1]]))
+    >>> rows.tolist(), columns.tolist()
+    ([0, 1], [1, 0])
+    """
     rows, columns = linear_sum_assignment(scores, maximize=True)
     return rows, columns
 

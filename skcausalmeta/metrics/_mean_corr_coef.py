@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from ._codes import best_matching, check_factors_and_codes, correlation
+from ._codes import best_matching, check_factors_and_codes, factor_code_correlations
 
 
 @validate_params(
@@ -66,5 +66,5 @@ def mean_corr_coef(
     1.0
     """
     true, learned = check_factors_and_codes(factors, codes)
-    scores = np.abs(correlation(true, learned, method))
+    scores = np.abs(factor_code_correlations(true, learned, method))
     return float(scores[best_matching(scores)].sum() / len(scores))

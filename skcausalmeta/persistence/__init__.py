@@ -1,12 +1,12 @@
 """Fitted estimators in files that hold numbers and settings, and no code."""
 
-from ._file import describe, load, read_value, save, versions, write_value
+from ._file import describe, installed_versions, load, read_value, save, write_value
 
 __all__ = [
     "describe",
+    "installed_versions",
     "load",
     "read_value",
     "save",
-    "versions",
     "write_value",
 ]

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import sklearn.compose
-import sklearn.decomposition
-import sklearn.feature_selection
-import sklearn.impute
-import sklearn.kernel_approximation
-import sklearn.pipeline
-import sklearn.preprocessing
-import sklearn.random_projection
-import sklearn.utils._metadata_requests
-import skorch
-import skorch.callbacks
-import skorch.dataset
-import skorch.history
-import skorch.setter
-import skorch.utils
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.optim import lr_scheduler
 
 from ..utils import package_definitions
@@ -37,37 +20,37 @@ from ..utils import package_definitions
 _ROOMS_LEFT_OUT = frozenset({"cli", "datasets", "exceptions", "persistence", "utils"})
 
 # Names by the module that offers them.
-_LISTED: dict[Any, str] = {
-    sklearn.compose: "ColumnTransformer",
-    sklearn.decomposition: "FactorAnalysis FastICA IncrementalPCA KernelPCA PCA "
+_LISTED = {
+    "sklearn.compose": "ColumnTransformer",
+    "sklearn.decomposition": "FactorAnalysis FastICA IncrementalPCA KernelPCA PCA "
     "TruncatedSVD",
-    sklearn.feature_selection: "SelectKBest SelectPercentile VarianceThreshold "
+    "sklearn.feature_selection": "SelectKBest SelectPercentile VarianceThreshold "
     "f_classif f_regression mutual_info_classif mutual_info_regression",
-    sklearn.impute: "KNNImputer MissingIndicator SimpleImputer",
-    sklearn.kernel_approximation: "Nystroem RBFSampler",
-    sklearn.pipeline: "FeatureUnion Pipeline",
-    sklearn.preprocessing: "Binarizer FunctionTransformer KBinsDiscretizer "
+    "sklearn.impute": "KNNImputer MissingIndicator SimpleImputer",
+    "sklearn.kernel_approximation": "Nystroem RBFSampler",
+    "sklearn.pipeline": "FeatureUnion Pipeline",
+    "sklearn.preprocessing": "Binarizer FunctionTransformer KBinsDiscretizer "
     "KernelCenterer LabelBinarizer LabelEncoder MaxAbsScaler MinMaxScaler "
     "MultiLabelBinarizer Normalizer OneHotEncoder OrdinalEncoder PolynomialFeatures "
     "PowerTransformer QuantileTransformer RobustScaler StandardScaler",
-    sklearn.random_projection: "GaussianRandomProjection",
-    sklearn.utils._metadata_requests: "MetadataRequest MethodMetadataRequest",
+    "sklearn.random_projection": "GaussianRandomProjection",
+    "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
     # Not the callbacks that write files.
-    skorch.callbacks: "BatchScoring Callback EarlyStopping EpochScoring EpochTimer "
+    "skorch.callbacks": "BatchScoring Callback EarlyStopping EpochScoring EpochTimer "
     "Freezer GradientNormClipping Initializer InputShapeSetter LRScheduler "
     "ParamMapper PassthroughScoring PrintLog Unfreezer WarmRestartLR",
-    skorch.dataset: "Dataset ValidSplit",
-    skorch.history: "History",
-    skorch.setter: "optimizer_setter",
-    skorch.utils: "noop to_tensor",
-    skorch: "NeuralNet NeuralNetClassifier NeuralNetRegressor",
-    torch.utils.data: "DataLoader",
-    torch.nn.modules.linear: "NonDynamicallyQuantizableLinear",  # in attention
-    functional: "elu gelu leaky_relu relu sigmoid silu softplus tanh",
-    torch: "relu sigmoid tanh",
-    np: "bool_ float16 float32 float64 int8 int16 int32 int64 nan_to_num object_ "
+    "skorch.dataset": "Dataset ValidSplit",
+    "skorch.history": "History",
+    "skorch.setter": "optimizer_setter",
+    "skorch.utils": "noop to_tensor",
+    "skorch": "NeuralNet NeuralNetClassifier NeuralNetRegressor",
+    "torch.utils.data": "DataLoader",
+    "torch.nn.modules.linear": "NonDynamicallyQuantizableLinear",  # in attention
+    "torch.nn.functional": "elu gelu leaky_relu relu sigmoid silu softplus tanh",
+    "torch": "relu sigmoid tanh",
+    "numpy": "bool_ float16 float32 float64 int8 int16 int32 int64 nan_to_num object_ "
     "str_ uint8 uint16 uint32 uint64",
-    builtins: "bool bytes float int object print str",
+    "builtins": "bool bytes float int object print str",
 }
 
 
@@ -100,8 +83,9 @@ def catalog() -> Mapping[str, Any]:
     """Classes and functions by the names that stand for them in files."""
     found: dict[str, Any] = dict(_own_definitions())
     found |= dict(_torch_classes())
-    for module, names in _LISTED.items():
-        found |= {f"{module.__name__}.{n}": getattr(module, n) for n in names.split()}
+    for name, listed in _LISTED.items():
+        module = import_module(name)
+        found |= {f"{name}.{part}": getattr(module, part) for part in listed.split()}
     return MappingProxyType(found)
 
 

@@ -201,12 +201,45 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def write_value(path: Path, value: Any, *, optimizer_state: bool = True) -> None:
-    """Write any value that an `Encoder` takes."""
+    """Write any value that can be in an estimator, such as a dict of arrays.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    value : object
+        An estimator, module or array, numbers, text, None, or lists, tuples and
+        dicts of such.
+    optimizer_state : bool, default=True
+        Keep what the optimisers in it have accumulated.
+
+    Raises
+    ------
+    PersistenceError
+        If the value holds what cannot be saved; the message says where.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    read_value : The way back.
+    save : For estimators.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skcausalmeta.persistence import read_value, write_value
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_value(Path(folder) / "state", {"epoch": 3, "losses": [0.5, 0.25]})
+    ...     print(read_value(Path(folder) / "state"))
+    {'epoch': 3, 'losses': [0.5, 0.25]}
+    """
     encoder = Encoder(optimizer_state)
     root = encoder.value(value, "")
     description = {
         "format": FORMAT,
-        "versions": versions(),
+        "versions": installed_versions(),
         "custom": sorted(encoder.custom),
         "root": root,
         "nodes": encoder.nodes,
@@ -219,7 +252,46 @@ def read_value(
     modules: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
 ) -> Any:
-    """The value that `write_value` has written; errors as of `load`."""
+    """Read a value that `write_value` has written.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+    modules : mapping of str to type or function, default=None
+        Classes and functions of your own by name, as for `load`.
+    device : str or torch.device, default=None
+        Where the tensors go. None: where they were.
+
+    Returns
+    -------
+    object
+        Equal to what was written, and independent of the file.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged, cut short, of another kind or of a newer format, or
+        names a class that is neither listed nor in `modules`.
+    OSError
+        If the file cannot be read.
+
+    See Also
+    --------
+    write_value : The way there, with an example of both.
+    load : For estimators.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from skcausalmeta.persistence import read_value, write_value
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_value(Path(folder) / "state", np.arange(3))
+    ...     print(read_value(Path(folder) / "state"))
+    [0 1 2]
+    """
     header = read_header(path)
     description = _checked(header, path)
     place = None if device is None else torch.device(device)
@@ -237,8 +309,20 @@ def read_value(
         ) from error
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide what a file means."""
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a file means.
+
+    Returns
+    -------
+    dict of str to str
+        Version of this package, Python, numpy, scikit-learn, skorch and torch.
+
+    Examples
+    --------
+    >>> from skcausalmeta.persistence import installed_versions
+    >>> print(*installed_versions())
+    skcausalmeta python numpy scikit-learn skorch torch
+    """
     return {
         "skcausalmeta": __version__,
         "python": platform.python_version(),

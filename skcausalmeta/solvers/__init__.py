@@ -1,7 +1,7 @@
 """Solvers of the base-predictors: ``solve(problem) -> Solution``."""
 
 from ._auto import solve_auto
-from ._cvxpy import solve_cvxpy
+from ._conic import solve_cvxpy
 from ._fista import solve_fista
 from ._lasso import solve_lasso
 from ._narrow import narrow
@@ -9,7 +9,7 @@ from ._newton import solve_newton
 from ._problem import Problem, Solution
 from ._proximal_gradient import solve_proximal_gradient
 from ._reduced_system import ReducedSystem
-from ._ridge import RidgeCertificate, per_task, ridge_certificate, solve_ridge
+from ._ridge import RidgeCertificate, positive_per_task, ridge_certificate, solve_ridge
 from ._softmax_newton import solve_softmax_newton
 from ._softmax_system import SoftmaxSystem
 from ._working_set import solve_working_set
@@ -21,7 +21,7 @@ __all__ = [
     "SoftmaxSystem",
     "Solution",
     "narrow",
-    "per_task",
+    "positive_per_task",
     "ridge_certificate",
     "solve_auto",
     "solve_cvxpy",

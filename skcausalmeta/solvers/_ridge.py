@@ -57,7 +57,7 @@ def solve_ridge(
     >>> solve_ridge(features, targets, torch.ones(1, 2), 4.0)
     tensor([[[1.]]])
     """
-    lambda2 = per_task(lambda2, "lambda2", features)
+    lambda2 = positive_per_task(lambda2, "lambda2", features)
     if features.shape[1] < features.shape[2]:
         gram = features @ features.mT
         return features.mT @ _DampedSolve.apply(gram, weights, lambda2, targets)
@@ -82,6 +82,19 @@ class RidgeCertificate(NamedTuple):
         ``gap / P(W)``.
     residual : Tensor of shape (n_tasks,)
         ``||lambda2 W - F'R||_F / (||S^1/2 F||_F ||S^1/2 Y||_F)``.
+
+    See Also
+    --------
+    ridge_certificate : What computes it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.solvers import RidgeCertificate, ridge_certificate
+    >>> one = torch.ones(1, 1, 1)
+    >>> found = ridge_certificate(one, one, torch.ones(1, 1), 1.0, one)
+    >>> isinstance(found, RidgeCertificate), found.primal.item(), found.gap.item()
+    (True, 0.5, 0.5)
     """
 
     dual: Tensor
@@ -144,7 +157,7 @@ def ridge_certificate(
     >>> ridge_certificate(features, targets, weights, 4.0, torch.ones(1, 1, 1)).gap
     tensor([0.])
     """
-    lambda2 = per_task(lambda2, "lambda2", features)
+    lambda2 = positive_per_task(lambda2, "lambda2", features)
     column = weights[..., None]
     errors = targets - features @ coef
     dual = column * errors
@@ -163,8 +176,35 @@ def ridge_certificate(
     )
 
 
-def per_task(value: float | Tensor, name: str, features: Tensor) -> Tensor:
-    """A positive parameter as one number for every task, (n_tasks,)."""
+def positive_per_task(value: float | Tensor, name: str, features: Tensor) -> Tensor:
+    """A positive parameter as one number for every task.
+
+    Parameters
+    ----------
+    value : float or Tensor of shape () or (n_tasks,)
+        The parameter, > 0.
+    name : str
+        Its name, for the message.
+    features : Tensor of shape (n_tasks, n_samples, n_features)
+        Features of the tasks, which tell their number, dtype and device.
+
+    Returns
+    -------
+    Tensor of shape (n_tasks,)
+        Differentiable in `value`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is not positive, or there is neither one nor one per task.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.solvers import positive_per_task
+    >>> positive_per_task(0.5, "ridge_reg", torch.zeros(3, 5, 2))
+    tensor([0.5000, 0.5000, 0.5000])
+    """
     numbers = torch.as_tensor(value, dtype=features.dtype, device=features.device)
     n_tasks = features.shape[0]
     if numbers.shape not in ((), (n_tasks,)) or not bool((numbers > 0).all()):

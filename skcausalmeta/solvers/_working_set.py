@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._cvxpy import solve_cvxpy
+from ._conic import solve_cvxpy
 from ._newton import solve_newton
 from ._problem import Problem, Solution
 

@@ -8,15 +8,28 @@ from ._head_warmup import HeadWarmup
 from ._hook_steps import FACT_PREFIX
 from ._locks import module_lock
 from ._logit_scale import first_scale
+from ._optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    AdamW,
+    named_optimizer,
+    optimizer_keywords,
+)
+from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._read_rows import ReadRows
 from ._regression_net import CodeModule, RegressionNet
 from ._rows import RowReader
-from ._step_guard import check_loss, check_weights
+from ._step_guard import check_finite_loss, check_finite_weights
 from ._stream import EpisodeStream, EpisodeTensors, MetaBatch
 
 __all__ = [
     "FACT_PREFIX",
+    "OPTIMIZERS",
+    "SGD",
+    "Adam",
+    "AdamW",
     "CodeModule",
     "EpisodeHook",
     "EpisodeOutcome",
@@ -30,11 +43,16 @@ __all__ = [
     "RegressionNet",
     "RowReader",
     "TaskProgress",
+    "Training",
     "TrainingCheckpoint",
+    "TrainingSettings",
+    "Validation",
     "batch_norm_mode",
-    "check_loss",
-    "check_weights",
+    "check_finite_loss",
+    "check_finite_weights",
     "first_scale",
     "module_lock",
+    "named_optimizer",
+    "optimizer_keywords",
     "still_statistics",
 ]

@@ -82,7 +82,7 @@ def batch_norm_mode(
     --------
     >>> import torch
     >>> from torch import nn
-    >>> from skcausalmeta.training._batch_norm import batch_norm_mode
+    >>> from skcausalmeta.training import batch_norm_mode
     >>> layer = nn.BatchNorm1d(1, affine=False).eval()
     >>> with batch_norm_mode(layer, "episode"):
     ...     rows = layer(torch.tensor([[10.0], [30.0]]))
@@ -140,7 +140,7 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     --------
     >>> import torch
     >>> from torch import nn
-    >>> from skcausalmeta.training._batch_norm import still_statistics
+    >>> from skcausalmeta.training import still_statistics
     >>> layer = nn.BatchNorm1d(1)
     >>> with still_statistics(layer):
     ...     rows = layer(torch.tensor([[10.0], [30.0]]))

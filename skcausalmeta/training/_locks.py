@@ -32,7 +32,7 @@ def module_lock(module: nn.Module) -> Any:
     Examples
     --------
     >>> from torch import nn
-    >>> from skcausalmeta.training._locks import module_lock
+    >>> from skcausalmeta.training import module_lock
     >>> layer = nn.Linear(2, 1)
     >>> module_lock(layer) is module_lock(layer)
     True

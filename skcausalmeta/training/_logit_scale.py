@@ -116,8 +116,7 @@ def first_scale(
     >>> import torch
     >>> from torch import nn
     >>> from skcausalmeta.heads import PrototypeHead
-    >>> from skcausalmeta.training._logit_scale import first_scale
-    >>> from skcausalmeta.training._stream import MetaBatch, EpisodeTensors
+    >>> from skcausalmeta.training import EpisodeTensors, MetaBatch, first_scale
     >>> rows, labels = torch.eye(2), torch.arange(2)
     >>> batch = MetaBatch([EpisodeTensors(rows, rows, labels, labels, 2)])
     >>> print(first_scale(nn.Identity(), PrototypeHead(), batch))

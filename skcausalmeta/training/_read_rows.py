@@ -30,7 +30,7 @@ class ReadRows:
     >>> import numpy as np
     >>> import torch
     >>> from skcausalmeta.training import RowReader
-    >>> from skcausalmeta.training._read_rows import ReadRows
+    >>> from skcausalmeta.training import ReadRows
     >>> rows = ReadRows(np.arange(8.0).reshape(4, 2), RowReader((2,)), np.array([3, 1]))
     >>> rows[torch.tensor([0])]
     tensor([[6., 7.]])

@@ -70,7 +70,7 @@ class StepGuardMixin:
         return place_in(self.history)
 
     def _check_finite(self, loss: Tensor) -> None:
-        check_loss(loss, self.history, self._remedy())
+        check_finite_loss(loss, self.history, self._remedy())
 
     def _check_features(self, features: list[Tensor]) -> None:
         if not all(bool(torch.isfinite(part.detach()).all()) for part in features):
@@ -88,13 +88,37 @@ def place_in(history: Any) -> str:
     return f"step {len(history[-1]['batches'])} of epoch {len(history)}"
 
 
-def check_loss(loss: Tensor, history: Any, remedy: str) -> None:
+def check_finite_loss(loss: Tensor, history: Any, remedy: str) -> None:
     """Refuse a loss that is not finite.
+
+    Parameters
+    ----------
+    loss : Tensor of shape ()
+        Loss of a training step.
+    history : skorch.history.History
+        History of the net, which tells the step and epoch.
+    remedy : str
+        What to do, for the message.
 
     Raises
     ------
     DivergenceError
         With the step and epoch, and what to do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorch.history import History
+    >>> from skcausalmeta.exceptions import DivergenceError
+    >>> from skcausalmeta.training import check_finite_loss
+    >>> history = History()
+    >>> history.new_epoch()
+    >>> history.new_batch()
+    >>> try:
+    ...     check_finite_loss(torch.tensor(torch.inf), history, "lower lr")
+    ... except DivergenceError as error:
+    ...     print(error)
+    The loss of training must stay finite. Got inf in step 1 of epoch 1; lower lr.
     """
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -104,13 +128,32 @@ def check_loss(loss: Tensor, history: Any, remedy: str) -> None:
         )
 
 
-def check_weights(module: torch.nn.Module) -> None:
+def check_finite_weights(module: torch.nn.Module) -> None:
     """Refuse a module that the last step of training left without finite weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The trained module.
 
     Raises
     ------
     DivergenceError
-        With the name of the first parameter.
+        With the name of the first parameter that is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.exceptions import DivergenceError
+    >>> from skcausalmeta.training import check_finite_weights
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> check_finite_weights(layer)
+    >>> _ = torch.nn.init.constant_(layer.bias, torch.nan)
+    >>> try:
+    ...     check_finite_weights(layer)
+    ... except DivergenceError as error:
+    ...     print(str(error)[:59])
+    The weights must stay finite. Got NaN or infinity in 'bias'
     """
     for name, value in module.named_parameters():
         if not bool(torch.isfinite(value.detach()).all()):

@@ -17,12 +17,34 @@ from ._rows import RowReader
 
 
 class EpisodeTensors(NamedTuple):
-    """One episode as tensors."""
+    """One episode as tensors.
 
-    support: Tensor  # (n_support, *sample_shape)
-    query: Tensor  # (n_query, *sample_shape)
-    support_targets: Tensor  # (n_support,)
-    query_targets: Tensor  # (n_query,)
+    Parameters
+    ----------
+    support : Tensor of shape (n_support, *sample_shape)
+        Rows to learn from.
+    query : Tensor of shape (n_query, *sample_shape)
+        Rows to predict.
+    support_targets : Tensor of shape (n_support,)
+        Classes 0, ..., n_way - 1 of the support rows, or their real targets.
+    query_targets : Tensor of shape (n_query,)
+        Those of the query rows.
+    n_way : int
+        Number of classes; 0 for real targets.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.training import EpisodeTensors
+    >>> rows, labels = torch.eye(4), torch.tensor([0, 1, 0, 1])
+    >>> EpisodeTensors(rows[:2], rows, labels[:2], labels, 2).shape
+    (2, 4, 2)
+    """
+
+    support: Tensor
+    query: Tensor
+    support_targets: Tensor
+    query_targets: Tensor
     n_way: int
 
     @property
@@ -59,6 +81,28 @@ class MetaBatch:
     """The tasks of one training step, or a part of them.
 
     Its length is the number of tasks of the whole step, which their mean is over.
+
+    Parameters
+    ----------
+    tasks : sequence of EpisodeTensors
+        The tasks at hand.
+    n_tasks : int, default=None
+        Number of tasks of the whole step. None: those at hand are all.
+
+    Attributes
+    ----------
+    tasks : list of EpisodeTensors
+        The tasks at hand.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.training import EpisodeTensors, MetaBatch
+    >>> rows, labels = torch.eye(2), torch.arange(2)
+    >>> task = EpisodeTensors(rows, rows, labels, labels, 2)
+    >>> batch = MetaBatch([task, task], n_tasks=8)
+    >>> len(batch), list(batch.groups())
+    (8, [[0, 1]])
     """
 
     def __init__(

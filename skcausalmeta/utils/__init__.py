@@ -1,18 +1,19 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators, package_definitions
-from ._memory_map import (
+from ._numbers import refuse_text, saying_where_text_is
+from ._out_of_memory import forget, is_out_of_memory
+from ._random import isolated_torch_rng, named_seeds
+from ._rows_on_disk import RowsOnDisk
+from ._stored_rows import (
+    StoredRows,
     all_finite,
     is_memory_map,
+    is_stored,
     read_rows,
     release_pages,
     stays_on_disk,
 )
-from ._numbers import saying_where_text_is
-from ._out_of_memory import forget, is_out_of_memory
-from ._random import isolated_torch_rng, named_seeds
-from ._rows_on_disk import RowsOnDisk
-from ._stored_rows import StoredRows, is_stored
 
 __all__ = [
     "RowsOnDisk",
@@ -27,6 +28,7 @@ __all__ = [
     "named_seeds",
     "package_definitions",
     "read_rows",
+    "refuse_text",
     "release_pages",
     "saying_where_text_is",
     "stays_on_disk",

@@ -32,7 +32,8 @@ def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
     Every module is imported and searched for public, concrete subclasses of
     `sklearn.base.BaseEstimator`. A new estimator is found as soon as its file
     exists. Subclasses of `skorch.NeuralNet` are left out: a net is held by a
-    learner and is no estimator to choose by itself.
+    learner and is no estimator to choose by itself; and so are objects that hold
+    parameters and have no `fit`, such as backbones.
 
     Parameters
     ----------
@@ -81,6 +82,12 @@ def package_definitions() -> Iterator[tuple[str, Any]]:
         Name of the room, such as "heads".
     definition : type or function
         What a module of that room defines at its top level, public or not.
+
+    Examples
+    --------
+    >>> from skcausalmeta.utils import package_definitions
+    >>> [room for room, one in package_definitions() if one is package_definitions]
+    ['utils']
     """
     for module in _iter_modules():
         room = module.__name__.split(".")[1]
@@ -107,6 +114,7 @@ def _reraise(name: str) -> None:
 def _is_estimator(name: str, cls: type) -> bool:
     return (
         issubclass(cls, BaseEstimator)
+        and hasattr(cls, "fit")
         and not issubclass(cls, NeuralNet)
         and cls.__module__.split(".")[0] == _PACKAGE_ROOT.name
         and cls.__name__ == name

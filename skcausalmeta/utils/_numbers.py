@@ -43,9 +43,34 @@ def saying_where_text_is(X: Any, name: str = "X") -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        place = _first_text(X)
-        if place is None:
-            raise
+        refuse_text(X, name, error)
+        raise
+
+
+def refuse_text(X: Any, name: str, error: ValueError) -> None:
+    """Name the entry that is text, where numbers were wanted in vain.
+
+    Parameters
+    ----------
+    X : array-like
+        What could not be converted to numbers.
+    name : str
+        What the message calls it.
+    error : ValueError
+        What the conversion raised.
+
+    Raises
+    ------
+    InvalidInputError
+        If an entry is text that is no number.
+
+    Examples
+    --------
+    >>> from skcausalmeta.utils import refuse_text
+    >>> refuse_text([[1.0, 2.0]], "X", ValueError("of another reason"))
+    """
+    place = _first_text(X)
+    if place is not None:
         raise InvalidInputError(
             f"{name} must hold numbers. Got {place}; encode such values, for instance "
             "with OneHotEncoder in a pipeline, or leave them out."

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from skcausalmeta.backbones import MLP, Conv4, DropBlock, ResNet12, build_backbone
+from skcausalmeta.backbones import (
+    Conv4Module,
+    DropBlock,
+    MLPModule,
+    ResNet12Module,
+    build_backbone,
+)
 from skcausalmeta.backbones._factory import n_features_out
 from skcausalmeta.backbones._layout import differentiated_twice
 
@@ -37,7 +43,7 @@ LAST_SIDES = {8: 1, 28: 1, 32: 2, 84: 5}
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 @pytest.mark.parametrize("side", [8, 28, 32, 84])
 def test_conv4_out_features_follow_from_the_side(side, channels):
-    backbone = Conv4(channels, side, n_filters=6)
+    backbone = Conv4Module(channels, side, n_filters=6)
     assert backbone.out_features == 6 * LAST_SIDES[side] ** 2
     features = backbone(random_images(2, channels, side, side))
     assert features.shape == (2, backbone.out_features)
@@ -53,35 +59,37 @@ def test_conv4_out_features_follow_from_the_side(side, channels):
     ],
 )
 def test_conv4_never_pools_a_side_of_one(size, area):
-    backbone = Conv4(2, size, n_filters=3)
+    backbone = Conv4Module(2, size, n_filters=3)
     assert backbone.out_features == 3 * area
     assert backbone(random_images(2, 2, *size)).shape == (2, 3 * area)
 
 
 def test_conv4_of_the_literature_has_1600_features_and_its_parameter_count():
-    backbone = Conv4(3, 84)
+    backbone = Conv4Module(3, 84)
     assert backbone.out_features == 1600
     # 9 * 3 * 64 + 3 * (9 * 64 * 64) weights and 4 * 2 * 64 of batch norm
     assert n_parameters(backbone) == 1728 + 3 * 36864 + 512
-    assert Conv4(1, 28).out_features == 64
-    assert n_parameters(Conv4(1, 28, n_filters=8, n_blocks=2)) == 72 + 576 + 32
+    assert Conv4Module(1, 28).out_features == 64
+    assert n_parameters(Conv4Module(1, 28, n_filters=8, n_blocks=2)) == 72 + 576 + 32
 
 
 def test_conv4_with_a_wide_last_block():
-    wide = Conv4(1, 28, n_filters=8, n_blocks=2, out_filters=20)
+    wide = Conv4Module(1, 28, n_filters=8, n_blocks=2, out_filters=20)
     assert n_parameters(wide) == 72 + 8 * 9 * 20 + 2 * (8 + 20)
     assert wide(torch.zeros(3, 1, 28, 28)).shape == (3, wide.out_features)
     assert wide.out_features == 20 * 7 * 7
-    pooled = Conv4(1, 28, n_filters=8, out_filters=20, global_pool=True)
+    pooled = Conv4Module(1, 28, n_filters=8, out_filters=20, global_pool=True)
     assert pooled.out_features == 20
     with pytest.raises(ValueError, match="'out_filters' parameter of Conv4"):
-        Conv4(1, 28, out_filters=0)
+        Conv4Module(1, 28, out_filters=0)
 
 
 def test_conv4_averages_the_last_map():
     images = random_images(4, 1, 20, 20)
-    flat = seeded(lambda: Conv4(1, 20, n_filters=6, n_blocks=2))
-    pooled = seeded(lambda: Conv4(1, 20, n_filters=6, n_blocks=2, global_pool=True))
+    flat = seeded(lambda: Conv4Module(1, 20, n_filters=6, n_blocks=2))
+    pooled = seeded(
+        lambda: Conv4Module(1, 20, n_filters=6, n_blocks=2, global_pool=True)
+    )
     assert pooled.out_features == 6
     maps = flat(images).reshape(4, 6, 25)
     torch.testing.assert_close(pooled(images), maps.mean(-1))
@@ -89,7 +97,7 @@ def test_conv4_averages_the_last_map():
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 13)])
 def test_conv4_equals_the_textbook_order_relu_then_pool(shape):
-    backbone = seeded(lambda: Conv4(shape[0], shape[1:], n_filters=8)).double()
+    backbone = seeded(lambda: Conv4Module(shape[0], shape[1:], n_filters=8)).double()
     images = random_images(6, *shape, dtype=torch.float64).requires_grad_()
     maps = images
     for block in backbone.blocks:
@@ -112,7 +120,7 @@ def test_conv4_equals_the_textbook_order_relu_then_pool(shape):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_conv4_features_do_not_depend_on_the_layout_of_the_images(channels):
-    backbone = Conv4(channels, 32, n_filters=4)
+    backbone = Conv4Module(channels, 32, n_filters=4)
     images = random_images(3, channels, 32, 32)
     laid_out = images.clone(memory_format=torch.channels_last)
     torch.testing.assert_close(backbone(laid_out), backbone(images))
@@ -123,7 +131,7 @@ def test_conv4_features_do_not_depend_on_the_layout_of_the_images(channels):
 
 
 def test_conv4_keeps_the_layout_of_maps_that_are_differentiated_twice():
-    backbone = Conv4(3, 16, n_filters=4, n_blocks=2)
+    backbone = Conv4Module(3, 16, n_filters=4, n_blocks=2)
     images, seen = random_images(2, 3, 16, 16), []
     second = backbone.blocks[1][0]
     second.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -134,7 +142,7 @@ def test_conv4_keeps_the_layout_of_maps_that_are_differentiated_twice():
 
 
 def test_conv4_runs_inside_vmap_over_tasks():
-    backbone = Conv4(2, 8, n_filters=3).eval()
+    backbone = Conv4Module(2, 8, n_filters=3).eval()
     tasks = random_images(4, 5, 2, 8, 8)
     batched = torch.vmap(backbone)(tasks)
     torch.testing.assert_close(batched, torch.stack([backbone(t) for t in tasks]))
@@ -154,35 +162,35 @@ def test_conv4_runs_inside_vmap_over_tasks():
 def test_conv4_refuses_wrong_parameters(arguments, message):
     channels, size, options = arguments
     with pytest.raises(ValueError, match=message):
-        Conv4(channels, size, **options)
+        Conv4Module(channels, size, **options)
 
 
 def test_conv4_names_the_shape_it_was_built_for():
     with pytest.raises(ValueError, match=r"\(3, 28, 28\).*Got \(1, 28, 28\)"):
-        Conv4(3, 28)(torch.zeros(2, 1, 28, 28))
+        Conv4Module(3, 28)(torch.zeros(2, 1, 28, 28))
 
 
 def test_mlp_counts_parameters_and_flattens():
-    backbone = MLP(12, hidden=(7, 5), out_features=3)
+    backbone = MLPModule(12, hidden=(7, 5), out_features=3)
     assert n_parameters(backbone) == 12 * 7 + 7 + 7 * 5 + 5 + 5 * 3 + 3
     assert backbone(random_images(4, 3, 2, 2)).shape == (4, 3)
-    assert n_parameters(MLP(12, hidden=(), out_features=2)) == 26
+    assert n_parameters(MLPModule(12, hidden=(), out_features=2)) == 26
 
 
 def test_mlp_has_no_activation_at_the_end_and_standardises_units_away():
-    backbone = seeded(lambda: MLP(6, out_features=8))
+    backbone = seeded(lambda: MLPModule(6, out_features=8))
     rows = random_images(40, 6)
     features = backbone(rows)
     assert (features < 0).any()
     assert (features > 0).any()
     units = torch.tensor([1e3, 1.0, 50.0, 1e4, 2.0, 7.0])
     torch.testing.assert_close(backbone(rows * units + 3), features, atol=1e-3, rtol=0)
-    plain = seeded(lambda: MLP(6, out_features=8, standardize=False))
+    plain = seeded(lambda: MLPModule(6, out_features=8, standardize=False))
     assert not torch.allclose(plain(rows * units), plain(rows), atol=1.0)
 
 
 def test_mlp_drops_hidden_units_in_training_only():
-    backbone = MLP(6, hidden=(30,), dropout=0.5)
+    backbone = MLPModule(6, hidden=(30,), dropout=0.5)
     rows = random_images(10, 6)
     assert not torch.equal(*seeded(lambda: (backbone(rows), backbone(rows))))
     backbone.eval()
@@ -202,12 +210,12 @@ def test_mlp_drops_hidden_units_in_training_only():
 )
 def test_mlp_refuses_wrong_parameters(options, message):
     with pytest.raises(ValueError, match=message):
-        MLP(4, **options)
+        MLPModule(4, **options)
 
 
 def test_mlp_names_the_width_it_was_built_for():
     with pytest.raises(ValueError, match=r"in_features=4 values. Got rows of shape"):
-        MLP(4)(torch.zeros(3, 5))
+        MLPModule(4)(torch.zeros(3, 5))
 
 
 def test_resnet12_has_the_published_number_of_parameters():
@@ -215,7 +223,7 @@ def test_resnet12_has_the_published_number_of_parameters():
     blocks = [(3, 64), (64, 160), (160, 320), (320, 640)]
     expected = sum(9 * i * o + 18 * o * o + i * o + 8 * o for i, o in blocks)
     assert expected == 12_424_320
-    backbone = ResNet12(3)
+    backbone = ResNet12Module(3)
     assert n_parameters(backbone) == expected
     assert backbone.out_features == 640
 
@@ -226,7 +234,7 @@ def test_resnet12_has_the_published_number_of_parameters():
     [((8, 8), 1), ((28, 28), 1), ((32, 32), 4), ((84, 84), 25), ((8, 32), 4)],
 )
 def test_resnet12_out_features(size, area, avg_pool):
-    backbone = ResNet12(2, avg_pool=avg_pool, image_size=size, **SMALL_RESNET)
+    backbone = ResNet12Module(2, avg_pool=avg_pool, image_size=size, **SMALL_RESNET)
     assert backbone.out_features == (7 if avg_pool else 7 * area)
     features = backbone(random_images(2, 2, *size))
     assert features.shape == (2, backbone.out_features)
@@ -234,20 +242,20 @@ def test_resnet12_out_features(size, area, avg_pool):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_resnet12_takes_any_number_of_channels(channels):
-    assert ResNet12(channels, **SMALL_RESNET)(
+    assert ResNet12Module(channels, **SMALL_RESNET)(
         random_images(2, channels, 16, 16)
     ).shape == (2, 7)
 
 
 def test_resnet12_block_equals_activation_before_pooling():
-    block = ResNet12(2, n_filters=(4,), drop_rate=0.0).double().blocks[0]
+    block = ResNet12Module(2, n_filters=(4,), drop_rate=0.0).double().blocks[0]
     maps = random_images(3, 2, 9, 6, dtype=torch.float64)
     activated = F.leaky_relu(block.residual(maps) + block.shortcut(maps), 0.1)
     torch.testing.assert_close(block(maps), F.max_pool2d(activated, 2))
 
 
 def test_resnet12_drops_units_first_and_blocks_last():
-    backbone = ResNet12(1, drop_rate=0.2, drop_block_size=3, **SMALL_RESNET)
+    backbone = ResNet12Module(1, drop_rate=0.2, drop_block_size=3, **SMALL_RESNET)
     drops = [block.drop for block in backbone.blocks]
     kinds = [type(drop) for drop in drops]
     assert kinds == [nn.Dropout, nn.Dropout, DropBlock, DropBlock]
@@ -266,13 +274,13 @@ def test_resnet12_drops_units_first_and_blocks_last():
 )
 def test_resnet12_refuses_wrong_parameters(options, message):
     with pytest.raises(ValueError, match=message):
-        ResNet12(3, **options)
+        ResNet12Module(3, **options)
 
 
 def test_resnet12_names_the_shape_it_was_built_for():
     with pytest.raises(ValueError, match=r"\(3, height, width\).*Got \(1, 9, 9\)"):
-        ResNet12(3, **SMALL_RESNET)(torch.zeros(2, 1, 9, 9))
-    flat = ResNet12(3, avg_pool=False, image_size=16, **SMALL_RESNET)
+        ResNet12Module(3, **SMALL_RESNET)(torch.zeros(2, 1, 9, 9))
+    flat = ResNet12Module(3, avg_pool=False, image_size=16, **SMALL_RESNET)
     with pytest.raises(ValueError, match=r"\(3, 16, 16\).*Got \(3, 9, 9\)"):
         flat(torch.zeros(2, 3, 9, 9))
 

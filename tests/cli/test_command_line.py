@@ -143,7 +143,7 @@ def test_info_tells_other_versions_apart(folder, capsys, monkeypatch):
     from skcausalmeta.cli import _info
 
     save(RidgeHead(), folder / "head")
-    monkeypatch.setattr(_info, "versions", lambda: {"skcausalmeta": "99"})
+    monkeypatch.setattr(_info, "installed_versions", lambda: {"skcausalmeta": "99"})
     assert "(here: 99)" in run(capsys, "info", folder / "head")[1]
 
 

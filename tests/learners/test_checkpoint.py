@@ -278,6 +278,7 @@ def train_for_long(path, epochs):
     return learner.fit(*data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is of POSIX")
 def test_training_survives_kill_9(tmp_path):
     """20 kills at random moments; the weights are those of a quiet training."""

@@ -128,6 +128,7 @@ def test_a_map_is_checked_like_an_array(tmp_path):
         learner.predict(good[:, :4])
 
 
+@pytest.mark.slow
 def test_fit_keeps_a_large_file_on_disk(tmp_path):
     """Half a gigabyte of zeros, which take no place on disk, in half of it."""
     program = f"""

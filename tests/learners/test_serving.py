@@ -170,6 +170,7 @@ def test_a_task_that_does_not_fit_is_named(case, monkeypatch):
     assert len(learner.predict_episodes(*tasks)) == N_TASKS
 
 
+@pytest.mark.slow
 def test_thousands_of_tasks_stay_within_their_bound(tmp_path):
     """200 MB of support rows on disk; the bound is 32 MiB beside the answer."""
     program = f"""

@@ -95,6 +95,7 @@ def test_text_and_json_name_tasks_and_score(learner):
     assert (record["n_tasks"], record["scoring"]) == (N_TASKS, "neg_log_loss")
 
 
+@pytest.mark.slow
 def test_tasks_of_a_frame_and_of_several_processes(learner):
     table = pd.DataFrame({"label": LABELS, "task": TASKS}, index=range(9, 9 + len(X)))
     alone = evaluate_few_shot(learner, X, LABELS, tasks=TASKS, **SIZES)

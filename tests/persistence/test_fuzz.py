@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = FOLDER / "fuzz_persistence.py"
 
 
+@pytest.mark.slow
 def test_damaged_and_forged_files_do_no_harm(tmp_path):
     command = [sys.executable, SCRIPT, "--smoke", "--threads", "1"]
     paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]

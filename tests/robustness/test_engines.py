@@ -55,7 +55,12 @@ def serial():
     return clone(SEARCH).fit(X, Y).cv_results_
 
 
-ENGINES = ["loky", "threading", "dask"]
+# Starting processes takes longer than the work.
+ENGINES = [
+    "threading",
+    pytest.param("loky", marks=pytest.mark.slow),
+    pytest.param("dask", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)

@@ -211,6 +211,16 @@ def test_every_active_set_step_lowers_the_objective(seed):
     assert bool((values[-1] < values[0]).all())
 
 
+def test_a_weight_that_rounding_left_near_zero_is_in_nobodys_way():
+    gram = torch.tensor([[[1.0, 0.5], [0.5, 1.0]]], dtype=torch.float64)
+    linear = torch.ones(1, 2, dtype=torch.float64)
+    lambda1 = torch.full((1, 1), 0.1, dtype=torch.float64)
+    # Best without the first weight, which has the wrong sign.
+    start = torch.tensor([[-1e-18, 0.9]], dtype=torch.float64)
+    found, _ = minimise_gram(gram, linear, lambda1, start, 100, share=0.5)
+    np.testing.assert_allclose(found[0], [0.6, 0.6], rtol=1e-12)
+
+
 def test_a_limit_on_the_steps_is_kept():
     problem = make_problem(n_features=60, level=0.01, n_samples=20)
     solution = solve_lasso(problem, max_iter=1, tol=1e-12)

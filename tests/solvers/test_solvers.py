@@ -15,6 +15,7 @@ from skcausalmeta.solvers import (
     ReducedSystem,
     Solution,
     _auto,
+    _conic,
     _cvxpy,
     _newton,
     _working_set,
@@ -369,7 +370,7 @@ def test_a_point_without_certificate_is_retried_with_the_next(attempts):
     # Three iterations of the interior point method are not enough.
     options = {"solver": "CLARABEL", "max_iter": 3}
     solution = solve_cvxpy(make_problem(), tol=1e-5, solver_options=options)
-    assert attempts[0] == ("CLARABEL", _cvxpy._TIGHT["CLARABEL"] | {"max_iter": 3})
+    assert attempts[0] == ("CLARABEL", _conic._TIGHT["CLARABEL"] | {"max_iter": 3})
     assert len(attempts) >= 2
     assert "max_iter" not in attempts[1][1]
     assert float(solution.relative_gap) <= 1e-5
@@ -396,7 +397,7 @@ def test_an_exception_of_a_conic_solver_becomes_a_status(monkeypatch):
 
 def test_the_solver_of_the_options_goes_first(attempts):
     solve_cvxpy(make_problem(), tol=1e-4, solver_options={"solver": "SCS"})
-    assert attempts[0] == ("SCS", _cvxpy._TIGHT["SCS"])
+    assert attempts[0] == ("SCS", _conic._TIGHT["SCS"])
 
 
 @pytest.mark.parametrize("solve", [solve_cvxpy, solve_working_set])

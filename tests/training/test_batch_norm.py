@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skcausalmeta.backbones import MLP, Conv4, ResNet12
+from skcausalmeta.backbones import Conv4Module, MLPModule, ResNet12Module
 from skcausalmeta.training._batch_norm import batch_norm_mode, has_batch_norm
 
 
@@ -54,10 +54,10 @@ def assert_same_facts(net, before):
         (nn.Linear(2, 2), False),
         (nn.InstanceNorm2d(2), False),
         (nn.BatchNorm3d(2), True),
-        (MLP(3), True),
-        (MLP(3, standardize=False), False),
-        (Conv4(1, 8), True),
-        (ResNet12(1, n_filters=(2,)), True),
+        (MLPModule(3), True),
+        (MLPModule(3, standardize=False), False),
+        (Conv4Module(1, 8), True),
+        (ResNet12Module(1, n_filters=(2,)), True),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skcausalmeta.backbones import Conv4
+from skcausalmeta.backbones import Conv4Module
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.training._logit_scale import first_scale
@@ -63,7 +63,7 @@ def test_it_follows_the_units_of_the_head(head, center):
 
 
 def test_a_backbone_keeps_its_statistics():
-    backbone = Conv4(1, 8, n_filters=4)
+    backbone = Conv4Module(1, 8, n_filters=4)
     before = copy.deepcopy(backbone.state_dict())
     batch = MetaBatch([task(0, shape=(1, 8, 8))])
     trained = first_scale(backbone, PrototypeHead(), batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,16 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ...backbones import Backbone
 from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
-from ...training import EpisodeHook
-from .._base import in_blocks
+from ...training import EpisodeHook, Training, Validation
 from .._classifier import BaseMetaClassifier
-from .._tasks import check_tasks, encode_tasks
-from ._learner import GradientLearnerMixin
+from .._solved_task import SolvedTask
+from .._synergies import HeadTask
+from .._task_batches import check_tasks, encode_tasks
+from ._learner import AdaptedTask, GradientLearnerMixin
 from ._update_rule import UpdateRule
-
-_SCORES_PER_BLOCK = 8
 
 
 class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
@@ -39,19 +38,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
 
     Parameters
     ----------
-    update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, \
-            default="sgd"
-        What an inner step does with a gradient: `SGDUpdate`, `MetaSGDUpdate`,
-        `MetaCurvatureUpdate`, `KFOUpdate`, or an object with the contract of
-        `UpdateRule` (copied).
-    update_params : dict, default=None
-        Keywords of the named rule, such as ``{"psd": True}``.
+    update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, default="sgd"
+        What an inner step does with a gradient; an object such as
+        ``KFOUpdate(psd=True)`` or ``SGDUpdate(learn_lr=True)`` (copied).
     inner_steps : int, default=5
         Steps K of the inner loop in training.
     inner_lr : float, default=0.1
         Its learning rate.
-    learn_inner_lr : bool, default=False
-        Learn one rate per step and tensor, all `inner_lr` at first.
     adapt_steps : int, default=None
         Steps of `adapt` and `predict_episodes`. None: `inner_steps`.
     first_order : bool, default=False
@@ -60,32 +53,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     adapt_layers : {"all", "head", "body"}, default="all"
         What moves within a task: everything (MAML), what follows the backbone
         (ANIL), or the backbone (BOIL). The rest is learned by the outer steps.
-    linear_layers : int, default=0
-        Linear layers between backbone and output. They add no capacity, but a
-        shallow backbone is meta-trained better with them [2]_.
-    outer : {"gradient", "reptile"}, default="gradient"
-        Outer step along the gradient of the objective, or along the mean move
-        ``theta - theta_K`` of the inner loops on all rows of the episodes [4]_.
-    multi_step_epochs : int, default=0
-        For so many epochs the loss after every inner step counts, its weight
-        moving linearly to the last step [3]_.
-    task_chunk_size : int or "auto", default="auto"
-        Tasks that run at once, which bounds memory. "auto": one if the backbone
-        convolves on a CPU, where that is faster, up to 64 elsewhere. Tasks run
-        one by one wherever batch norm has weights and running averages.
-    checkpoint : bool, default=False
-        Keep only the parameters between inner steps and compute the steps again
-        in the backward pass: less memory, more time. Running averages of a batch
-        norm then move twice. Without effect if only the head is adapted.
-    backbone : str, module or callable, default="auto"
+    backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), a `torch.nn.Module`
-        (copied, its weights kept), or a class or function that returns one.
-    backbone_params : dict, default=None
-        Keywords of the backbone, such as ``{"n_blocks": 2}``.
-    freeze_backbone : bool, default=False
-        Neither adapt nor learn the backbone; a ready module keeps its statistics
-        as well.
+        "resnet12", "identity" (rows are features already), an object such as
+        ``Conv4(n_filters=32)``, whose parameters are reached as
+        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
+        kept; frozen if none of its parameters requires a gradient), or a class or
+        function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -104,8 +78,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Training steps of one epoch.
     max_epochs : int, default=10
         Number of epochs.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser of the outer problem, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
+        of `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
     augment : str, callable or list, default=None
@@ -123,23 +99,16 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
-    early_stopping : bool, default=False
-        Hold out classes (or tasks) and stop when accuracy on their episodes has not
-        improved for `n_iter_no_change` epochs.
-    validation_fraction : float, default=0.2
-        Share of the classes (or tasks) to hold out.
-    validation_classes : array-like, default=None
-        Classes of y (or task ids, with `tasks`) to hold out instead. They are
-        validated on after every epoch, and the best weights are restored, with
-        or without early stopping.
-    validation_episodes : int, default=100
-        Number of validation episodes, the same after every epoch.
-    n_iter_no_change : int, default=5
-        Patience of early stopping, in epochs.
+    validation : float, array-like or Validation, default=None
+        What to hold out: a share of the classes (or tasks), with which training stops
+        when accuracy on their episodes has not improved for 5 epochs; classes of y
+        (or task ids, with `tasks`), with which all epochs are trained; or a
+        `skcausalmeta.training.Validation`, which says all of this. Episodes of what
+        is held out are scored after every epoch, and the best weights are restored.
     calibrate : int or "auto", default=None
         Number of episodes that the temperature of `predict_proba` is learned on
         after training, 100 for "auto". They come from the held-out classes (or
-        tasks) if there are such, by `early_stopping` or `validation_classes`; else
+        tasks) if there are such, by `validation`; else
         from the training classes, whose rows the net knows, so that probabilities
         of new classes may stay too sure. None: a temperature of 1 at no cost.
         Classes, scores and training are the same either way.
@@ -148,27 +117,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (precision, compile, checkpoint_path, warm_start) and of keywords
+        of the net, `GradientNet` and `skorch.NeuralNet`, such as
+        ``{"outer": "reptile", "recompute": True}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Number type of the operations of the backbone, where `torch.autocast` finds
-        it safe. Its weights and features stay in float32, heads and losses as they
-        are. "float16" needs a GPU, ``adapt_layers="head"`` and no `hook`, and scales
-        the losses of training (`torch.amp.GradScaler`).
-    compile : bool or dict, default=False
-        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
-        given keywords such as ``{"mode": "reduce-overhead"}``;
-        only with ``adapt_layers="head"``.
-        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -228,12 +183,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
+    >>> from skcausalmeta.backbones import MLP
     >>> from skcausalmeta.learners import MAMLClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> old, new = y < 6, y >= 6
     >>> learner = MAMLClassifier(
     ...     n_way=4,
-    ...     backbone_params={"hidden": (64,)},
+    ...     backbone=MLP(hidden=(64,)),
     ...     max_epochs=5,
     ...     verbose=0,
     ...     random_state=0,
@@ -248,27 +204,17 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         **BaseMetaClassifier._parameter_constraints,
         **GradientLearnerMixin._parameter_constraints,
     }
-    _of_a_task = (*BaseMetaClassifier._of_a_task, *GradientLearnerMixin._of_a_task)
 
     def __init__(
         self,
         update: str | UpdateRule = "sgd",
         *,
-        update_params: dict[str, Any] | None = None,
         inner_steps: int = 5,
         inner_lr: float = 0.1,
-        learn_inner_lr: bool = False,
         adapt_steps: int | None = None,
         first_order: bool = False,
         adapt_layers: str = "all",
-        linear_layers: int = 0,
-        outer: str = "gradient",
-        multi_step_epochs: int = 0,
-        task_chunk_size: int | str = "auto",
-        checkpoint: bool = False,
-        backbone: str | nn.Module | Callable[..., nn.Module] = "auto",
-        backbone_params: dict[str, Any] | None = None,
-        freeze_backbone: bool = False,
+        backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         n_way: int | str = "auto",
         n_shot: int | str = "auto",
@@ -276,45 +222,28 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,
         max_epochs: int = 10,
-        optimizer: str | type = "adam",
+        optimizer: Any = "adam",
         lr: float = 1e-3,
         augment: Any = None,
         batch_norm: str = "running",
         hook: EpisodeHook | None = None,
         across_envs: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        validation_classes: ArrayLike | None = None,
-        validation_episodes: int = 100,
-        n_iter_no_change: int = 5,
+        validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
-        checkpoint_path: str | PathLike[str] | None = None,
-        warm_start: bool = False,
-        net_params: dict[str, Any] | None = None,
+        net_params: dict[str, Any] | Training | None = None,
         device: str | torch.device = "cpu",
-        precision: str = "float32",
-        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.update = update
-        self.update_params = update_params
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
-        self.learn_inner_lr = learn_inner_lr
         self.adapt_steps = adapt_steps
         self.first_order = first_order
         self.adapt_layers = adapt_layers
-        self.linear_layers = linear_layers
-        self.outer = outer
-        self.multi_step_epochs = multi_step_epochs
-        self.task_chunk_size = task_chunk_size
-        self.checkpoint = checkpoint
         self.backbone = backbone
-        self.backbone_params = backbone_params
-        self.freeze_backbone = freeze_backbone
         self.input_shape = input_shape
         self.n_way = n_way
         self.n_shot = n_shot
@@ -328,42 +257,30 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.batch_norm = batch_norm
         self.hook = hook
         self.across_envs = across_envs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_classes = validation_classes
-        self.validation_episodes = validation_episodes
-        self.n_iter_no_change = n_iter_no_change
+        self.validation = validation
         self.calibrate = calibrate
         self.fit_head = fit_head
         self.callbacks = callbacks
-        self.checkpoint_path = checkpoint_path
-        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
-        self.precision = precision
-        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
     # -- learning ----------------------------------------------------------------------
 
-    def _learn(
-        self,
-        rows: NDArray[Any],
-        targets: NDArray[Any],
-        tasks: NDArray[Any] | None,
-        envs: NDArray[Any] | None,
+    def _solve_training(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
-        self._train(rows, targets, tasks, envs)
-        self.classes_ = np.unique(targets)
+        self.task_ = None
         if self.fit_head:
-            self.head_ = RidgeHead().fit(self._features(rows), targets)
+            head = RidgeHead().fit(self._features(rows), targets)
+            self.task_ = HeadTask(classes=head.classes_, head=head)
 
-    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        classes, codes = np.unique(targets, return_inverse=True)
+    def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:
+        classes, numbers = np.unique(targets, return_inverse=True)
         self._check_ways(len(classes))
-        self._adapt_net(rows, codes)
-        self.classes_ = classes
+        parameters, code = self._adapted(rows, numbers)
+        return AdaptedTask(classes=classes, parameters=parameters, code=code)
 
     def _check_ways(self, n_classes: int) -> None:
         most = self.net_.module_.output[-1].out_features
@@ -377,53 +294,16 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
 
     # -- prediction --------------------------------------------------------------------
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes.
+    def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
+        scores = task.scores(self, rows)
+        if isinstance(task, AdaptedTask) or scores.shape[1] > 2:
+            return scores
+        of_second = scores[:, 1] - scores[:, 0]
+        return np.stack([-of_second, of_second], axis=1) / 2
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes) or (n_samples,)
-            For two classes, the score of ``classes_[1]`` minus the other.
-        """
-        scores = self._class_scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Labels of `classes_`.
-        """
-        winners = self._class_scores(X).argmax(axis=1)
-        return self.classes_[winners]
-
-    @property
-    def _temperature_in_use(self) -> float:
+    def _is_calibrated(self, task: SolvedTask) -> bool:
         # Learned on adapted nets, whose scores are not those of the ridge head.
-        return self.temperature_ if hasattr(self, "adapted_") else 1.0
-
-    def _class_scores(self, X: ArrayLike) -> NDArray[Any]:
-        return self._logits(self._check_known_rows(X))
-
-    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
-        self._check_has_task()
-        if hasattr(self, "adapted_"):
-            return self._adapted_scores(rows)[:, : len(self.classes_)]
-        score = self.head_.decision_function
-        scores = in_blocks(score, self._features(rows), _SCORES_PER_BLOCK)
-        return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
+        return isinstance(task, AdaptedTask)
 
     def predict_episodes(
         self,

@@ -33,7 +33,7 @@ def inner_loop(
     *,
     first_order: bool = False,
     record: bool = True,
-    checkpoint: bool = False,
+    recompute: bool = False,
 ) -> list[Named]:
     """Adapt parameters to one task by steps of an update rule.
 
@@ -59,7 +59,7 @@ def inner_loop(
     record : bool, default=True
         Keep the graph from the adapted to the given parameters and those of the
         rule. False: for prediction, memory does not grow with the steps.
-    checkpoint : bool, default=False
+    recompute : bool, default=False
         Keep the parameters of every step only, and compute the step again in the
         backward pass, which then has to be ``backward()``. Not for rules that
         adapt parts of their own.
@@ -91,8 +91,8 @@ def inner_loop(
     path = [current]
     second_order = record and not first_order
     for step in range(n_steps):
-        if record and checkpoint:
-            current = _checkpointed(loss, current, rule, step, second_order)
+        if record and recompute:
+            current = _recomputed(loss, current, rule, step, second_order)
         else:
             gradients, own = _gradients(loss, current, fast, second_order)
             if step:
@@ -108,7 +108,7 @@ def _moved(current: Named, moves: Named) -> Named:
     return {name: value - moves[name] for name, value in current.items()}
 
 
-def _checkpointed(
+def _recomputed(
     loss: Loss, current: Named, rule: Rule, step: int, second_order: bool
 ) -> Named:
     names = tuple(current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,21 +13,75 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...backbones import n_features_out
-from ...exceptions import DivergenceError, InvalidInputError, NotFittedError
-from ...training import EpisodeHook, EpisodeTensors, EpisodicNet, RowReader
+from ...backbones import PreparedBackbone, is_frozen, n_features_out
+from ...exceptions import DivergenceError, InvalidInputError
+from ...training import (
+    EpisodeHook,
+    EpisodeTensors,
+    EpisodicNet,
+    RowReader,
+    Training,
+)
 from ...utils import read_rows
-from .._checks import check_finite_rows
+from .._checks import check_finite_rows, check_task_rows
 from .._episode_plan import EpisodePlan
-from .._task_chunks import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
+from .._solved_task import SolvedTask
+from .._synergies import HeadTask
+from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
+from .._training import check_keywords
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
-from ._update_rule import UpdateRule
+from ._update_rule import Named, UpdateRule
 
+# Keywords of the net, as net_params gives them.
+_KEYWORDS: dict[str, list[Any]] = {
+    "linear_layers": [Interval(Integral, 0, None, closed="left")],
+    "outer": [StrOptions({"gradient", "reptile"})],
+    "multi_step_epochs": [Interval(Integral, 0, None, closed="left")],
+    "task_chunk_size": [
+        StrOptions({"auto"}),
+        Interval(Integral, 1, None, closed="left"),
+    ],
+    "recompute": ["boolean"],
+}
 # Rows, and values, that the standardisation of the input is computed from, at most.
 _MOST_ROWS = 10_000
 _MOST_VALUES = 2**25
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AdaptedTask(SolvedTask):
+    """A task that the network has adapted to by gradient steps.
+
+    Attributes
+    ----------
+    parameters : dict of str to Tensor
+        Adapted parameters, by their names in the module.
+    code : Tensor of shape (1, n_code) or None
+        What the hook keeps of the task.
+    center, scale : float
+        Units of the targets in regression.
+    """
+
+    parameters: Named
+    code: Tensor | None = None
+    center: float = 0.0
+    scale: float = 1.0
+
+    def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
+        """Scores of the classes (n, n_classes), or targets (n,)."""
+
+        def scores(X: NDArray[Any]) -> NDArray[Any]:
+            tensor = learner.reader_(X)
+            found = learner.net_.scores(self.parameters, tensor, self.code)
+            return found.double().cpu().numpy()
+
+        found: NDArray[Any] = learner._in_passes(scores, rows)
+        check_finite_rows(found, "scores")
+        if self.classes is not None:
+            return found[:, : len(self.classes)]
+        return self.center + self.scale * found[:, 0]
 
 
 class GradientLearnerMixin:
@@ -34,109 +89,43 @@ class GradientLearnerMixin:
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "update": [StrOptions(set(UPDATES)), UpdateRule],
-        "update_params": [dict, None],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
-        "learn_inner_lr": ["boolean"],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "first_order": ["boolean"],
         "adapt_layers": [StrOptions(set(LAYERS))],
-        "linear_layers": [Interval(Integral, 0, None, closed="left")],
-        "outer": [StrOptions({"gradient", "reptile"})],
-        "multi_step_epochs": [Interval(Integral, 0, None, closed="left")],
-        "task_chunk_size": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "checkpoint": ["boolean"],
-        "fit_head": ["boolean"],
     }
-    _of_a_task: ClassVar[tuple[str, ...]] = ("head_", "adapted_", "task_code_")
 
     net_: GradientNet
     reader_: RowReader
+    task_: SolvedTask | None
     update: Any
-    update_params: Any
     inner_steps: int
     inner_lr: float
-    learn_inner_lr: bool
     adapt_steps: int | None
     first_order: bool
     adapt_layers: str
-    linear_layers: int
-    outer: str
-    multi_step_epochs: int
-    task_chunk_size: int | str
-    checkpoint: bool
-    precision: str
-    compile: Any
-    batch_norm: str
-    hook: EpisodeHook | None
     backbone: Any
-    freeze_backbone: bool
+    batch_norm: str
+    net_params: Any
 
     # -- learning ----------------------------------------------------------------------
-
-    def _new_rule(self) -> UpdateRule:
-        """The update rule, refused where its parameters do not go together."""
-        params = dict(self.update_params or {})
-        if self.learn_inner_lr:
-            if self.update != "sgd":
-                raise InvalidInputError(
-                    "learn_inner_lr=True needs update='sgd'; the other rules learn "
-                    f"what scales a gradient themselves. Got update={self.update!r}."
-                )
-            params["learn_lr"] = True
-        return build_rule(self.update, params)
-
-    def _check_together(self, rule: UpdateRule, module: AdaptedModule) -> None:
-        if self.outer == "reptile":
-            if self.hook is not None:
-                raise InvalidInputError(
-                    "outer='reptile' follows no query loss, which a hook needs. Got "
-                    f"hook={type(self.hook).__name__}; use outer='gradient' or "
-                    "hook=None."
-                )
-            learned = next(rule.parameters(), None) is not None
-            if learned or self.adapt_layers != "all":
-                raise InvalidInputError(
-                    "outer='reptile' moves the adapted parameters only: it needs "
-                    "adapt_layers='all' and an update rule without learned parts. Got "
-                    f"adapt_layers={self.adapt_layers!r} and update={self.update!r}; "
-                    "change them or use outer='gradient'."
-                )
-            if self.multi_step_epochs:
-                raise InvalidInputError(
-                    "outer='reptile' follows no query loss, so it has no "
-                    f"multi_step_epochs. Got {self.multi_step_epochs}; use 0 or "
-                    "outer='gradient'."
-                )
-        asked = {"compile": self.compile, "precision": self.precision}
-        if not module.features_are_fixed and (
-            self.compile is not False or self.precision == "float16"
-        ):
-            raise InvalidInputError(
-                "compile and precision='float16' need adapt_layers='head': inner steps "
-                "through the backbone differentiate it twice, with small gradients. "
-                f"Got {asked} with adapt_layers={self.adapt_layers!r}; use "
-                "precision='bfloat16' and compile=False, or adapt the head."
-            )
-        if self.checkpoint and rule.start():
-            raise InvalidInputError(
-                "checkpoint=True cannot be used with a rule that adapts parts of its "
-                f"own. Got update={self.update!r} with update_params="
-                f"{self.update_params!r}; use checkpoint=False."
-            )
 
     def _make_net(
         self,
         backbone: nn.Module,
-        reader: RowReader,
-        plan: EpisodePlan,
-        arguments: dict[str, Any],
         hook: EpisodeHook | None,
+        reader: RowReader,
+        rows: NDArray[Any],
+        plan: EpisodePlan,
+        keywords: dict[str, Any],
     ) -> EpisodicNet:
-        rule = self._new_rule()
+        check_keywords("GradientNet", keywords, _KEYWORDS)
+        linear_layers = keywords.pop("linear_layers", 0)
+        rule = build_rule(self.update)
+        is_ready = isinstance(self.backbone, nn.Module) and is_frozen(backbone)
+        if self.batch_norm == "running" and not is_ready:
+            fix_input_statistics(backbone, rows, reader)
         width = n_features_out(backbone, reader.sample_shape)
         module = AdaptedModule(
             backbone,
@@ -145,51 +134,21 @@ class GradientLearnerMixin:
             rule,
             self.inner_steps,
             float(self.inner_lr),
-            linear_layers=self.linear_layers,
+            linear_layers=linear_layers,
             adapt_layers=self.adapt_layers,
             hook=hook,
         )
-        self._check_together(rule, module)
+        settings = Training.of(self.net_params)
+        _check_outer(keywords, rule, self.adapt_layers, hook)
+        _check_backward(keywords, rule, module, settings.precision, settings.compile)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
         return GradientNet(
             module,
             n_steps=self.inner_steps,
             first_order=self.first_order,
-            outer=self.outer,
-            multi_step_epochs=self.multi_step_epochs,
-            task_chunk_size=self.task_chunk_size,
-            checkpoint=self.checkpoint,
-            batch_norm=self.batch_norm,
-            frozen=self.freeze_backbone,
-            **{"criterion": criterion, **arguments},
+            frozen=is_frozen(backbone),
+            **{"criterion": criterion, **keywords},
         )
-
-    def _prepare_backbone(
-        self, backbone: nn.Module, X: NDArray[Any], reader: RowReader
-    ) -> None:
-        """Fix the statistics of layers that standardise the input."""
-        layers = [
-            layer
-            for layer in backbone.modules()
-            if isinstance(layer, _BatchNorm) and not layer.affine
-        ]
-        ready = self.freeze_backbone and isinstance(self.backbone, nn.Module)
-        if not layers or ready or self.batch_norm != "running":
-            return
-        most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
-        index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
-        rows = reader(read_rows(X, index))
-        backbone.to(rows.device).eval()
-        momenta = [layer.momentum for layer in layers]
-        for layer in layers:
-            layer.train()
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain average, here of one batch
-        with torch.no_grad():
-            backbone(rows)
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.eval()
-            layer.momentum = momentum
 
     # -- tasks -------------------------------------------------------------------------
 
@@ -197,8 +156,10 @@ class GradientLearnerMixin:
     def _n_steps(self) -> int:
         return self.inner_steps if self.adapt_steps is None else self.adapt_steps
 
-    def _adapt_net(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        """Run the inner loop from what `fit` learned."""
+    def _adapted(
+        self, rows: NDArray[Any], targets: NDArray[Any]
+    ) -> tuple[Named, Tensor | None]:
+        """Run the inner loop from what `fit` learned; parameters and code."""
         support, wanted = self.reader_(rows), self._as_targets(targets)
         adapted = self.net_.adapted(support, wanted, self._n_steps)
         if not all(torch.isfinite(value).all() for value in adapted.values()):
@@ -207,30 +168,32 @@ class GradientLearnerMixin:
                 f"parameters after {self._n_steps} steps on {len(rows)} rows; lower "
                 "adapt_steps, fit with a lower inner_lr, or scale the rows."
             )
-        self.adapted_ = adapted
-        self.task_code_ = self.net_.task_code(support, wanted)
-        self.__dict__.pop("head_", None)
+        return adapted, self.net_.task_code(support, wanted)
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:
         return torch.as_tensor(targets, device=self.reader_.device)
 
-    def _adapted_scores(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores (n, n_outputs) of checked rows for the task last adapted to."""
+    @property
+    def adapted_(self) -> Named:
+        """Parameters adapted to the task in use."""
+        return self._adapted_task().parameters
 
-        def scores(X: NDArray[Any]) -> NDArray[Any]:
-            found = self.net_.scores(self.adapted_, self.reader_(X), self.task_code_)
-            return found.double().cpu().numpy()
+    @property
+    def task_code_(self) -> Tensor | None:
+        """What the hook keeps of the task in use."""
+        return self._adapted_task().code
 
-        scored: NDArray[Any] = self._in_passes(scores, rows)  # type: ignore[attr-defined]
-        check_finite_rows(scored, "scores")
-        return scored
+    @property
+    def head_(self) -> Any:
+        """The ridge head that answers after `fit`, before a task is adapted to."""
+        if not isinstance(self.task_, HeadTask):
+            raise AttributeError("There is no head: the learner answers for a task.")
+        return self.task_.head
 
-    def _check_has_task(self) -> None:
-        if not hasattr(self, "head_") and not hasattr(self, "adapted_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} knows no task: it was fitted with "
-                "fit_head=False. Call 'adapt' with the support rows of a task first."
-            )
+    def _adapted_task(self) -> AdaptedTask:
+        if not isinstance(self.task_, AdaptedTask):
+            raise AttributeError("There are no adapted parameters before 'adapt'.")
+        return self.task_
 
     def _scores_by_step(
         self,
@@ -258,7 +221,7 @@ class GradientLearnerMixin:
         """
 
         def solve(part: slice) -> NDArray[Any]:
-            rows = [self._task_rows(chunk_of(X, part)) for X in (support, query)]
+            rows = [check_task_rows(self, chunk_of(X, part)) for X in (support, query)]
             scores = self._chunk_scores(rows, targets[part], ways[part], staged)
             _refuse_infinite(scores, self._n_steps, part.start)
             return scores.swapaxes(0, 1)
@@ -317,12 +280,6 @@ class GradientLearnerMixin:
                 begin += len(chunk)
         return found
 
-    def _task_rows(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Checked rows (n_tasks, n, ...)."""
-        rows = self._check_rows(X.reshape(-1, *X.shape[2:]))  # type: ignore[attr-defined]
-        self.reader_.check(rows)
-        return rows.reshape(X.shape)
-
 
 def _refuse_infinite(scores: NDArray[Any], n_steps: int, first: int) -> None:
     """Refuse scores (n_points, n_tasks, ...) of tasks that diverged."""
@@ -333,4 +290,87 @@ def _refuse_infinite(scores: NDArray[Any], n_steps: int, first: int) -> None:
             f"scores for {len(lost)} of {scores.shape[1]} tasks (first: task "
             f"{first + lost[0]}) within {n_steps} steps; lower adapt_steps, fit with a "
             "lower inner_lr, or scale the rows."
+        )
+
+
+def fix_input_statistics(
+    backbone: nn.Module, X: NDArray[Any], reader: RowReader
+) -> None:
+    """Fix the statistics of layers that standardise the input to those of the rows."""
+    if isinstance(backbone, PreparedBackbone):
+        backbone = backbone.backbone
+    layers = [
+        layer
+        for layer in backbone.modules()
+        if isinstance(layer, _BatchNorm) and not layer.affine
+    ]
+    if not layers:
+        return
+    most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
+    index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
+    rows = reader(read_rows(X, index))
+    backbone.to(rows.device).eval()
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.train()
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average, here of one batch
+    with torch.no_grad():
+        backbone(rows)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.eval()
+        layer.momentum = momentum
+
+
+def _check_outer(
+    keywords: dict[str, Any],
+    rule: UpdateRule,
+    adapt_layers: str,
+    hook: EpisodeHook | None,
+) -> None:
+    """Refuse an outer step that follows no query loss where one is needed."""
+    if keywords.get("outer") != "reptile":
+        return
+    if hook is not None:
+        raise InvalidInputError(
+            "outer='reptile' follows no query loss, which a hook needs. Got "
+            f"hook={type(hook).__name__}; use outer='gradient' or hook=None."
+        )
+    learned = next(rule.parameters(), None) is not None
+    if learned or adapt_layers != "all":
+        raise InvalidInputError(
+            "outer='reptile' moves the adapted parameters only: it needs "
+            "adapt_layers='all' and an update rule without learned parts. Got "
+            f"adapt_layers={adapt_layers!r} and update={type(rule).__name__}; change "
+            "them or use outer='gradient'."
+        )
+    if keywords.get("multi_step_epochs"):
+        raise InvalidInputError(
+            "outer='reptile' follows no query loss, so it has no multi_step_epochs. "
+            f"Got {keywords['multi_step_epochs']}; use 0 or outer='gradient'."
+        )
+
+
+def _check_backward(
+    keywords: dict[str, Any],
+    rule: UpdateRule,
+    module: AdaptedModule,
+    precision: str,
+    compile_with: bool | dict[str, Any],
+) -> None:
+    """Refuse what cannot be differentiated twice, or computed again."""
+    if not module.features_are_fixed and (
+        compile_with is not False or precision == "float16"
+    ):
+        asked = {"compile": compile_with, "precision": precision}
+        raise InvalidInputError(
+            "compile and precision='float16' need adapt_layers='head': inner steps "
+            "through the backbone differentiate it twice, with small gradients. "
+            f"Got {asked} with other layers; use precision='bfloat16' and "
+            "compile=False, or adapt the head."
+        )
+    if keywords.get("recompute") and rule.start():
+        raise InvalidInputError(
+            "recompute=True cannot be used with a rule that adapts parts of its own. "
+            f"Got update={type(rule).__name__}; use recompute=False."
         )

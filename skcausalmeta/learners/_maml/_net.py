@@ -54,7 +54,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     task_chunk_size : int or "auto", default="auto"
         Tasks that run at once. "auto": one where a CPU convolves, up to 64
         elsewhere.
-    checkpoint : bool, default=False
+    recompute : bool, default=False
         Compute inner steps again in the backward pass instead of keeping them.
     **kwargs : dict
         Keywords of `EpisodicNet`.
@@ -87,7 +87,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         outer: str = "gradient",
         multi_step_epochs: int = 0,
         task_chunk_size: int | str = "auto",
-        checkpoint: bool = False,
+        recompute: bool = False,
         **kwargs: Any,
     ) -> None:
         self.n_steps = n_steps
@@ -95,7 +95,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self.outer = outer
         self.multi_step_epochs = multi_step_epochs
         self.task_chunk_size = task_chunk_size
-        self.checkpoint = checkpoint
+        self.recompute = recompute
         super().__init__(module, **{"head": None, "center": False, **kwargs})
 
     # -- skorch steps ---------------------------------------------------------------
@@ -355,7 +355,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
             first_order=self.first_order,
             record=record,
             # Steps on features keep little, and share the graph of the features.
-            checkpoint=self.checkpoint and not self.module_.features_are_fixed,
+            recompute=self.recompute and not self.module_.features_are_fixed,
         )
         return function, path
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,15 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ...backbones import Backbone
 from ...heads import RidgeRegressionHead
-from ...training import EpisodeHook
-from .._base import in_blocks
+from ...training import EpisodeHook, Training, Validation
+from .._checks import check_known_rows, check_values
 from .._regressor import BaseMetaRegressor
-from .._tasks import check_tasks
-from ._learner import GradientLearnerMixin
+from .._synergies import HeadTask
+from .._task_batches import check_tasks
+from ._learner import AdaptedTask, GradientLearnerMixin
 from ._update_rule import UpdateRule
 
-_ROWS_PER_BLOCK = 4
 _RIDGE = 0.1
 
 
@@ -39,19 +39,13 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
 
     Parameters
     ----------
-    update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, \
-            default="sgd"
-        What an inner step does with a gradient: `SGDUpdate`, `MetaSGDUpdate`,
-        `MetaCurvatureUpdate`, `KFOUpdate`, or an object with the contract of
-        `UpdateRule` (copied).
-    update_params : dict, default=None
-        Keywords of the named rule, such as ``{"psd": True}``.
+    update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, default="sgd"
+        What an inner step does with a gradient; an object such as
+        ``KFOUpdate(psd=True)`` or ``SGDUpdate(learn_lr=True)`` (copied).
     inner_steps : int, default=5
         Steps K of the inner loop in training.
     inner_lr : float, default=0.01
         Its learning rate.
-    learn_inner_lr : bool, default=False
-        Learn one rate per step and tensor, all `inner_lr` at first.
     adapt_steps : int, default=None
         Steps of `adapt` and `predict_episodes`. None: `inner_steps`.
     first_order : bool, default=False
@@ -60,32 +54,13 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     adapt_layers : {"all", "head", "body"}, default="all"
         What moves within a task: everything (MAML), what follows the backbone
         (ANIL), or the backbone (BOIL). The rest is learned by the outer steps.
-    linear_layers : int, default=0
-        Linear layers between backbone and output. They add no capacity, but a
-        shallow backbone is meta-trained better with them [2]_.
-    outer : {"gradient", "reptile"}, default="gradient"
-        Outer step along the gradient of the objective, or along the mean move
-        ``theta - theta_K`` of the inner loops on all rows of the episodes [4]_.
-    multi_step_epochs : int, default=0
-        For so many epochs the loss after every inner step counts, its weight
-        moving linearly to the last step [3]_.
-    task_chunk_size : int or "auto", default="auto"
-        Tasks that run at once, which bounds memory. "auto": one if the backbone
-        convolves on a CPU, where that is faster, up to 64 elsewhere. Tasks run
-        one by one wherever batch norm has weights and running averages.
-    checkpoint : bool, default=False
-        Keep only the parameters between inner steps and compute the steps again
-        in the backward pass: less memory, more time. Running averages of a batch
-        norm then move twice. Without effect if only the head is adapted.
-    backbone : str, module or callable, default="auto"
+    backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), a `torch.nn.Module`
-        (copied, its weights kept), or a class or function that returns one.
-    backbone_params : dict, default=None
-        Keywords of the backbone, such as ``{"n_blocks": 2}``.
-    freeze_backbone : bool, default=False
-        Neither adapt nor learn the backbone; a ready module keeps its statistics
-        as well.
+        "resnet12", "identity" (rows are features already), an object such as
+        ``Conv4(n_filters=32)``, whose parameters are reached as
+        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
+        kept; frozen if none of its parameters requires a gradient), or a class or
+        function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -102,8 +77,10 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         Training steps of one epoch.
     max_epochs : int, default=10
         Number of epochs.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser of the outer problem, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
+        of `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
     augment : str, callable or list, default=None
@@ -121,44 +98,24 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
-    early_stopping : bool, default=False
-        Hold out tasks (or rows, without tasks) and stop when the loss on their
-        episodes has not improved for `n_iter_no_change` epochs.
-    validation_fraction : float, default=0.2
-        Share of the tasks (or rows, without tasks) to hold out.
-    validation_tasks : array-like, default=None
-        Task ids to hold out instead. They are validated on after every epoch, and
-        the best weights are restored, with or without early stopping.
-    validation_episodes : int, default=100
-        Number of validation episodes, the same after every epoch.
-    n_iter_no_change : int, default=5
-        Patience of early stopping, in epochs.
+    validation : float, array-like or Validation, default=None
+        What to hold out: a share of the tasks (or rows, without `tasks`), with which
+        training stops when the loss of their episodes has not improved for 5 epochs;
+        task ids, with which all epochs are trained; or a
+        `skcausalmeta.training.Validation`, which says all of this. Episodes of what
+        is held out are scored after every epoch, and the best weights are restored.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (precision, compile, checkpoint_path, warm_start) and of keywords
+        of the net, `GradientNet` and `skorch.NeuralNet`, such as
+        ``{"outer": "reptile", "recompute": True}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Number type of the operations of the backbone, where `torch.autocast` finds
-        it safe. Its weights and features stay in float32, heads and losses as they
-        are. "float16" needs a GPU, ``adapt_layers="head"`` and no `hook`, and scales
-        the losses of training (`torch.amp.GradScaler`).
-    compile : bool or dict, default=False
-        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
-        given keywords such as ``{"mode": "reduce-overhead"}``;
-        only with ``adapt_layers="head"``.
-        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -243,21 +200,12 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self,
         update: str | UpdateRule = "sgd",
         *,
-        update_params: dict[str, Any] | None = None,
         inner_steps: int = 5,
         inner_lr: float = 0.01,
-        learn_inner_lr: bool = False,
         adapt_steps: int | None = None,
         first_order: bool = False,
         adapt_layers: str = "all",
-        linear_layers: int = 0,
-        outer: str = "gradient",
-        multi_step_epochs: int = 0,
-        task_chunk_size: int | str = "auto",
-        checkpoint: bool = False,
-        backbone: str | nn.Module | Callable[..., nn.Module] = "auto",
-        backbone_params: dict[str, Any] | None = None,
-        freeze_backbone: bool = False,
+        backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         normalize_targets: bool = True,
         n_shot: int | str = "auto",
@@ -265,44 +213,27 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,
         max_epochs: int = 10,
-        optimizer: str | type = "adam",
+        optimizer: Any = "adam",
         lr: float = 1e-3,
         augment: Any = None,
         batch_norm: str = "running",
         hook: EpisodeHook | None = None,
         across_envs: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        validation_tasks: ArrayLike | None = None,
-        validation_episodes: int = 100,
-        n_iter_no_change: int = 5,
+        validation: float | ArrayLike | Validation | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
-        checkpoint_path: str | PathLike[str] | None = None,
-        warm_start: bool = False,
-        net_params: dict[str, Any] | None = None,
+        net_params: dict[str, Any] | Training | None = None,
         device: str | torch.device = "cpu",
-        precision: str = "float32",
-        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.update = update
-        self.update_params = update_params
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
-        self.learn_inner_lr = learn_inner_lr
         self.adapt_steps = adapt_steps
         self.first_order = first_order
         self.adapt_layers = adapt_layers
-        self.linear_layers = linear_layers
-        self.outer = outer
-        self.multi_step_epochs = multi_step_epochs
-        self.task_chunk_size = task_chunk_size
-        self.checkpoint = checkpoint
         self.backbone = backbone
-        self.backbone_params = backbone_params
-        self.freeze_backbone = freeze_backbone
         self.input_shape = input_shape
         self.normalize_targets = normalize_targets
         self.n_shot = n_shot
@@ -316,45 +247,48 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         self.batch_norm = batch_norm
         self.hook = hook
         self.across_envs = across_envs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_tasks = validation_tasks
-        self.validation_episodes = validation_episodes
-        self.n_iter_no_change = n_iter_no_change
+        self.validation = validation
         self.fit_head = fit_head
         self.callbacks = callbacks
-        self.checkpoint_path = checkpoint_path
-        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
-        self.precision = precision
-        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
     # -- learning ----------------------------------------------------------------------
 
-    def _learn(
+    def _train(
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
-    ) -> None:
+    ) -> dict[str, int]:
         self.target_mean_, self.target_scale_ = 0.0, 1.0
         if self.normalize_targets:
             self.target_mean_ = float(targets.mean())
             self.target_scale_ = float(targets.std()) or 1.0
-        self._train(rows, self._scaled(targets), tasks, envs)
-        if self.fit_head:
-            head = RidgeRegressionHead(_RIDGE)
-            self.head_ = head.fit(self._features(rows), targets)
+        return super()._train(rows, self._scaled(targets), tasks, envs)
 
     def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
         return (targets - self.target_mean_) / self.target_scale_
 
-    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        self._adapt_net(rows, self._scaled(targets))
+    def _solve_training(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        self.task_ = None
+        if self.fit_head:
+            head = RidgeRegressionHead(_RIDGE)
+            self.task_ = HeadTask(head=head.fit(self._features(rows), targets))
+
+    def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:
+        parameters, code = self._adapted(rows, self._scaled(targets))
+        return AdaptedTask(
+            parameters=parameters,
+            code=code,
+            center=self.target_mean_,
+            scale=self.target_scale_,
+        )
 
     # -- prediction --------------------------------------------------------------------
 
@@ -371,12 +305,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         ndarray of shape (n_samples,)
             Predictions for the task last adapted to.
         """
-        rows = self._check_known_rows(X)
-        self._check_has_task()
-        if hasattr(self, "adapted_"):
-            scores = self._adapted_scores(rows)[:, 0]
-            return self.target_mean_ + self.target_scale_ * scores
-        return in_blocks(self.head_.predict, self._features(rows), _ROWS_PER_BLOCK)
+        rows = check_known_rows(self, X)
+        return self._task_in_use().scores(self, rows)
 
     def predict_episodes(
         self,
@@ -455,7 +385,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     ) -> NDArray[Any]:
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
-        targets = self._check_targets(targets.ravel(), targets.ravel())
+        targets = check_values(self, targets.ravel(), targets.ravel())
         scaled = self._scaled(targets).reshape(support.shape[:2])
         ways = np.zeros(len(support), dtype=np.intp)
         scores = self._scores_by_step(support, scaled, query, ways, staged, max_memory)[

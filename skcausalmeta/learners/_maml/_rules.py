@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
-from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -243,35 +240,12 @@ UPDATES = {
 }
 
 
-def build_rule(
-    update: str | UpdateRule, params: Mapping[str, Any] | None
-) -> UpdateRule:
-    """A fresh update rule from its name, or a copy of a given one.
-
-    Raises
-    ------
-    InvalidInputError
-        If the rule has no such parameter, or parameters come with a ready rule.
-    """
-    params = dict(params or {})
+def build_rule(update: str | UpdateRule) -> UpdateRule:
+    """A fresh update rule from its name, or a copy of a given one."""
     if isinstance(update, UpdateRule):
-        if params:
-            raise InvalidInputError(
-                "An update rule that is an object takes no update_params. Got "
-                f"{sorted(params)}; give them to the object."
-            )
         return copy.deepcopy(update)
-    rule = UPDATES[update]
-    # A rule without a constructor of its own has that of torch, (*args, **kwargs).
-    own = "__init__" in vars(rule)
-    accepted = list(inspect.signature(rule).parameters) if own else []
-    unknown = [name for name in params if name not in accepted]
-    if unknown:
-        raise InvalidInputError(
-            f"The update_params of update={update!r} must be among {accepted}. Got "
-            f"{unknown[0]!r}."
-        )
-    return rule(**params)
+    rule: UpdateRule = UPDATES[update]()
+    return rule
 
 
 def _parameters(tensors: Named) -> nn.ParameterDict:

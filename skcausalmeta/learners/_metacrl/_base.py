@@ -24,7 +24,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ...exceptions import InvalidInputError
+from ...training import Training
 from ...utils import named_seeds
+from .._nested import fill_in
 from ._factors import FactorHook
 
 _WEIGHT = [Interval(Real, 0, None, closed="left")]
@@ -124,10 +126,8 @@ class BaseMetaCRL(
         self : object
             Itself.
         """
-        nested = any(name.startswith("estimator__") for name in params)
-        if nested and params.get("estimator", self.estimator) is None:
-            params = {**params, "estimator": self._default_estimator()}
-        return super().set_params(**params)
+        parts = {"estimator": lambda _: self._default_estimator()}
+        return super().set_params(**fill_in(self, params, parts))
 
     # -- learning ----------------------------------------------------------------------
 
@@ -167,7 +167,8 @@ class BaseMetaCRL(
             that was fitted before stays as it was.
         """
         learner = self._new_learner(envs is not None)
-        if learner.get_params().get("warm_start") and hasattr(self, "estimator_"):
+        warm_start = Training.of(learner.net_params).warm_start
+        if warm_start and "estimator_" in vars(self):
             learner.net_ = self.estimator_.net_
         learner.fit(X, y, tasks=tasks, envs=envs)
         for name in _NAMES:

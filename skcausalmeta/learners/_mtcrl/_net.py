@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
-from ...training import ReadRows, check_loss
+from ...training import ReadRows, check_finite_loss
 from ._graph_terms import (
     balance,
     decorrelation,
@@ -211,7 +211,9 @@ class MultiTaskNet(NeuralNet):
         passed = self.module_(batch.rows)
         terms = self.terms(passed, batch)
         loss = self._weighted(terms)
-        check_loss(loss, self.history, "lower lr, or scale the rows and the targets")
+        check_finite_loss(
+            loss, self.history, "lower lr, or scale the rows and the targets"
+        )
         loss.backward()
         for name in TERMS:
             value = float(terms[name].detach()) if name in terms else 0.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ...heads import GroupLassoSettings, build_problem
+from ...heads import GroupLassoSettings, build_group_lasso_problem
 from ...losses import Logistic, Squared
 from ...solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
 from ._targets import Task
@@ -129,7 +129,7 @@ def solve_new_tasks(
     )
     known = np.isfinite(codes)
     given = torch.from_numpy(np.where(known, codes, 0.0).astype(np.float64))
-    problem, constant = build_problem(
+    problem, constant = build_group_lasso_problem(
         torch.from_numpy(features),
         one_hot(given.long(), n_classes).double() if n_classes else given[..., None],
         torch.from_numpy(known.astype(np.float64)),

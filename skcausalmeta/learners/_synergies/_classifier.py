@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ...backbones import Backbone, is_frozen
 from ...heads import GroupLassoSVC
 from ...training import (
     EpisodeHook,
-    EpisodeStream,
     EpisodicModule,
     EpisodicNet,
     RowReader,
+    Training,
+    Validation,
     first_scale,
 )
-from .._base import in_blocks
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
-from .._task_chunks import chunk_of, in_task_chunks
-from .._tasks import check_tasks, encode_tasks, solve_tasks
-from ._head_learner import HeadLearnerMixin
-from ._hooked_tasks import HookedTasksMixin
+from .._hooked_features import hooked, hooked_episodes, task_codes
+from .._nested import Makers
+from .._solved_task import SolvedTask
+from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
+from .._training import check_keywords
+from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
+from ._task_heads import classify_tasks, tasks_within
 
-_SCORES_PER_BLOCK = 8
 
-
-class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifier):
+class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     """Few-shot classifier: a learned backbone under a sparse convex head.
 
     The backbone f is trained so that heads solved on the support rows of a task
@@ -56,14 +56,13 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         Base-predictor with the contract of `GroupLassoSVC`. None:
         ``GroupLassoSVC(solver="newton")``. Its parameters are reached as
         ``head__group_reg`` and so on; setting one fills in the default head.
-    backbone : str, module or callable, default="auto"
+    backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), a `torch.nn.Module`
-        (copied, its weights kept), or a class or function that returns one.
-    backbone_params : dict, default=None
-        Keywords of the backbone, such as ``{"n_blocks": 2}``.
-    freeze_backbone : bool, default=False
-        Train nothing below the head; only the scale a is learned.
+        "resnet12", "identity" (rows are features already), an object such as
+        ``Conv4(n_filters=32)``, whose parameters are reached as
+        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
+        kept; frozen if none of its parameters requires a gradient), or a class or
+        function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -81,17 +80,12 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         Training steps of one epoch.
     max_epochs : int, default=10
         Number of epochs.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser of the outer problem, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
+        of `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
-    head_tol : float, default=1e-3
-        Relative duality gap of the heads in training.
-    logit_scale : float or "auto", default="auto"
-        First value of the scale a, > 0. "auto": the one at which the logits of the
-        first tasks, with the backbone not yet trained, have standard deviation 1
-        about the mean of their row. Logits of different heads, and of one head with
-        different penalties, differ a thousandfold.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
         "affine", "color", or ``augment(images, generator) -> images``.
@@ -99,8 +93,6 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         "running": statistics of the task in training, running averages after.
         "episode": always those of the rows given together (support and query
         apart), so predictions depend on which rows come together.
-    micro_batch : int or "auto", default="auto"
-        Tasks in one pass of the backbone; changes speed, not results.
     center : bool, default=True
         Subtract the mean feature of the support rows from the features of a
         task before its head is solved. Heads without intercept then do not
@@ -111,23 +103,16 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
-    early_stopping : bool, default=False
-        Hold out classes and stop when accuracy on their episodes has not
-        improved for `n_iter_no_change` epochs.
-    validation_fraction : float, default=0.2
-        Share of the classes (or tasks) to hold out.
-    validation_classes : array-like, default=None
-        Classes of y (or task ids, with `tasks`) to hold out instead. They are
-        validated on after every epoch, and the best weights are restored, with
-        or without early stopping.
-    validation_episodes : int, default=100
-        Number of validation episodes, the same after every epoch.
-    n_iter_no_change : int, default=5
-        Patience of early stopping, in epochs.
+    validation : float, array-like or Validation, default=None
+        What to hold out: a share of the classes (or tasks), with which training stops
+        when accuracy on their episodes has not improved for 5 epochs; classes of y
+        (or task ids, with `tasks`), with which all epochs are trained; or a
+        `skcausalmeta.training.Validation`, which says all of this. Episodes of what
+        is held out are scored after every epoch, and the best weights are restored.
     calibrate : int or "auto", default=None
         Number of episodes that the temperature of `predict_proba` is learned on
         after training, 100 for "auto". They come from the held-out classes (or
-        tasks) if there are such, by `early_stopping` or `validation_classes`; else
+        tasks) if there are such, by `validation`; else
         from the training classes, whose rows the net knows, so that probabilities
         of new classes may stay too sure. None: a temperature of 1 at no cost.
         Classes, scores and training are the same either way.
@@ -136,26 +121,13 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         that time when only `adapt` will be used.
     callbacks : list, default=None
         Callbacks of skorch.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (precision, compile, checkpoint_path, warm_start) and of keywords
+        of the net, `EpisodicNet` and `skorch.NeuralNet`, such as
+        ``{"head_tol": 1e-4, "precision": "bfloat16"}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Number type of the operations of the backbone, where `torch.autocast` finds
-        it safe. Its weights and features stay in float32, heads and losses as they
-        are. "float16" needs a GPU and no `hook`, and scales the losses
-        of training (`torch.amp.GradScaler`).
-    compile : bool or dict, default=False
-        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
-        given keywords such as ``{"mode": "reduce-overhead"}``.
-        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -210,12 +182,13 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
     Examples
     --------
     >>> from sklearn.datasets import load_digits
+    >>> from skcausalmeta.backbones import Conv4
     >>> from skcausalmeta.learners import SparseMetaClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> old, new = y < 6, y >= 6
     >>> learner = SparseMetaClassifier(
     ...     input_shape=(8, 8),
-    ...     backbone_params={"n_blocks": 2},
+    ...     backbone=Conv4(n_blocks=2),
     ...     batches_per_epoch=20,
     ...     max_epochs=1,
     ...     verbose=0,
@@ -229,23 +202,19 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaClassifier._parameter_constraints,
-        **HeadLearnerMixin._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
-        "logit_scale": [
-            Interval(Real, 0, None, closed="neither"),
-            StrOptions({"auto"}),
-        ],
         "center": ["boolean"],
     }
-    _of_a_task = (*BaseMetaClassifier._of_a_task, "head_", "center_", "task_code_")
+    _parts: ClassVar[Makers] = {
+        **BaseMetaClassifier._parts,
+        "head": lambda _: GroupLassoSVC(solver="newton"),
+    }
 
     def __init__(
         self,
         head: Any = None,
         *,
-        backbone: str | nn.Module | Callable[..., nn.Module] = "auto",
-        backbone_params: dict[str, Any] | None = None,
-        freeze_backbone: bool = False,
+        backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         n_way: int | str = "auto",
         n_shot: int | str = "auto",
@@ -253,37 +222,24 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,
         max_epochs: int = 10,
-        optimizer: str | type = "adam",
+        optimizer: Any = "adam",
         lr: float = 1e-3,
-        head_tol: float = 1e-3,
-        logit_scale: float | str = "auto",
         augment: Any = None,
         batch_norm: str = "running",
-        micro_batch: int | str = "auto",
         center: bool = True,
         hook: EpisodeHook | None = None,
         across_envs: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        validation_classes: ArrayLike | None = None,
-        validation_episodes: int = 100,
-        n_iter_no_change: int = 5,
+        validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
-        checkpoint_path: str | PathLike[str] | None = None,
-        warm_start: bool = False,
-        net_params: dict[str, Any] | None = None,
+        net_params: dict[str, Any] | Training | None = None,
         device: str | torch.device = "cpu",
-        precision: str = "float32",
-        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.head = head
         self.backbone = backbone
-        self.backbone_params = backbone_params
-        self.freeze_backbone = freeze_backbone
         self.input_shape = input_shape
         self.n_way = n_way
         self.n_shot = n_shot
@@ -293,132 +249,90 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         self.max_epochs = max_epochs
         self.optimizer = optimizer
         self.lr = lr
-        self.head_tol = head_tol
-        self.logit_scale = logit_scale
         self.augment = augment
         self.batch_norm = batch_norm
-        self.micro_batch = micro_batch
         self.center = center
         self.hook = hook
         self.across_envs = across_envs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_classes = validation_classes
-        self.validation_episodes = validation_episodes
-        self.n_iter_no_change = n_iter_no_change
+        self.validation = validation
         self.calibrate = calibrate
         self.fit_head = fit_head
         self.callbacks = callbacks
-        self.checkpoint_path = checkpoint_path
-        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
-        self.precision = precision
-        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
     # -- learning ----------------------------------------------------------------------
 
-    def _learn(
+    def _train(
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
-    ) -> None:
+    ) -> dict[str, int]:
         self._check_head()
-        self._train(rows, targets, tasks, envs)
-        self.classes_ = np.unique(targets)
-        if self.fit_head:
-            self._adapt(rows, targets)
-
-    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        self._solve(self._features(rows), targets)
+        return super()._train(rows, targets, tasks, envs)
 
     def _make_net(
         self,
         backbone: nn.Module,
-        reader: RowReader,
-        plan: EpisodePlan,
-        arguments: dict[str, Any],
         hook: EpisodeHook | None,
+        reader: RowReader,
+        rows: NDArray[Any],
+        plan: EpisodePlan,
+        keywords: dict[str, Any],
     ) -> EpisodicNet:
+        check_keywords("EpisodicNet", keywords, NET_KEYWORDS)
+        scale = keywords.pop("logit_scale", "auto")
+        self._scale_is_found = scale == "auto"
         return EpisodicNet(
-            EpisodicModule(backbone, self._given_scale(), hook),
+            EpisodicModule(backbone, 1.0 if scale == "auto" else scale, hook),
             head=self._new_head(),
-            head_tol=self.head_tol,
-            batch_norm=self.batch_norm,
-            micro_batch=self.micro_batch,
             center=self.center,
-            frozen=self.freeze_backbone,
-            **arguments,
+            frozen=is_frozen(backbone),
+            **keywords,
         )
 
-    def _given_scale(self) -> float:
-        return 1.0 if isinstance(self.logit_scale, str) else self.logit_scale
-
-    def _prepare_net(self, net: EpisodicNet, stream: EpisodeStream) -> None:
-        if self.logit_scale != "auto":
+    def _prepare_net(self, net: EpisodicNet, stream: Any) -> None:
+        if not self._scale_is_found:
             return
         scale = first_scale(
             net.module.backbone,
             net.head,
             next(iter(stream)),
-            training=not self.freeze_backbone,
+            training=not net.frozen,
             batch_norm=self.batch_norm,
             center=self.center,
-            tol=self.head_tol,
+            tol=net.head_tol,
         )
         net.module.log_scale.data.fill_(math.log(scale))
 
-    def _solve(self, features: NDArray[Any], labels: NDArray[Any]) -> None:
-        classes, numbers = np.unique(labels, return_inverse=True)
-        codes = self._task_codes(features[None], numbers[None], len(classes))
+    def _solve_training(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        self.task_ = self._solve(rows, targets) if self.fit_head else None
+
+    def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+        features = self._features(rows)
+        classes, numbers = np.unique(targets, return_inverse=True)
+        codes = task_codes(self.net_, features[None], numbers[None], len(classes))
         code = None if codes is None else codes[0]
-        features = self._hooked(features, code)
+        features = hooked(self.net_, features, code)
         center = features.mean(axis=0) * self.center
-        head = self._new_head().fit(features - center, labels)
-        self.head_, self.center_, self.classes_ = head, center, head.classes_
-        self.task_code_ = code
+        head = self._new_head().fit(features - center, targets)
+        return HeadTask(classes=head.classes_, head=head, code=code, center=center)
 
     # -- prediction --------------------------------------------------------------------
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes.
+    @property
+    def center_(self) -> NDArray[Any] | None:
+        """What is subtracted from the features before the head in use."""
+        return self._task_in_use().center
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes) or (n_samples,)
-            For two classes, the score of ``classes_[1]`` minus the other.
-        """
-        return self._apply_head("decision_function", X)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Labels of `classes_`.
-        """
-        return self._apply_head("predict", X)
-
-    def _logits(self, rows: NDArray[Any]) -> NDArray[Any]:
-        scores = self._ask_head("decision_function", rows)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        return self.net_.module_.scale * scores
+    def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
+        return self.net_.module_.scale * task.scores(self, rows)
 
     def predict_episodes(
         self,
@@ -462,38 +376,16 @@ class SparseMetaClassifier(HeadLearnerMixin, HookedTasksMixin, BaseMetaClassifie
         ways = np.array([len(names) for names in classes])
 
         def solve(part: slice) -> NDArray[Any]:
-            return self._winners(support, codes, query, classes, ways, part)
+            one = self._task_features(chunk_of(support, part))
+            two = self._task_features(chunk_of(query, part))
+            one, two = hooked_episodes(self.net_, one, codes[part], two, ways[part])
+            if self.center:
+                middle = one.mean(axis=1, keepdims=True)
+                one, two = one - middle, two - middle
+            return classify_tasks(
+                self._new_head(), one, codes[part], two, classes[part]
+            )
 
-        size = self._tasks_within(support, query, int(ways.max()), max_memory)
+        size = tasks_within(self, support, query, int(ways.max()), max_memory)
         winners = in_task_chunks(solve, len(support), size)
         return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
-
-    def _winners(
-        self,
-        X_support: Any,
-        codes: NDArray[Any],
-        X_query: Any,
-        classes: list[NDArray[Any]],
-        ways: NDArray[Any],
-        part: slice,
-    ) -> NDArray[Any]:
-        """Class numbers (n, n_query) of the query rows of some tasks."""
-        support = self._task_features(chunk_of(X_support, part))
-        query = self._task_features(chunk_of(X_query, part))
-        support, query = self._hooked_episodes(support, codes[part], query, ways[part])
-        if self.center:
-            middle = support.mean(axis=1, keepdims=True)
-            support, query = support - middle, query - middle
-        return solve_tasks(self._new_head(), support, codes[part], query, classes[part])
-
-    def _apply_head(self, method: str, X: ArrayLike) -> NDArray[Any]:
-        return self._ask_head(method, self._check_known_rows(X))
-
-    def _ask_head(self, method: str, rows: NDArray[Any]) -> NDArray[Any]:
-        self._check_has_head()
-        features = self._hooked(self._features(rows), self.task_code_) - self.center_
-        return in_blocks(getattr(self.head_, method), features, _SCORES_PER_BLOCK)
-
-    @staticmethod
-    def _default_head() -> GroupLassoSVC:
-        return GroupLassoSVC(solver="newton")

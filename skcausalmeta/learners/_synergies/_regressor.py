@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +13,8 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones import n_features_out
-from ...exceptions import InvalidInputError
+from ...backbones import Backbone, is_frozen, n_features_out
+from ...exceptions import InvalidInputError, NotFittedError
 from ...heads import LassoHead, RidgeHead
 from ...training import (
     CodeModule,
@@ -23,23 +22,24 @@ from ...training import (
     EpisodicNet,
     RegressionNet,
     RowReader,
-    TrainingCheckpoint,
+    Training,
+    Validation,
 )
-from .._base import in_blocks
-from .._episode_plan import EpisodePlan
+from .._checks import check_given_ids, check_known_rows, check_values
+from .._episode_plan import EpisodePlan, ValueSizes
+from .._hooked_features import hooked, hooked_episodes, task_codes
+from .._nested import Makers
 from .._regressor import BaseMetaRegressor
-from .._task_chunks import chunk_of, in_task_chunks
-from .._tasks import check_tasks
-from .._value_plan import ValueSizes
-from ._head_learner import HeadLearnerMixin
-from ._hooked_tasks import HookedTasksMixin
-from ._task_heads import predict_tasks, solve_training_tasks
+from .._task_batches import check_tasks, chunk_of, in_task_chunks
+from .._training import check_keywords
+from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
+from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
-_ROWS_PER_BLOCK = 8
+_HEAD_TOL = 1e-6
 _ROWS_PER_PASS = 256
 
 
-class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor):
+class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     """Codes that few-feature regressions of many tasks agree on.
 
     The backbone f is trained so that sparse linear regressions on its codes solve
@@ -64,14 +64,13 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         ``as_regressor()``) or another with the contract of `LassoHead`. None:
         ``LassoHead()``. Its parameters are reached as ``head__lasso_reg`` and so
         on; setting one fills in the default head.
-    backbone : str, module or callable, default="auto"
+    backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), a `torch.nn.Module`
-        (copied, its weights kept), or a class or function that returns one.
-    backbone_params : dict, default=None
-        Keywords of the backbone, such as ``{"out_features": 6}`` of "mlp".
-    freeze_backbone : bool, default=False
-        Train nothing; epochs only record the loss.
+        "resnet12", "identity" (rows are features already), an object such as
+        ``Conv4(n_filters=32)``, whose parameters are reached as
+        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
+        kept; frozen if none of its parameters requires a gradient), or a class or
+        function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -94,12 +93,12 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         Training steps of one epoch.
     max_epochs : int, default=10
         Number of epochs.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser of the outer problem, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
+        of `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
-    head_tol : float, default=1e-6
-        Relative duality gap of the heads in training.
     augment : str, callable or list, default=None
         Augmentation of training images: "shift", "flip", "flip-shift",
         "affine", "color", or ``augment(images, generator) -> images``.
@@ -107,51 +106,30 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         Of layers inside the backbone. "running": statistics of the task in
         training, running averages after. "episode": always those of the rows
         given together, so predictions depend on which rows come together.
-    micro_batch : int or "auto", default="auto"
-        Tasks in one pass of the backbone; changes speed, not results.
     hook : EpisodeHook, default=None
         Transforms the features of a task before the head and may add a loss of
         its own (copied), see `skcausalmeta.training.EpisodeHook`.
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
-    early_stopping : bool, default=False
-        Hold out tasks (rows, without tasks) and stop when the loss on them has
-        not improved for `n_iter_no_change` epochs.
-    validation_fraction : float, default=0.2
-        Share of the tasks (or rows) to hold out.
-    validation_tasks : array-like, default=None
-        Ids of tasks to hold out instead. They are validated on after every
-        epoch, and the best weights are restored, with or without early stopping.
-    validation_episodes : int, default=100
-        Number of validation episodes, the same after every epoch.
-    n_iter_no_change : int, default=5
-        Patience of early stopping, in epochs.
+    validation : float, array-like or Validation, default=None
+        What to hold out: a share of the tasks (or rows, without `tasks`), with which
+        training stops when the loss of their episodes has not improved for 5 epochs;
+        task ids, with which all epochs are trained; or a
+        `skcausalmeta.training.Validation`, which says all of this. Episodes of what
+        is held out are scored after every epoch, and the best weights are restored.
     fit_head : bool, default=True
         Solve the heads of the training data at the end of `fit`. False saves
         that time when only `adapt` or `transform` will be used.
     callbacks : list, default=None
         Callbacks of skorch.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (precision, compile, checkpoint_path, warm_start) and of keywords
+        of the net, `RegressionNet` and `skorch.NeuralNet`, such as
+        ``{"head_tol": 1e-4, "precision": "bfloat16"}``.
     device : str or torch.device, default="cpu"
         Where the net lives.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Number type of the operations of the backbone, where `torch.autocast` finds
-        it safe. Its weights and features stay in float32, heads and losses as they
-        are. "float16" needs a GPU and no `hook`, and scales the losses
-        of training (`torch.amp.GradScaler`).
-    compile : bool or dict, default=False
-        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
-        given keywords such as ``{"mode": "reduce-overhead"}``.
-        Saved learners hold the plain backbone, and compile it when they are used.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -213,6 +191,7 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
     A hundred tasks, each on some of three correlated factors that a matrix mixes:
 
     >>> import numpy as np
+    >>> from skcausalmeta.backbones import MLP
     >>> from skcausalmeta.learners import SparseMetaRegressor
     >>> rng = np.random.default_rng(0)
     >>> factors = rng.standard_normal((4000, 3)) + rng.standard_normal((4000, 1))
@@ -220,12 +199,11 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
     >>> weights = rng.standard_normal((100, 3)) * (rng.random((100, 3)) < 0.5)
     >>> y = (factors * weights[tasks]).sum(axis=1)
     >>> learner = SparseMetaRegressor(
-    ...     backbone="mlp",
-    ...     backbone_params={"hidden": (), "out_features": 3},
+    ...     backbone=MLP(hidden=(), out_features=3),
     ...     split="none",
     ...     lr=0.03,
     ...     max_epochs=15,
-    ...     micro_batch=8,
+    ...     net_params={"micro_batch": 8},
     ...     verbose=0,
     ...     random_state=0,
     ... ).fit(X, y, tasks=tasks)
@@ -239,7 +217,6 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaRegressor._parameter_constraints,
-        **HeadLearnerMixin._parameter_constraints,
         "head": [
             HasMethods(["fit", "predict", "episode_predictions", "solve_episodes"]),
             HasMethods(["as_regressor"]),
@@ -248,23 +225,18 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         "split": [StrOptions({"support-query", "none"})],
         "normalize_codes": ["boolean"],
     }
-    _of_a_task = (
-        "head_",
-        "task_code_",
-        "task_codes_",
-        "task_ids_",
-        "task_coef_",
-        "task_intercept_",
-        "task_dual_gap_",
-    )
+    _parts: ClassVar[Makers] = {
+        **BaseMetaRegressor._parts,
+        "head": lambda _: LassoHead(),
+    }
+
+    training_tasks_: SolvedTasks | None
 
     def __init__(
         self,
         head: Any = None,
         *,
-        backbone: str | nn.Module | Callable[..., nn.Module] = "auto",
-        backbone_params: dict[str, Any] | None = None,
-        freeze_backbone: bool = False,
+        backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         split: str = "support-query",
         n_shot: int | str = "auto",
@@ -273,34 +245,22 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         tasks_per_batch: int = 8,
         batches_per_epoch: int = 20,
         max_epochs: int = 10,
-        optimizer: str | type = "adam",
+        optimizer: Any = "adam",
         lr: float = 1e-3,
-        head_tol: float = 1e-6,
         augment: Any = None,
         batch_norm: str = "running",
-        micro_batch: int | str = "auto",
         hook: EpisodeHook | None = None,
         across_envs: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        validation_tasks: ArrayLike | None = None,
-        validation_episodes: int = 100,
-        n_iter_no_change: int = 5,
+        validation: float | ArrayLike | Validation | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
-        checkpoint_path: str | PathLike[str] | None = None,
-        warm_start: bool = False,
-        net_params: dict[str, Any] | None = None,
+        net_params: dict[str, Any] | Training | None = None,
         device: str | torch.device = "cpu",
-        precision: str = "float32",
-        compile: bool | dict[str, Any] = False,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.head = head
         self.backbone = backbone
-        self.backbone_params = backbone_params
-        self.freeze_backbone = freeze_backbone
         self.input_shape = input_shape
         self.split = split
         self.n_shot = n_shot
@@ -311,25 +271,15 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         self.max_epochs = max_epochs
         self.optimizer = optimizer
         self.lr = lr
-        self.head_tol = head_tol
         self.augment = augment
         self.batch_norm = batch_norm
-        self.micro_batch = micro_batch
         self.hook = hook
         self.across_envs = across_envs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_tasks = validation_tasks
-        self.validation_episodes = validation_episodes
-        self.n_iter_no_change = n_iter_no_change
+        self.validation = validation
         self.fit_head = fit_head
         self.callbacks = callbacks
-        self.checkpoint_path = checkpoint_path
-        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
-        self.precision = precision
-        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
@@ -339,88 +289,60 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         divided = self.split == "support-query"
         return ValueSizes(self.n_shot, self.n_query, disjoint=divided)
 
-    def _learn(
+    def _train(
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
-    ) -> None:
+    ) -> dict[str, int]:
         self._check_head()
-        self._train(rows, targets, tasks, envs)
-        if not self.fit_head:
-            return
-        codes = self._features(rows)
-        self._solve(codes, targets)
-        if tasks is not None:
-            codes = self._hook_training_tasks(codes, targets, tasks)
-            (
-                self.task_ids_,
-                self.task_coef_,
-                self.task_intercept_,
-                self.task_dual_gap_,
-            ) = solve_training_tasks(self._new_head(), codes, targets, tasks)
-
-    def _adapt(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
-        self._solve(self._features(rows), targets)
-
-    def _solve(self, features: NDArray[Any], targets: NDArray[Any]) -> None:
-        codes = self._task_codes(features[None], targets[None], 0)
-        code = None if codes is None else codes[0]
-        self.head_ = self._new_head().fit(self._hooked(features, code), targets)
-        self.task_code_ = code
-
-    def _hook_training_tasks(
-        self, features: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any]
-    ) -> NDArray[Any]:
-        """Features of all rows, each by the hook's code of its task."""
-        self.task_codes_ = None
-        if self.hook is None:
-            return features
-        codes, number = [], np.unique(tasks, return_inverse=True)[1]
-        for k in range(number.max() + 1):
-            rows = number == k
-            code = self._task_codes(features[rows][None], targets[rows][None], 0)
-            codes.append(code[0])  # type: ignore[index]
-        self.task_codes_ = np.stack(codes)
-        return self._hooked(features[:, None], self.task_codes_[number])[:, 0]
+        seeds = super()._train(rows, targets, tasks, envs)
+        starts = range(0, len(rows), _ROWS_PER_PASS)
+        self.net_.settle(self.reader_(rows[k : k + _ROWS_PER_PASS]) for k in starts)
+        return seeds
 
     def _make_net(
         self,
         backbone: nn.Module,
-        reader: RowReader,
-        plan: EpisodePlan,
-        arguments: dict[str, Any],
         hook: EpisodeHook | None,
+        reader: RowReader,
+        rows: NDArray[Any],
+        plan: EpisodePlan,
+        keywords: dict[str, Any],
     ) -> EpisodicNet:
+        check_keywords("RegressionNet", keywords, NET_KEYWORDS)
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
             CodeModule(backbone, n_codes, hook),
             head=self._new_head(),
-            head_tol=self.head_tol,
-            batch_norm=self.batch_norm,
-            micro_batch=self.micro_batch,
-            frozen=self.freeze_backbone,
-            **arguments,
+            frozen=is_frozen(backbone),
+            **{"head_tol": _HEAD_TOL, **keywords},
         )
 
-    def _train_net(
-        self,
-        X: NDArray[Any],
-        plan: EpisodePlan,
-        seeds: dict[str, int],
-        checkpoint: TrainingCheckpoint | None,
-    ) -> tuple[EpisodicNet, RowReader]:
-        net, reader = super()._train_net(X, plan, seeds, checkpoint)
-        starts = range(0, len(X), _ROWS_PER_PASS)
-        net.settle(reader(X[k : k + _ROWS_PER_PASS]) for k in starts)
-        return net, reader
+    def _solve_training(
+        self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
+    ) -> None:
+        self.task_ = self.training_tasks_ = None
+        if not self.fit_head:
+            return
+        features = self._features(rows)
+        self.task_ = self._solve_on(features, targets)
+        if tasks is not None:
+            self.training_tasks_ = solve_training_tasks(
+                self.net_, self._new_head(), features, targets, tasks
+            )
 
-    @staticmethod
-    def _default_head() -> LassoHead:
-        return LassoHead()
+    def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+        return self._solve_on(self._features(rows), targets)
+
+    def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+        codes = task_codes(self.net_, features[None], targets[None], 0)
+        code = None if codes is None else codes[0]
+        head = self._new_head().fit(hooked(self.net_, features, code), targets)
+        return HeadTask(head=head, code=code)
 
     def _new_head(self) -> Any:
         head = super()._new_head()
@@ -449,33 +371,18 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         InvalidInputError
             If `tasks` holds an id that `fit` did not see.
         """
-        rows = self._check_known_rows(X)
-        self._check_has_head()
+        rows = check_known_rows(self, X)
+        task = self._task_in_use()
         if tasks is None:
-            features = self._hooked(self._features(rows), self.task_code_)
-            return in_blocks(self.head_.predict, features, _ROWS_PER_BLOCK)
-        position = self._positions(tasks, rows)
-        features = self._features(rows)
-        if self.task_codes_ is not None:
-            features = self._hooked(features[:, None], self.task_codes_[position])[:, 0]
-        products = features * self.task_coef_[position]
-        return products.sum(axis=1) + self.task_intercept_[position]
-
-    def _positions(self, tasks: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        if not hasattr(self, "task_ids_"):
+            return task.scores(self, rows)
+        if self.training_tasks_ is None:
             raise InvalidInputError(
                 f"{type(self).__name__} predicts by task ids after a fit with tasks. "
                 "Got tasks after a fit without; leave them out, or fit with tasks=..."
             )
-        ids = self._check_given_ids(tasks, rows, "tasks")
-        unknown = np.setdiff1d(ids, self.task_ids_)
-        if len(unknown):
-            raise InvalidInputError(
-                "tasks must be ids seen in fit. Got "
-                f"{unknown[:5].tolist()}, which were not there; use adapt or "
-                "predict_episodes for new tasks."
-            )
-        return np.searchsorted(self.task_ids_, ids)
+        position = self.training_tasks_.positions(check_given_ids(tasks, rows, "tasks"))
+        features = self._features(rows)
+        return self.training_tasks_.predict(self.net_, features, position)
 
     def score(
         self,
@@ -544,12 +451,13 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
         """
         check_is_fitted(self)
         support, targets, query = check_tasks(X_support, y_support, X_query)
-        targets = self._check_targets(targets.ravel(), targets.ravel())
+        targets = check_values(self, targets.ravel(), targets.ravel())
         targets = targets.reshape(support.shape[:2])
 
         def solve(part: slice) -> NDArray[Any]:
             wanted = targets[part]
-            one, two = self._hooked_episodes(
+            one, two = hooked_episodes(
+                self.net_,
                 self._task_features(chunk_of(support, part)),
                 wanted,
                 self._task_features(chunk_of(query, part)),
@@ -557,5 +465,40 @@ class SparseMetaRegressor(HeadLearnerMixin, HookedTasksMixin, BaseMetaRegressor)
             )
             return predict_tasks(self._new_head(), one, wanted, two)
 
-        size = self._tasks_within(support, query, 1, max_memory)
+        size = tasks_within(self, support, query, 1, max_memory)
         return in_task_chunks(solve, len(support), size)
+
+    # -- fitted facts ------------------------------------------------------------------
+
+    @property
+    def task_ids_(self) -> NDArray[Any]:
+        """Ids of the training tasks."""
+        return self._training_tasks().ids
+
+    @property
+    def task_coef_(self) -> NDArray[Any]:
+        """Weights of the heads of the training tasks."""
+        return self._training_tasks().coef
+
+    @property
+    def task_intercept_(self) -> NDArray[Any]:
+        """Intercepts of the heads of the training tasks."""
+        return self._training_tasks().intercept
+
+    @property
+    def task_dual_gap_(self) -> NDArray[Any]:
+        """Certificates of the heads of the training tasks."""
+        return self._training_tasks().dual_gap
+
+    @property
+    def task_codes_(self) -> NDArray[Any] | None:
+        """What the hook keeps of the training tasks; None without a hook."""
+        return self._training_tasks().codes
+
+    def _training_tasks(self) -> SolvedTasks:
+        if self.training_tasks_ is None:
+            raise NotFittedError(
+                "Training tasks are solved by a fit with tasks and fit_head=True. Got "
+                "another; pass tasks=... to fit."
+            )
+        return self.training_tasks_

@@ -1,4 +1,4 @@
-"""Regression heads of many tasks, in batches."""
+"""Heads of many tasks, in batches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,56 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_TASKS_PER_SOLVE = 64
+from ...exceptions import InvalidInputError
+from .._hooked_features import hooked, task_codes
+from .._task_batches import (
+    TASKS_AT_ONCE,
+    TASKS_PER_SOLVE,
+    by_way,
+    task_cost,
+)
+
 _ENTRIES_PER_SOLVE = 2**22
+
+
+def classify_tasks(
+    head: Any,
+    support: NDArray[Any],
+    codes: NDArray[Any],
+    query: NDArray[Any],
+    classes: list[NDArray[Any]],
+) -> NDArray[Any]:
+    """Class numbers of query features; tasks with as many classes go together.
+
+    Parameters
+    ----------
+    head : estimator
+        Offers ``episode_logits``.
+    support : ndarray of shape (n_tasks, n_support, n_features)
+        Support features.
+    codes : ndarray of shape (n_tasks, n_support)
+        Their class numbers.
+    query : ndarray of shape (n_tasks, n_query, n_features)
+        Query features.
+    classes : list of ndarray
+        Classes of every task.
+
+    Returns
+    -------
+    ndarray of shape (n_tasks, n_query)
+    """
+    winners = np.empty(query.shape[:2], dtype=np.intp)
+    ways = np.array([len(names) for names in classes])
+    for part in by_way(ways):
+        with torch.no_grad():
+            logits = head.episode_logits(
+                torch.from_numpy(support[part]),
+                torch.from_numpy(codes[part]),
+                torch.from_numpy(query[part]),
+                int(ways[part[0]]),
+            )
+        winners[part] = logits.argmax(-1).numpy()
+    return winners
 
 
 class SolvedTasks(NamedTuple):
@@ -20,10 +68,41 @@ class SolvedTasks(NamedTuple):
     coef: NDArray[Any]  # (n_tasks, n_features)
     intercept: NDArray[Any]  # (n_tasks,)
     dual_gap: NDArray[Any]  # (n_tasks,)
+    codes: NDArray[Any] | None  # (n_tasks, n_code)
+
+    def positions(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Positions of the tasks of some ids.
+
+        Raises
+        ------
+        InvalidInputError
+            If an id is none of them.
+        """
+        unknown = np.setdiff1d(ids, self.ids)
+        if len(unknown):
+            raise InvalidInputError(
+                "tasks must be ids seen in fit. Got "
+                f"{unknown[:5].tolist()}, which were not there; use adapt or "
+                "predict_episodes for new tasks."
+            )
+        return np.searchsorted(self.ids, ids)
+
+    def predict(
+        self, net: Any, features: NDArray[Any], positions: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Targets of rows, each by the head of its task."""
+        if self.codes is not None:
+            features = hooked(net, features[:, None], self.codes[positions])[:, 0]
+        products = features * self.coef[positions]
+        return products.sum(axis=1) + self.intercept[positions]
 
 
 def solve_training_tasks(
-    head: Any, codes: NDArray[Any], y: NDArray[Any], tasks: NDArray[Any]
+    net: Any,
+    head: Any,
+    features: NDArray[Any],
+    y: NDArray[Any],
+    tasks: NDArray[Any],
 ) -> SolvedTasks:
     """Solve the head of every task on all its rows.
 
@@ -31,9 +110,11 @@ def solve_training_tasks(
 
     Parameters
     ----------
+    net : EpisodicNet
+        Its hook transforms the features of every task.
     head : estimator
         Offers ``solve_episodes`` with ``sample_weight``.
-    codes : ndarray of shape (n_samples, n_features)
+    features : ndarray of shape (n_samples, n_features)
         Features of all rows.
     y : ndarray of shape (n_samples,)
         Targets.
@@ -46,25 +127,32 @@ def solve_training_tasks(
     """
     ids, numbers, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     rows_of_tasks = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
-    coef = np.empty((len(ids), codes.shape[1]))
+    codes: NDArray[Any] | None = None
+    if net.module_.hook is not None:
+        found = [
+            task_codes(net, features[r][None], y[r][None], 0) for r in rows_of_tasks
+        ]
+        codes = np.concatenate(found)  # type: ignore[arg-type]
+        features = hooked(net, features[:, None], codes[numbers])[:, 0]
+    coef = np.empty((len(ids), features.shape[1]))
     intercept, gap = np.empty(len(ids)), np.empty(len(ids))
-    for part in _parts(sizes, codes.shape[1]):
-        features = np.zeros((len(part), sizes[part].max(), codes.shape[1]))
-        targets, weights = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
+    for part in _parts(sizes, features.shape[1]):
+        padded = np.zeros((len(part), sizes[part].max(), features.shape[1]))
+        targets, weights = np.zeros(padded.shape[:2]), np.zeros(padded.shape[:2])
         for k, task in enumerate(part):
             rows = rows_of_tasks[task]
-            features[k, : len(rows)] = codes[rows]
+            padded[k, : len(rows)] = features[rows]
             targets[k, : len(rows)] = y[rows]
             weights[k, : len(rows)] = 1.0
         solution = head.solve_episodes(
-            torch.from_numpy(features),
+            torch.from_numpy(padded),
             torch.from_numpy(targets),
             sample_weight=torch.from_numpy(weights),
         )
         coef[part] = solution.coef[..., 0].numpy()
         intercept[part] = solution.intercept[:, 0].numpy()
         gap[part] = solution.gap.numpy()
-    return SolvedTasks(ids, coef, intercept, gap)
+    return SolvedTasks(ids, coef, intercept, gap, codes)
 
 
 def _parts(sizes: NDArray[Any], n_features: int) -> Iterator[NDArray[Any]]:
@@ -72,7 +160,7 @@ def _parts(sizes: NDArray[Any], n_features: int) -> Iterator[NDArray[Any]]:
     order = np.argsort(sizes, kind="stable")
     begin = 0
     while begin < len(order):
-        part = order[begin : begin + _TASKS_PER_SOLVE]
+        part = order[begin : begin + TASKS_PER_SOLVE]
         most = max(1, _ENTRIES_PER_SOLVE // int(sizes[part[-1]] * n_features))
         yield part[:most]
         begin += min(most, len(part))
@@ -86,8 +174,8 @@ def predict_tasks(
 ) -> NDArray[Any]:
     """Predictions (n_tasks, n_query) of heads solved on support features."""
     found = np.empty(query.shape[:2])
-    for begin in range(0, len(support), _TASKS_PER_SOLVE):
-        part = slice(begin, begin + _TASKS_PER_SOLVE)
+    for begin in range(0, len(support), TASKS_PER_SOLVE):
+        part = slice(begin, begin + TASKS_PER_SOLVE)
         with torch.no_grad():
             found[part] = head.episode_predictions(
                 torch.from_numpy(support[part]),
@@ -95,3 +183,20 @@ def predict_tasks(
                 torch.from_numpy(query[part]),
             ).numpy()
     return found
+
+
+def tasks_within(
+    learner: Any, support: Any, query: Any, n_outputs: int, max_memory: int | None
+) -> int:
+    """Tasks of a chunk of `predict_episodes`."""
+    if max_memory is None:
+        return min(TASKS_AT_ONCE, len(support))
+    cost = task_cost(
+        learner.net_.module_.backbone,
+        learner.reader_.sample_shape,
+        support,
+        query,
+        learner.n_features_out_,
+        n_outputs,
+    )
+    return cost.tasks_within(max_memory, len(support))

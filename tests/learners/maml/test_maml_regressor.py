@@ -240,6 +240,7 @@ def test_steps_before_fit_and_reptile_with_learned_parts_are_refused():
         make_learner("meta-sgd", outer="reptile").fit(X, Y)
 
 
+@pytest.mark.slow
 def test_meta_learning_finds_what_the_tasks_share():
     """Waves of one frequency: five gradient steps from a trained start suffice."""
     rng = np.random.default_rng(1)

@@ -87,11 +87,21 @@ def outcomes(learner, targets):
 # -- every learner, by the same wrapper ------------------------------------------------
 
 
+# One for every way through the wrapper: all layers adapted or the last one, step
+# sizes with parameters of their own, a solved head; classes or values.
+EVERY_WAY = {"maml", "anil", "kfo", "ridge", "maml-regressor", "lasso-regressor"}
+
+
+def case(wrapper, learner, targets, name):
+    marks = () if name in EVERY_WAY else pytest.mark.slow
+    return pytest.param(wrapper, learner, targets, id=name, marks=marks)
+
+
 def cases():
     for name, learner in CLASSIFIERS.items():
-        yield pytest.param(MetaCRLClassifier, learner, LABELS, id=name)
+        yield case(MetaCRLClassifier, learner, LABELS, name)
     for name, learner in REGRESSORS.items():
-        yield pytest.param(MetaCRLRegressor, learner, VALUES, id=f"{name}-regressor")
+        yield case(MetaCRLRegressor, learner, VALUES, f"{name}-regressor")
 
 
 @pytest.mark.parametrize(("wrapper", "learner", "targets"), list(cases()))

@@ -1,22 +1,31 @@
-"""Many tasks by chunks, within a bound of memory."""
+"""Many tasks in one call: arrays with a leading task axis, cut into batches."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
 from ..exceptions import InvalidInputError, OutOfMemoryError
 from ..training import module_lock
-from ..utils import forget, is_out_of_memory, release_pages
+from ..utils import (
+    StoredRows,
+    forget,
+    is_memory_map,
+    is_out_of_memory,
+    is_stored,
+    release_pages,
+)
+from ._checks import check_sortable
 
 _DOUBLE, _SINGLE = 8, 4
 # Copies of the features that are alive at once: as the backbone gives them, in double
@@ -24,7 +33,8 @@ _DOUBLE, _SINGLE = 8, 4
 _FEATURE_COPIES = 5
 # Matrices of the size of the dual variables squared that a solver keeps per task.
 _SYSTEM_COPIES = 3
-_TASKS_PER_SOLVE = 64
+# Tasks that a solver takes at once.
+TASKS_PER_SOLVE = 64
 _ROWS_PER_PASS = 512
 # Where no bound is given. More leave the caches and cost a fifth more each.
 TASKS_AT_ONCE = 1000
@@ -111,7 +121,7 @@ def task_cost(
     duals = n_support * n_outputs
     system = _SYSTEM_COPIES * duals**2 + 4 * n_features * n_outputs
     # A pass of the backbone, and the tasks that a solver takes at once.
-    at_once = min(len(support), _TASKS_PER_SOLVE)
+    at_once = min(len(support), TASKS_PER_SOLVE)
     fixed = _SINGLE * 2 * widest * min(_ROWS_PER_PASS, n_rows * len(support))
     each = rows + features + scores
     return TaskCost(fixed + at_once * system * _DOUBLE, each)
@@ -190,3 +200,99 @@ def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
         twin(torch.zeros(2, *shape, device=device))
     pairs = [a + b for a, b in itertools.pairwise(counts)]
     return sum(counts), max(pairs, default=counts[0])
+
+
+def check_tasks(
+    X_support: ArrayLike,
+    y_support: ArrayLike,
+    X_query: ArrayLike,
+    pixels: tuple[int, ...] = (),
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Support rows, targets and query rows as arrays that agree in shape.
+
+    Parameters
+    ----------
+    X_support, y_support, X_query : array-like
+        Arrays with a leading task axis.
+    pixels : tuple of int, default=()
+        Height and width of the targets of a row, if they are per pixel.
+    """
+    support, query = _as_tasks(X_support), _as_tasks(X_query)
+    targets = np.asarray(y_support)
+    shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
+    if support.ndim < 3 or query.ndim != support.ndim:
+        raise InvalidInputError(
+            "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
+            f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
+        )
+    agree = targets.shape == (*support.shape[:2], *pixels)
+    if not agree or len(query) != len(support):
+        per_pixel = f", with targets of shape {pixels} for every row" if pixels else ""
+        raise InvalidInputError(
+            "X_support, y_support and X_query must agree in the number of tasks, and "
+            f"X_support and y_support in the number of rows{per_pixel}. {shapes}"
+        )
+    return support, targets, query
+
+
+def _as_tasks(X: ArrayLike) -> NDArray[Any]:
+    """An array; memory maps and stored arrays stay what they are."""
+    if is_stored(X):
+        stored: Any = StoredRows(X)
+        return stored  # type: ignore[no-any-return]
+    return np.asanyarray(X) if is_memory_map(X) else np.asarray(X)
+
+
+def encode_tasks(
+    labels: NDArray[Any],
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Class numbers (n_tasks, n_support) and the classes of every task."""
+    check_sortable(labels.ravel(), "y_support")
+    check_classification_targets(labels.ravel())
+    codes = np.empty(labels.shape, dtype=np.int64)
+    classes = []
+    for k, row in enumerate(labels):
+        names, codes[k] = np.unique(row, return_inverse=True)
+        if len(names) < 2:
+            raise InvalidInputError(
+                f"Every task needs at least 2 classes. Got 1 class in task {k}: "
+                f"{names[0]!r}."
+            )
+        classes.append(names)
+    return codes, classes
+
+
+def by_way(ways: NDArray[Any], size: int = TASKS_PER_SOLVE) -> Iterator[NDArray[Any]]:
+    """Cut tasks into batches of as many classes, as even as they come.
+
+    Parameters
+    ----------
+    ways : ndarray of shape (n_tasks,)
+        Classes of every task, 0 in regression.
+    size : int, default=64
+        Most tasks of a batch.
+
+    Yields
+    ------
+    ndarray
+        Positions of the tasks of a batch.
+    """
+    for way in np.unique(ways):
+        positions = np.flatnonzero(ways == way)
+        yield from np.array_split(positions, -(-len(positions) // size))
+
+
+def in_blocks(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
+) -> NDArray[Any]:
+    """Apply a function of rows to whole blocks of `size` rows.
+
+    A product with one row takes another path through the processor than one with
+    many. Filled up with copies of a row, the last digits of a result, and the
+    class where two are tied, do not depend on which rows come together.
+    """
+    missing = -len(rows) % size
+    if missing == 0:
+        return function(rows)
+    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+    return function(filled)[: len(rows)]

@@ -1,0 +1,64 @@
+"""Nested parameters of parts that a learner names or leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sklearn.base import BaseEstimator, clone
+
+Makers = Mapping[str, Callable[[Any], Any]]
+
+
+def fill_in(
+    learner: BaseEstimator, params: Mapping[str, Any], makers: Makers
+) -> dict[str, Any]:
+    """Parameters with the objects that nested names need.
+
+    ``head__group_reg=0.3`` needs a head; where the learner has None or a name, the
+    object that it stands for comes in its place, with the parameter set. Nothing of
+    the learner changes here, so that a wrong name leaves it as it was.
+
+    Parameters
+    ----------
+    learner : estimator
+        Its `set_params` was called.
+    params : mapping
+        What it was called with.
+    makers : mapping of str to callable
+        ``maker(value) -> object`` for every parameter that may hold None or a name.
+
+    Returns
+    -------
+    dict
+        Parameters for `set_params` of scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        If the object has no such parameter, or cannot be told.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import named_backbone
+    >>> from skcausalmeta.learners import MAMLClassifier
+    >>> from skcausalmeta.learners._nested import fill_in
+    >>> learner = MAMLClassifier(backbone="conv4")
+    >>> makers = {"backbone": named_backbone}
+    >>> fill_in(learner, {"backbone__n_filters": 8}, makers)
+    {'backbone': Conv4(n_filters=8)}
+    """
+    filled = dict(params)
+    for name, make in makers.items():
+        nested = {
+            key.removeprefix(f"{name}__"): value
+            for key, value in params.items()
+            if key.startswith(f"{name}__")
+        }
+        value = params.get(name, getattr(learner, name))
+        if not nested or hasattr(value, "set_params"):
+            continue
+        for key in nested:
+            del filled[f"{name}__{key}"]
+        filled[name] = clone(make(value)).set_params(**nested)
+    return filled

@@ -1,0 +1,232 @@
+"""What a learner holds out, and how its training runs, as objects of parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+_SHARE = Interval(Real, 0, 1, closed="neither")
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class Validation(BaseEstimator):
+    """What is held out of training, to stop in time and to keep the best weights.
+
+    Parameters
+    ----------
+    held_out : float or array-like, default=0.2
+        Share of the classes, of the tasks where they are given, or of the rows where
+        a learner has neither; or the classes or task ids to hold out.
+    n_episodes : int, default=100
+        Number of validation episodes, the same after every epoch. A multi-task
+        learner validates on the rows held out and draws none.
+    patience : int, default=5
+        Epochs without progress after which training stops. None trains all epochs.
+        The weights of the best epoch are restored either way.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import Validation
+    >>> Validation(n_episodes=50)
+    Validation(n_episodes=50)
+    """
+
+    def __init__(
+        self,
+        held_out: float | ArrayLike = 0.2,
+        *,
+        n_episodes: int = 100,
+        patience: int | None = 5,
+    ) -> None:
+        self.held_out = held_out
+        self.n_episodes = n_episodes
+        self.patience = patience
+
+    @classmethod
+    def of(cls, given: Any) -> Validation | None:
+        """Read the `validation` parameter of a learner.
+
+        Parameters
+        ----------
+        given : None, float, array-like or Validation
+            A share is `held_out` of a validation with the default patience; classes
+            or task ids are those of one that trains all epochs.
+
+        Returns
+        -------
+        Validation or None
+            Checked; None where nothing is held out.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the validation is invalid.
+
+        Examples
+        --------
+        >>> from skcausalmeta.training import Validation
+        >>> Validation.of(0.5)
+        Validation(held_out=0.5)
+        >>> Validation.of(["a", "b"])
+        Validation(held_out=['a', 'b'], patience=None)
+        """
+        if given is None:
+            return None
+        if not isinstance(given, Validation):
+            share = isinstance(given, Real)
+            given = cls(given) if share else cls(given, patience=None)
+        validate_parameter_constraints(
+            {
+                "held_out": [_SHARE, "array-like"],
+                "n_episodes": [_COUNT],
+                "patience": [_COUNT, None],
+            },
+            given.get_params(deep=False),
+            caller_name="Validation",
+        )
+        return given
+
+    @property
+    def share(self) -> float | None:
+        """Share to hold out; None where classes or tasks are named."""
+        return float(self.held_out) if isinstance(self.held_out, Real) else None
+
+    @property
+    def named(self) -> Any:
+        """Classes or tasks to hold out; None where a share is."""
+        return None if isinstance(self.held_out, Real) else np.asarray(self.held_out)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The settings of `Training` in force, and the keywords of the net."""
+
+    precision: str
+    compile: bool | dict[str, Any]
+    checkpoint_path: str | PathLike[str] | None
+    warm_start: bool
+    keywords: dict[str, Any]
+
+
+class Training(BaseEstimator):
+    """How training runs: precision, compilation, checkpoints, keywords of the net.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Number type of the operations of the backbone, where `torch.autocast` finds
+        it safe. Its weights and features stay in float32, heads and losses as they
+        are. "float16" needs a GPU and no hook, and scales the losses of training
+        (`torch.amp.GradScaler`).
+    compile : bool or dict, default=False
+        Compile the backbone by `torch.compile`, with dynamic shapes, or with the
+        given keywords such as ``{"mode": "reduce-overhead"}``. Saved learners hold
+        the plain backbone, and compile it when they are used.
+    checkpoint_path : str or path-like, default=None
+        File in which training is saved after every epoch. If it is there, `fit` with
+        the same parameters and data continues from it and ends in the same weights,
+        to the last bit. None: training is not saved.
+    warm_start : bool, default=False
+        Begin `fit` with the weights of the fit before, if there was one.
+    keywords : dict, default=None
+        More keywords of the net: those of `skorch.NeuralNet`, and those of the net of
+        the learner, such as ``{"head_tol": 1e-4}``.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import Training
+    >>> Training(precision="bfloat16")
+    Training(precision='bfloat16')
+    """
+
+    def __init__(
+        self,
+        *,
+        precision: str = "float32",
+        compile: bool | dict[str, Any] = False,
+        checkpoint_path: str | PathLike[str] | None = None,
+        warm_start: bool = False,
+        keywords: dict[str, Any] | None = None,
+    ) -> None:
+        self.precision = precision
+        self.compile = compile
+        self.checkpoint_path = checkpoint_path
+        self.warm_start = warm_start
+        self.keywords = keywords
+
+    @classmethod
+    def of(cls, net_params: dict[str, Any] | Training | None) -> TrainingSettings:
+        """Read the `net_params` parameter of a learner.
+
+        Parameters
+        ----------
+        net_params : dict, Training or None
+            A dictionary holds parameters of `Training` and keywords of the net.
+
+        Returns
+        -------
+        TrainingSettings
+            Checked; `keywords` is a new dictionary.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is invalid.
+
+        Examples
+        --------
+        >>> from skcausalmeta.training import Training
+        >>> settings = Training.of({"warm_start": True, "head_tol": 1e-4})
+        >>> settings.warm_start, settings.keywords
+        (True, {'head_tol': 0.0001})
+        """
+        given = net_params if isinstance(net_params, Training) else cls()
+        params = given.get_params(deep=False)
+        keywords = dict(params.pop("keywords") or {})
+        if isinstance(net_params, dict):
+            own = params.keys() & net_params.keys()
+            params |= {name: net_params[name] for name in own}
+            keywords = {k: v for k, v in net_params.items() if k not in own}
+        validate_parameter_constraints(
+            {
+                "precision": [StrOptions({"float32", "bfloat16", "float16"})],
+                "compile": ["boolean", dict],
+                "checkpoint_path": [str, PathLike, None],
+                "warm_start": ["boolean"],
+            },
+            params,
+            caller_name="Training",
+        )
+        return TrainingSettings(**params, keywords=keywords)
+
+    @classmethod
+    def named(cls, net_params: dict[str, Any] | None) -> Training:
+        """Return the object that a dictionary, or None, stands for.
+
+        Parameters
+        ----------
+        net_params : dict or None
+            As in `of`.
+
+        Returns
+        -------
+        Training
+
+        Examples
+        --------
+        >>> from skcausalmeta.training import Training
+        >>> Training.named({"warm_start": True, "head_tol": 1e-4})
+        Training(keywords={'head_tol': 0.0001}, warm_start=True)
+        """
+        return cls(**vars(cls.of(net_params)))
