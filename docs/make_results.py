@@ -78,4 +78,3 @@ def write(folder: Path, path: Path) -> None:
     text = page(folder)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
-
