@@ -4,43 +4,47 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
-from ._base import HeadSolution
-from ._chunks import chunk_sizes
-from ._classifier import HeadClassifierMixin, encoded, episode_weights, training_batch
+from ._contract import Head, HeadSolution, TrainingBatch
 from ._group_lasso_problem import (
+    Gradients,
     GroupLassoSettings,
+    Solved,
+    Solver,
     build_group_lasso_problem,
+    differentiable_coef,
     standardised,
 )
 
-Solver = Callable[[Problem], Solution]
+# Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
+# is as fast as half or twice of it); a GPU wants work for all its cores.
+_CPU_BYTES, _GPU_BYTES = 2**23, 2**30
+_FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 3
 
 
-class GroupLassoClassifier(HeadClassifierMixin, BaseEstimator):
+class GroupLassoClassifier(Head):
     """Template of a classifier with a group Lasso on features and a ridge.
 
-    A subclass names its loss, picks a solver (`_solver`), joins it with its
-    derivative (`_layer`) and may refine what `fit` has solved (`_refined`).
+    A subclass names its loss and the derivative of its solution, picks a solver
+    (`_solver`) and may refine what `fit` has solved (`_refined`).
     """
 
     _loss: ClassVar[Any]
+    _adjoint: ClassVar[staticmethod[[Tensor, Solved, Problem], Gradients]]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "group_reg": [Interval(Real, 0, None, closed="left"), Tensor],
@@ -79,239 +83,79 @@ class GroupLassoClassifier(HeadClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # Hyperplanes through the origin cannot follow data that are not centred.
-        tags.classifier_tags.poor_score = not self.fit_intercept
-        return tags
-
-    # -- what a subclass supplies ----------------------------------------------
-
     @abstractmethod
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         """The chosen solver at the given tolerance, None: the parameter `tol`."""
-
-    @abstractmethod
-    def _layer(self, problem: Problem, solver: Solver) -> Tensor:
-        """W of every task, differentiable (n_tasks, n_features, n_classes)."""
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         """The solution that `fit` keeps."""
         return solution
 
-    # -- scikit-learn estimator ------------------------------------------------
+    def _fit(self, task: TrainingBatch) -> dict[str, Any]:
+        problem, constant = self._problem(task.features, task.targets, task.weights)
+        standard, unit = standardised(problem)
+        solution = self._refined(standard, self._solver()(standard))
+        solution = replace(solution, coef=solution.coef / unit)
+        coef, intercept = self._split(solution.coef, constant)
+        self._warn_above_tol(problem, solution)
+        return {
+            "coef_": coef[0].T.numpy(),
+            "intercept_": intercept[0].numpy(),
+            "dual_coef_": solution.dual[0].numpy(),
+            "dual_gap_": float(solution.gap),
+            "objective_": float(problem.primal(solution.coef)),
+            "lambda1_": float(problem.penalty.lambda1),
+            "lambda2_": float(problem.penalty.lambda2),
+            "n_iter_": max(1, int(solution.n_iter)),
+        }
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> Self:
-        """Solve the problem on the rows of X.
+    def _layer(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> tuple[Tensor, Tensor]:
+        solver, parts = self._solver(tol, layer=True), []
+        for problem, constant in self._problems(features, targets, weights):
+            coef = differentiable_coef(problem, solver, self._adjoint)
+            parts.append(self._split(coef, constant))
+        coefs, intercepts = zip(*parts, strict=True)
+        return torch.cat(coefs), torch.cat(intercepts)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features; dense.
-        y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights >= 0. None: 1.
-
-        Returns
-        -------
-        self : object
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters.
-        SolverError
-            If no solver returns a point.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap stays above `tol`.
-        """
-        task = training_batch(self, X, y, sample_weight, self.class_weight)
-        # Regularisation may be a tensor that asks for gradients; fit needs none.
-        with torch.no_grad():
-            problem, constant = self._problem(task.features, task.targets, task.weights)
-            standard, unit = standardised(problem)
-            solution = self._refined(standard, self._solver()(standard))
-            solution = replace(solution, coef=solution.coef / unit)
-            # Only now: a failure above leaves the estimator as it was.
-            validate_data(self, X, skip_check_array=True)
-            self._store(problem, solution, constant, task.classes)
-        return self
-
-    def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
-        return X @ self.coef_.T + self.intercept_
-
-    # -- layer -------------------------------------------------------------------
-
-    def solve_episodes(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
+    def _solve(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
     ) -> HeadSolution:
-        """Solve many tasks at once, without gradients.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        HeadSolution
-            In the units of the features.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        """
-        weights = self._checked_weights(features, targets, n_classes, sample_weight)
-        sizes = self._chunks(features, n_classes)
-        with torch.no_grad():
-            parts = [
-                self._solve_chunk(rows, labels, n_classes, given, tol)
-                for rows, labels, given in zip(
-                    features.split(sizes),
-                    targets.split(sizes),
-                    weights.split(sizes),
-                    strict=True,
+        solver, parts = self._solver(tol, layer=True), []
+        for problem, constant in self._problems(features, targets, weights):
+            found = solver(problem)
+            coef, intercept = self._split(found.coef, constant)
+            parts.append(
+                HeadSolution(
+                    coef,
+                    found.dual,
+                    found.gap,
+                    found.n_iter,
+                    intercept,
+                    found.relative_gap,
                 )
-            ]
+            )
         return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
-    def episode_logits(
-        self,
-        support_features: Tensor,
-        support_targets: Tensor,
-        query_features: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> Tensor:
-        """Scores of query rows by heads solved on support rows.
-
-        Differentiable in both sets of features, in the row weights, and in
-        `group_reg` and `ridge_reg` where they are tensors: the optimality
-        conditions of the solved problem are differentiated, not the iterations.
-
-        Parameters
-        ----------
-        support_features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        support_targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        query_features : Tensor of shape (n_tasks, n_query, n_features)
-            Query features.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_query, n_classes)
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        RuntimeError
-            On double backward.
-        """
-        weights = self._checked_weights(
-            support_features, support_targets, n_classes, sample_weight
-        )
-        sizes = self._chunks(support_features, n_classes)
-        parts = [
-            self._chunk_logits(rows, labels, n_classes, given, queries, tol)
-            for rows, labels, given, queries in zip(
-                support_features.split(sizes),
-                support_targets.split(sizes),
-                weights.split(sizes),
-                query_features.split(sizes),
-                strict=True,
-            )
-        ]
-        return torch.cat(parts)
-
-    def _chunk_logits(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        weights: Tensor,
-        query_features: Tensor,
-        tol: float | None,
-    ) -> Tensor:
-        problem, constant = self._problem(
-            features, encoded(targets, n_classes, features), weights
-        )
-        solved = self._layer(problem, self._solver(tol, layer=True))
-        coef, intercept = self._split(solved, constant)
-        return query_features @ coef + intercept[:, None, :]
-
-    def _solve_chunk(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        weights: Tensor,
-        tol: float | None,
-    ) -> HeadSolution:
-        problem, constant = self._problem(
-            features, encoded(targets, n_classes, features), weights
-        )
-        solution = self._solver(tol, layer=True)(problem)
-        coef, intercept = self._split(solution.coef, constant)
-        return HeadSolution(
-            coef,
-            solution.dual,
-            solution.gap,
-            solution.n_iter,
-            intercept,
-            solution.relative_gap,
-        )
-
-    # -- shared --------------------------------------------------------------------
-
-    def _checked_weights(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        sample_weight: Tensor | None,
-    ) -> Tensor:
-        self._validate_params()
-        return episode_weights(features, targets, n_classes, sample_weight)
+    def _problems(
+        self, features: Tensor, targets: Tensor, weights: Tensor
+    ) -> Iterator[tuple[Problem, Tensor]]:
+        """Problems of consecutive chunks of tasks, and their constants."""
+        sizes = self._chunks(features, targets.shape[-1])
+        parts = (tensor.split(sizes) for tensor in (features, targets, weights))
+        for chunk in zip(*parts, strict=True):
+            yield self._problem(*chunk)
 
     def _chunks(self, features: Tensor, n_classes: int) -> list[int]:
-        n_samples, n_features = features.shape[1:]
+        """Sizes of consecutive chunks of tasks, bounded in memory; at least one."""
+        n_tasks, n_samples, n_features = features.shape
         entries = n_samples * n_features + (n_samples * n_classes) ** 2
-        return chunk_sizes(features, entries)
+        limit = _CPU_BYTES if features.device.type == "cpu" else _GPU_BYTES
+        size = max(_FEWEST_TASKS, limit // (entries * features.element_size()))
+        whole, rest = divmod(n_tasks, size)
+        sizes = [size] * whole + [rest] * (rest > 0)
+        return sizes or [0]
 
     def _problem(
         self, features: Tensor, targets: Tensor, weights: Tensor
@@ -333,32 +177,16 @@ class GroupLassoClassifier(HeadClassifierMixin, BaseEstimator):
             return weights, torch.zeros_like(weights[:, 0])
         return weights[:, :-1], weights[:, -1] * constant[:, None]
 
-    def _store(
-        self,
-        problem: Problem,
-        solution: Solution,
-        constant: Tensor,
-        classes: NDArray[Any],
-    ) -> None:
-        coef, intercept = self._split(solution.coef, constant)
-        self.classes_ = classes
-        self.coef_ = coef[0].T.numpy()
-        self.intercept_ = intercept[0].numpy()
-        self.dual_coef_ = solution.dual[0].numpy()
-        self.dual_gap_ = float(solution.gap)
-        self.objective_ = float(problem.primal(solution.coef))
-        self.lambda1_ = float(problem.penalty.lambda1)
-        self.lambda2_ = float(problem.penalty.lambda2)
-        self._store_support(self.coef_)
-        self.n_iter_ = max(1, int(solution.n_iter))
+    def _warn_above_tol(self, problem: Problem, solution: Solution) -> None:
         if not float(solution.relative_gap) <= self.tol:
+            objective = float(problem.primal(solution.coef))
             warnings.warn(
                 f"{type(self).__name__} stopped before its tolerance. Duality gap: "
-                f"{self.dual_gap_:.1e}, objective: {self.objective_:.3e}, relative "
+                f"{float(solution.gap):.1e}, objective: {objective:.3e}, relative "
                 f"gap: {float(solution.relative_gap):.1e}, tolerance: {self.tol:.1e}. "
                 "Raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=4,  # the caller of fit, behind _fit_context
+                stacklevel=5,  # the caller of fit, behind _fit_context
             )
 
 

@@ -5,16 +5,64 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
 from ..losses import Logistic
-from ..solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
-from ._group_lasso_base import GroupLassoClassifier, Solver, polished
-from ._implicit_layer import differentiable_coef
-from ._logistic_layer import logistic_adjoint
+from ..solvers import (
+    Problem,
+    SoftmaxSystem,
+    Solution,
+    solve_proximal_gradient,
+    solve_softmax_newton,
+)
+from ._contract import checked_rows
+from ._group_lasso_base import GroupLassoClassifier, polished
+from ._group_lasso_problem import (
+    Gradients,
+    Solved,
+    Solver,
+    apply_jacobian,
+    gradients_of_inputs,
+)
+
+
+def logistic_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
+    """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
+
+    The solution is the fixed point ``W = W(F'S(Y - softmax(F W)))``. With M the
+    Jacobian of V -> W(V) and P, A as in `SoftmaxSystem`, a change of the inputs
+    moves S B by ``P dZ``, ``dZ = dF W + F dW``, and the adjoint of that is ::
+
+        U = (I + P A)^-1 P F M G
+
+    the same system as Newton's, with no eigenvalue below 1: the solution is
+    differentiable unless some ``||V_g||`` equals its threshold.
+
+    Parameters
+    ----------
+    gradient : Tensor of shape (n_tasks, n_features, n_classes)
+        Gradient G in W.
+    solved : Solved
+        Solution B and the features in use.
+    problem : Problem
+        The problem that B solves.
+
+    Returns
+    -------
+    tuple of Tensor
+        Gradients in features, lambda1, lambda2 and weights.
+    """
+    dual = solved.dual
+    correlation = problem.correlation(dual)
+    scores = dual.clamp_min(torch.finfo(dual.dtype).tiny).log()
+    system = SoftmaxSystem(problem, scores, correlation)
+    through = apply_jacobian(problem.penalty, correlation, gradient)
+    moved = system.solve(problem.features @ through)
+    return gradients_of_inputs(gradient, dual, problem, moved)
 
 
 class GroupLassoLogistic(GroupLassoClassifier):
@@ -125,6 +173,7 @@ class GroupLassoLogistic(GroupLassoClassifier):
     """
 
     _loss = Logistic()
+    _adjoint = staticmethod(logistic_adjoint)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
@@ -144,7 +193,7 @@ class GroupLassoLogistic(GroupLassoClassifier):
         ndarray of shape (n_samples, n_classes)
             Rows sum to 1; columns in the order of `classes_`.
         """
-        return softmax(self._checked_scores(X), axis=1)
+        return softmax(self._scores(checked_rows(self, X)), axis=1)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Logarithms of the probabilities, finite where these underflow.
@@ -158,15 +207,12 @@ class GroupLassoLogistic(GroupLassoClassifier):
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        return log_softmax(self._checked_scores(X), axis=1)
+        return log_softmax(self._scores(checked_rows(self, X)), axis=1)
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         solve = {"newton": solve_softmax_newton, "fista": solve_proximal_gradient}
         tol = self.tol if tol is None else tol
         return partial(solve[self.solver], tol=tol, max_iter=self.max_iter)
-
-    def _layer(self, problem: Problem, solver: Solver) -> Tensor:
-        return differentiable_coef(problem, solver, logistic_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":

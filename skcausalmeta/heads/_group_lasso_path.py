@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger, Logistic
 from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
-from ._classifier import TrainingBatch, training_batch
+from ._contract import TrainingBatch, training_batch
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_svc import GroupLassoSVC

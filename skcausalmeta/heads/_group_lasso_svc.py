@@ -6,24 +6,84 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
+from ..implicit import solve_psd
 from ..losses import CrammerSinger
 from ..solvers import (
     Problem,
+    ReducedSystem,
     Solution,
+    narrow,
     solve_auto,
     solve_fista,
     solve_newton,
     solve_working_set,
 )
-from ._group_lasso_base import GroupLassoClassifier, Solver, polished
-from ._implicit_layer import differentiable_coef
-from ._svm_layer import svm_adjoint
+from ._group_lasso_base import GroupLassoClassifier, polished
+from ._group_lasso_problem import (
+    Gradients,
+    Solved,
+    Solver,
+    apply_jacobian,
+    gradients_of_inputs,
+)
 
 _TIE = 1e-9
+
+
+def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
+    """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
+
+    At the optimum the free entries of every row of B share one value of the
+    dual gradient. With M the Jacobian of V -> W(V) at V = F'R and E, H as in
+    `ReducedSystem`, the change of B solves a linear system, whose adjoint is ::
+
+        H u = E' S F M G,           U = S E u
+
+    and `gradients_of_inputs` has what follows from U. Features that are off have
+    no curvature and no gradient: they are left out.
+
+    Where strict complementarity fails, H may be singular and W is not
+    differentiable; the least-norm solution picks one of the limits.
+
+    Parameters
+    ----------
+    gradient : Tensor of shape (n_tasks, n_features, n_classes)
+        Gradient G in W.
+    solved : Solved
+        Solution B and the features in use.
+    problem : Problem
+        The problem that B solves.
+
+    Returns
+    -------
+    tuple of Tensor
+        Gradients in features, lambda1, lambda2 and weights.
+    """
+    penalty = problem.penalty
+    if penalty.groups is not None or not bool((penalty.lambda1 > 0).any()):
+        return _adjoint(gradient, solved.dual, problem)
+    part, positions, valid = narrow(problem, solved.support)
+    rows = positions[..., None].expand(-1, -1, gradient.shape[-1])
+    kept = gradient.gather(1, rows) * valid[..., None]
+    d_part, *d_others = _adjoint(kept, solved.dual, part)
+    columns = positions[:, None, :].expand_as(d_part)
+    d_features = torch.zeros_like(problem.features).scatter_add_(2, columns, d_part)
+    return d_features, d_others[0], d_others[1], d_others[2]
+
+
+def _adjoint(gradient: Tensor, dual: Tensor, problem: Problem) -> Gradients:
+    weights = problem.weights[..., None]
+    correlation = problem.correlation(dual)
+    system = ReducedSystem(problem, dual, correlation)
+    through = apply_jacobian(problem.penalty, correlation, gradient)
+    right = system.restrict(weights * (problem.features @ through))
+    moved = weights * system.extend(solve_psd(system.matrix(), right))
+    return gradients_of_inputs(gradient, dual, problem, moved)
 
 
 class GroupLassoSVC(GroupLassoClassifier):
@@ -139,6 +199,7 @@ class GroupLassoSVC(GroupLassoClassifier):
     """
 
     _loss = CrammerSinger()
+    _adjoint = staticmethod(svm_adjoint)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
@@ -184,9 +245,6 @@ class GroupLassoSVC(GroupLassoClassifier):
         return partial(
             solve.get(self.solver, solve_auto), tol=tol, max_iter=self.max_iter
         )
-
-    def _layer(self, problem: Problem, solver: Solver) -> Tensor:
-        return differentiable_coef(problem, solver, svm_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":

@@ -29,7 +29,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ._classifier import HeadClassifierMixin, TrainingBatch, training_batch
+from ._contract import LargestScoreMixin, TrainingBatch, store_support, training_batch
 from ._group_lasso_path import (
     checked_strengths,
     geometric_regs,
@@ -48,7 +48,7 @@ _SHARED_CONSTRAINTS = {
 }
 
 
-class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
+class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
     """`GroupLassoSVC` with strengths picked by cross-validation.
 
     For every `ridge_regs`, the descending sequence of `group_regs` is solved with
@@ -200,12 +200,6 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.solver_options = solver_options
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # Hyperplanes through the origin cannot follow data that are not centred.
-        tags.classifier_tags.poor_score = not self.fit_intercept
-        return tags
-
     def get_metadata_routing(self) -> MetadataRouter:
         """Metadata that `fit` passes on to the splitter and to the scorer.
 
@@ -284,9 +278,7 @@ class GroupLassoSVCCV(HeadClassifierMixin, BaseEstimator):
         return self
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
-        return _without_ties(X @ self.coef_.T + self.intercept_)
-
-    # -- what fit consists of ------------------------------------------------------
+        return _without_ties(super()._scores(X))
 
     def _head(self, group_reg: float, ridge_reg: float) -> GroupLassoSVC:
         return GroupLassoSVC(
@@ -451,7 +443,7 @@ def _models(
             model.coef_ = coef[slot].T.numpy()
             model.intercept_ = intercept[slot].numpy()
             model.n_features_in_ = model.coef_.shape[1]
-            model._store_support(model.coef_)
+            store_support(model, model.coef_)
             yield (at, slot), (model, float(solution.relative_gap[slot]))
 
 

@@ -8,29 +8,17 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ..exceptions import ConvergenceWarning
 from ..solvers import Problem, Solution, solve_lasso, solve_proximal_gradient
-from ._base import HeadSolution
+from ._contract import HeadSolution
 from ._lasso_problem import LassoData, LassoSettings, build_data, solve_layer
-from ._regression import (
-    LinearPredictionsMixin,
-    check_regression,
-    precision,
-    training_rows,
-)
+from ._regression_contract import RegressionBatch, RegressionHead
 
 
-class LassoHead(
-    LinearPredictionsMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
-):
+class LassoHead(RegressionHead):
     """Lasso or elastic-net regression, with a certificate.
 
     For rows x_i, targets y_i, row weights s and n = sum_i s_i it solves, for
@@ -152,164 +140,47 @@ class LassoHead(
         self.tol = tol
         self.max_iter = max_iter
 
-    # -- scikit-learn estimator ------------------------------------------------
+    @property
+    def inexact_gradient(self) -> str:  # type: ignore[override]
+        """What the gradient holds fixed; empty: nothing."""
+        fixed = self.reg_scale == "relative" and not self.reg_gradient
+        return "the units of relative strengths are held fixed" if fixed else ""
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> LassoHead:
-        """Solve the regression on the rows of X.
+    def _fit(self, task: RegressionBatch) -> dict[str, Any]:
+        data = self._data(task.features, task.targets, task.weights)
+        problem = data.problem()
+        solution = self._solver()(problem)
+        self._warn_above_tol(problem, solution)
+        lambda1 = data.lambda1[0].numpy()
+        return {
+            "coef_": solution.coef[0].T.numpy(),
+            "intercept_": data.intercept(solution.coef)[0].numpy(),
+            "lambda1_": float(lambda1[0]) if task.single else lambda1,
+            "lambda2_": float(data.lambda2),
+            "dual_gap_": float(solution.gap),
+            "objective_": float(problem.primal(solution.coef)),
+            "n_iter_": max(1, int(solution.n_iter)),
+        }
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features; dense.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights >= 0. None: 1.
-
-        Returns
-        -------
-        LassoHead
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters; the estimator stays as it was.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap stays above `tol`.
-        """
-        rows, targets, weights = training_rows(self, X, y, sample_weight)
-        # Regularisation may be a tensor that asks for gradients; fit needs none.
-        with torch.no_grad():
-            data = self._data(
-                torch.from_numpy(np.array(rows))[None],
-                torch.from_numpy(targets.reshape(len(rows), -1).copy())[None],
-                torch.from_numpy(weights)[None],
-            )
-            problem = data.problem()
-            solution = self._solver()(problem)
-            # Only now: a failure above leaves the estimator as it was.
-            validate_data(self, X, skip_check_array=True)
-            self._store(data, problem, solution, single=targets.ndim == 1)
-        return self
-
-    # -- layer -------------------------------------------------------------------
-
-    def solve_episodes(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> HeadSolution:
-        """Solve many tasks at once, without gradients.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        targets : Tensor of shape (n_tasks, n_support[, n_outputs])
-            Targets.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        HeadSolution
-            In the units of the data, with outputs in the place of classes. The
-            dual point belongs to the centred targets.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature or target is not finite, a strength
-            is out of range, or a task has no row of positive weight.
-        """
-        with torch.no_grad():
-            data = self._episode_data(features, targets, sample_weight)
-            solution = self._solver(tol)(data.problem())
-            intercept = data.intercept(solution.coef)
-        return HeadSolution(
-            solution.coef.to(features.dtype),
-            solution.dual.to(features.dtype),
-            solution.gap.to(features.dtype),
-            solution.n_iter,
-            intercept.to(features.dtype),
-            solution.relative_gap.to(features.dtype),
-        )
-
-    def episode_predictions(
-        self,
-        support_features: Tensor,
-        support_targets: Tensor,
-        query_features: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> Tensor:
-        """Predictions for query rows by heads solved on support rows.
-
-        Differentiable in both sets of features, in the targets, in the row
-        weights, and in `lasso_reg` and `ridge_reg` where they are tensors: the
-        optimality conditions on the used features are differentiated, not the
-        iterations; unused weights have no gradient. See `reg_gradient` for the
-        units of relative strengths. Solved in double precision.
-
-        Parameters
-        ----------
-        support_features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        support_targets : Tensor of shape (n_tasks, n_support[, n_outputs])
-            Targets.
-        query_features : Tensor of shape (n_tasks, n_query, n_features)
-            Query features.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap to reach. None: the parameter `tol`.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_query[, n_outputs])
-            With the axis of outputs if the targets have it.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature or target is not finite, a strength
-            is out of range, or a task has no row of positive weight.
-        RuntimeError
-            On double backward.
-        """
-        data = self._episode_data(support_features, support_targets, sample_weight)
+    def _layer(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> tuple[Tensor, Tensor]:
+        data = self._data(features, targets, weights)
         coef = solve_layer(data, self._solver(tol))
-        intercept = data.intercept(coef)[:, None, :].to(query_features.dtype)
-        predictions = query_features @ coef.to(query_features.dtype) + intercept
-        return predictions[..., 0] if support_targets.ndim == 2 else predictions
+        return coef, data.intercept(coef)
 
-    # -- shared --------------------------------------------------------------------
-
-    def _episode_data(
-        self, features: Tensor, targets: Tensor, sample_weight: Tensor | None
-    ) -> LassoData:
-        self._validate_params()
-        check_regression(features, targets, sample_weight)
-        if sample_weight is None:
-            sample_weight = features.new_ones(features.shape[:2])
-        precise = precision(features)
-        return self._data(
-            features.to(precise),
-            targets.reshape(*targets.shape[:2], -1).to(precise),
-            sample_weight.to(precise),
+    def _solve(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> HeadSolution:
+        data = self._data(features, targets, weights)
+        solution = self._solver(tol)(data.problem())
+        return HeadSolution(
+            solution.coef,
+            solution.dual,  # of the centred targets
+            solution.gap,
+            solution.n_iter,
+            data.intercept(solution.coef),
+            solution.relative_gap,
         )
 
     def _data(self, features: Tensor, targets: Tensor, weights: Tensor) -> LassoData:
@@ -327,26 +198,14 @@ class LassoHead(
         tol = self.tol if tol is None else tol
         return partial(solve, tol=tol, max_iter=self.max_iter)
 
-    def _store(
-        self, data: LassoData, problem: Problem, solution: Solution, *, single: bool
-    ) -> None:
-        coef, lambda1 = solution.coef[0].T.numpy(), data.lambda1[0].numpy()
-        intercept = data.intercept(solution.coef)[0].numpy()
-        self.coef_ = coef[0] if single else coef
-        self.intercept_ = float(intercept[0]) if single else intercept
-        self.lambda1_ = float(lambda1[0]) if single else lambda1
-        self.lambda2_ = float(data.lambda2)
-        self.dual_gap_ = float(solution.gap)
-        self.objective_ = float(problem.primal(solution.coef))
-        self.support_features_ = np.flatnonzero((coef != 0).any(axis=0))
-        self.sparsity_ = float((coef == 0).all(axis=0).mean())
-        self.n_iter_ = max(1, int(solution.n_iter))
+    def _warn_above_tol(self, problem: Problem, solution: Solution) -> None:
         if not float(solution.relative_gap) <= self.tol:
+            objective = float(problem.primal(solution.coef))
             warnings.warn(
                 f"LassoHead stopped before its tolerance. Duality gap: "
-                f"{self.dual_gap_:.1e}, objective: {self.objective_:.3e}, relative "
+                f"{float(solution.gap):.1e}, objective: {objective:.3e}, relative "
                 f"gap: {float(solution.relative_gap):.1e}, tolerance: {self.tol:.1e}. "
                 "Raise max_iter, tol or lasso_reg.",
                 ConvergenceWarning,
-                stacklevel=4,  # the caller of fit, behind _fit_context
+                stacklevel=5,  # the caller of fit, behind _fit_context
             )

@@ -9,18 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ._base import HeadSolution
-from ._classifier import HeadClassifierMixin, episode_inputs, training_batch
+from ._contract import Head, HeadSolution, TrainingBatch, checked_rows
 
 _ABSENT = 1e4
 
 
-class PrototypeHead(HeadClassifierMixin, BaseEstimator):
+class PrototypeHead(Head):
     """Classifier by the nearest class mean.
 
     The prototype of class k is the weighted mean of its rows, the point ::
@@ -49,6 +46,10 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
         Class labels.
     prototypes_ : ndarray of shape (n_classes, n_features)
         Class means c_k.
+    coef_ : ndarray of shape (n_classes, n_features)
+        Weights W' of a linear classifier that ranks the classes alike, see Notes.
+    intercept_ : ndarray of shape (n_classes,)
+        Its intercepts.
     dual_gap_ : float
         Sum of squares above its minimum,
         ``sum_k ||sum_i s_i (c_k - x_i)||^2 / sum_i s_i`` over the rows of class k.
@@ -71,6 +72,14 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
 
     Notes
     -----
+    As a linear classifier, for "euclidean": W = 2 c_k and the intercept -||c_k||^2,
+    over the temperature; ``F W + intercept`` is the logits plus ``||q||^2`` over the
+    temperature, the same for all classes. For "cosine": W holds prototypes of length
+    1 over the temperature, and rows of queries divided by their length give the
+    logits. In the solutions of the layer ``dual`` holds the shares of the rows in
+    every prototype, c = dual'F, and ``relative_gap`` divides the gap by
+    ``sum_i s_i ||x_i||^2``, since the minimum itself may be 0.
+
     A class without rows in a task of the layer gets the mean of all rows as its
     prototype and a logit that is lowered by ``1e4 (1 + v)`` (with v the mean squared
     distance of the rows from their mean; 0 for "cosine"), or by that divided by
@@ -104,34 +113,7 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
         self.metric = metric
         self.temperature = temperature
 
-    # -- scikit-learn estimator ------------------------------------------------
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> PrototypeHead:
-        """Mean of the rows of every class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features; dense.
-        y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights >= 0, with a row > 0 in every class. None: 1.
-
-        Returns
-        -------
-        PrototypeHead
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters; the estimator stays as it was.
-        """
-        task = training_batch(self, X, y, sample_weight)
+    def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         prototypes = class_means(task.features, task.targets, task.weights)
         if not bool(prototypes.present.all()):
             missing = task.classes[~prototypes.present[0].numpy()].tolist()
@@ -140,13 +122,14 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
                 f"sample_weight 0 for all rows of {missing}; drop these rows."
             )
         gap, _, residual = _certificate(task.features, prototypes)
-        validate_data(self, X, skip_check_array=True)
-        self.classes_ = task.classes
-        self.prototypes_ = prototypes.means[0].numpy()
-        self.dual_gap_ = float(gap)
-        self.residual_ = float(residual)
-        self._store_support(self.prototypes_)
-        return self
+        coef, intercept = self._linear(prototypes)
+        return {
+            "prototypes_": prototypes.means[0].numpy(),
+            "coef_": coef[0].T.numpy(),
+            "intercept_": intercept[0].numpy(),
+            "dual_gap_": float(gap),
+            "residual_": float(residual),
+        }
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Softmax of the logits.
@@ -161,61 +144,28 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities of the classes.
         """
-        return softmax(self._checked_scores(X), axis=1)
+        return softmax(self._scores(checked_rows(self, X)), axis=1)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         means = torch.from_numpy(self.prototypes_)[None]
-        return self._logits(torch.from_numpy(np.array(X))[None], means)[0].numpy()
+        return self._nearness(torch.from_numpy(np.array(X))[None], means)[0].numpy()
 
-    # -- layer -------------------------------------------------------------------
+    def _layer(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> tuple[Tensor, Tensor]:
+        prototypes = class_means(features, targets, weights)
+        return prototypes.means, self._lowering(features, prototypes)
 
-    def solve_episodes(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
+    def _logits(self, solved: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
+        means, lowering = solved
+        return self._nearness(query, means) - lowering[:, None]
+
+    def _solve(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
     ) -> HeadSolution:
-        """Prototypes of many tasks as linear classifiers, without gradients.
-
-        ``F W + intercept`` ranks the classes as the logits do. For "euclidean" it is
-        the logits plus ``||q||^2 / temperature`` (W = 2 c_k, intercept = -||c_k||^2,
-        over the temperature). For "cosine" W holds prototypes of length 1 over the
-        temperature, and rows of queries divided by their length give the logits.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Not needed by the closed form; taken so that heads are called alike.
-
-        Returns
-        -------
-        HeadSolution
-            ``dual`` holds the shares of the rows in every prototype, c = dual'F.
-            ``gap`` is the sum of squares above its minimum; ``relative_gap`` divides
-            it by ``sum_i s_i ||x_i||^2``, since the minimum itself may be 0.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is outside
-            0..n_classes-1, or a task has no row of positive weight.
-        """
-        self._validate_params()
-        with torch.no_grad():
-            prototypes = _episode_means(features, targets, n_classes, sample_weight)
-            coef, intercept = self._linear(prototypes)
-            gap, relative_gap, _ = _certificate(features, prototypes)
+        prototypes = class_means(features, targets, weights)
+        coef, intercept = self._linear(prototypes)
+        gap, relative_gap, _ = _certificate(features, prototypes)
         return HeadSolution(
             coef,
             prototypes.shares,
@@ -225,54 +175,7 @@ class PrototypeHead(HeadClassifierMixin, BaseEstimator):
             relative_gap,
         )
 
-    def episode_logits(
-        self,
-        support_features: Tensor,
-        support_targets: Tensor,
-        query_features: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> Tensor:
-        """Logits of query rows by the prototypes of support rows.
-
-        Differentiable any number of times in both sets of features and in the row
-        weights.
-
-        Parameters
-        ----------
-        support_features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        support_targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        query_features : Tensor of shape (n_tasks, n_query, n_features)
-            Query features.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Not needed by the closed form; taken so that heads are called alike.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_query, n_classes)
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is outside
-            0..n_classes-1, or a task has no row of positive weight.
-        """
-        self._validate_params()
-        prototypes = _episode_means(
-            support_features, support_targets, n_classes, sample_weight
-        )
-        lowering = self._lowering(support_features, prototypes)
-        return self._logits(query_features, prototypes.means) - lowering[:, None]
-
-    def _logits(self, query: Tensor, means: Tensor) -> Tensor:
+    def _nearness(self, query: Tensor, means: Tensor) -> Tensor:
         """Logits (n_tasks, n_query, n_classes) as if every class had rows."""
         if self.metric == "cosine":
             return _unit_rows(query) @ _unit_rows(means).mT / self.temperature
@@ -335,13 +238,6 @@ def class_means(features: Tensor, targets: Tensor, weights: Tensor) -> Prototype
     own = masses / torch.where(present, totals, 1.0)
     shares = torch.where(present, own, overall[..., None])
     return Prototypes(shares.mT @ features, shares, present[:, 0], masses, weights)
-
-
-def _episode_means(
-    features: Tensor, targets: Tensor, n_classes: int, sample_weight: Tensor | None
-) -> Prototypes:
-    encoded, weights = episode_inputs(features, targets, n_classes, sample_weight)
-    return class_means(features, encoded, weights)
 
 
 def _certificate(

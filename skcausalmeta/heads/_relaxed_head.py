@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    MetaEstimatorMixin,
-    _fit_context,
-    clone,
-)
+from sklearn.base import MetaEstimatorMixin, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ..utils import saying_where_text_is
-from ._base import HeadSolution
+from ._contract import Head, HeadSolution, checked_rows
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
 
@@ -29,7 +22,7 @@ def _head_has_probabilities(relaxed: RelaxedHead) -> bool:
     return hasattr(getattr(relaxed, "head_", relaxed._parts()[1]), "predict_proba")
 
 
-class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class RelaxedHead(MetaEstimatorMixin, Head):
     """Classifier on the few features that a sparse head chooses.
 
     The group Lasso chooses features, and shrinks the weights of those that it keeps.
@@ -49,8 +42,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Chooses the features: a classifier with ``support_features_`` after ``fit``
         and with ``solve_episodes``. None: ``GroupLassoSVC(solver="newton")``.
     head : estimator, default=None
-        Classifies by the features that are left: offers ``fit`` and
-        ``episode_logits``. None: ``PrototypeHead()``.
+        Classifies by the features that are left: a `Head`, or another classifier
+        with ``episode_logits``. None: ``PrototypeHead()``.
 
     Attributes
     ----------
@@ -58,6 +51,10 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         The two parts, fitted.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
+    coef_ : ndarray of shape (n_classes, n_features)
+        Weights of the second head if it has any, 0 for features that are not used.
+    intercept_ : ndarray of shape (n_classes,)
+        Its intercepts.
     support_features_ : ndarray of shape (n_used,)
         Indices of the features that are used, A.
     sparsity_ : float
@@ -122,8 +119,6 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             PrototypeHead() if head is None else head,
         )
 
-    # -- scikit-learn estimator ------------------------------------------------
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -143,40 +138,33 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         self : object
             Itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters; the estimator stays as it was.
-        SolverError
-            If no solver of the selector returns a point.
         """
         selector, head = (clone(part) for part in self._parts())
-        selector.fit(X, y, sample_weight=sample_weight)
-        rows = _only(np.asarray(X, dtype=np.float64), selector.support_features_)
-        head.fit(rows, y, sample_weight=sample_weight)
+        # A second head of the user's may know nothing of row weights.
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        selector.fit(X, y, **weights)
+        chosen = selector.support_features_
+        head.fit(_only(np.asarray(X, dtype=np.float64), chosen), y, **weights)
         validate_data(self, X, skip_check_array=True)
         self.selector_, self.head_ = selector, head
-        self.classes_ = head.classes_
+        self.classes_, self.support_features_ = head.classes_, chosen
+        self.sparsity_ = 1.0 - len(chosen) / self.n_features_in_
+        self.dual_gap_ = getattr(selector, "dual_gap_", 0.0)
         return self
 
     @property
-    def support_features_(self) -> NDArray[Any]:
-        """Features that are used."""
-        return self.selector_.support_features_
+    def coef_(self) -> NDArray[Any]:  # type: ignore[override]
+        """Weights of the second head, 0 for features that are not used."""
+        return _only(self.head_.coef_, self.support_features_)
 
     @property
-    def sparsity_(self) -> float:
-        """Share of features that are not used."""
-        return self.selector_.sparsity_
-
-    @property
-    def dual_gap_(self) -> float:
-        """Certificate of the choice."""
-        return self.selector_.dual_gap_
+    def intercept_(self) -> NDArray[Any]:  # type: ignore[override]
+        """Intercepts of the second head."""
+        intercept: NDArray[Any] = self.head_.intercept_
+        return intercept
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of the largest score.
+        """Classes that the second head predicts.
 
         Parameters
         ----------
@@ -188,8 +176,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Class labels.
         """
-        rows = self._chosen(X)
-        return self.head_.predict(rows)
+        labels: NDArray[Any] = self.head_.predict(self._chosen(X))
+        return labels
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Scores of the second head.
@@ -205,8 +193,8 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             For two classes the score of ``classes_[1]`` minus the one of
             ``classes_[0]``.
         """
-        rows = self._chosen(X)
-        return self.head_.decision_function(rows)
+        scores: NDArray[Any] = self.head_.decision_function(self._chosen(X))
+        return scores
 
     @available_if(_head_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
@@ -227,116 +215,49 @@ class RelaxedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _chosen(self, X: ArrayLike) -> NDArray[Any]:
         """Checked rows with the features that are not used at 0."""
-        check_is_fitted(self)
-        with saying_where_text_is(X):
-            rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = checked_rows(self, X)
         return _only(rows, self.support_features_)
 
-    # -- layer -------------------------------------------------------------------
+    def _layer(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> ChosenTask:
+        selector, labels = self._parts()[0], targets.argmax(dim=-1)
+        with torch.no_grad():
+            solution = selector.solve_episodes(
+                features, labels, targets.shape[-1], sample_weight=weights, tol=tol
+            )
+        used = (solution.coef != 0).any(-1)[:, None].to(features)
+        given = {"sample_weight": weights, "tol": tol}
+        return ChosenTask(features * used, labels, targets.shape[-1], used, given)
 
-    def solve_episodes(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> HeadSolution:
-        """Solve many tasks at once, without gradients.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap of both parts. None: their own tolerance.
-
-        Returns
-        -------
-        HeadSolution
-            Of the second head, with weights 0 for the features that are not used.
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        """
-        given: dict[str, Any] = {"sample_weight": sample_weight, "tol": tol}
-        used = self._used(features, targets, n_classes, given)
-        head = self._parts()[1]
-        solution: HeadSolution = head.solve_episodes(
-            features * used, targets, n_classes, **given
-        )
-        return solution._replace(coef=solution.coef * used.mT)
-
-    def episode_logits(
-        self,
-        support_features: Tensor,
-        support_targets: Tensor,
-        query_features: Tensor,
-        n_classes: int,
-        *,
-        sample_weight: Tensor | None = None,
-        tol: float | None = None,
-    ) -> Tensor:
-        """Logits of query rows by heads solved on the chosen features.
-
-        Differentiable in both sets of features and in the row weights as the
-        second head is; the choice is held fixed.
-
-        Parameters
-        ----------
-        support_features : Tensor of shape (n_tasks, n_support, n_features)
-            Support features.
-        support_targets : Tensor of shape (n_tasks, n_support)
-            Class numbers 0..n_classes-1.
-        query_features : Tensor of shape (n_tasks, n_query, n_features)
-            Query features.
-        n_classes : int
-            Number of classes of every task.
-        sample_weight : Tensor of shape (n_tasks, n_support), default=None
-            Row weights; rows of weight 0 pad smaller tasks.
-        tol : float, default=None
-            Relative gap of both parts. None: their own tolerance.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_query, n_classes)
-
-        Raises
-        ------
-        InvalidInputError
-            If shapes do not agree, a feature is not finite, a label is
-            outside 0..n_classes-1, or a task has no row of positive weight.
-        """
-        given: dict[str, Any] = {"sample_weight": sample_weight, "tol": tol}
-        used = self._used(support_features, support_targets, n_classes, given)
+    def _logits(self, solved: ChosenTask, query: Tensor) -> Tensor:
         logits: Tensor = self._parts()[1].episode_logits(
-            support_features * used,
-            support_targets,
-            query_features * used,
-            n_classes,
-            **given,
+            solved.features,
+            solved.labels,
+            query * solved.used,
+            solved.n_classes,
+            **solved.given,
         )
         return logits
 
-    def _used(
-        self, features: Tensor, targets: Tensor, n_classes: int, given: dict[str, Any]
-    ) -> Tensor:
-        """1 for the chosen features, 0 for others, (n_tasks, 1, n_features)."""
-        self._validate_params()
-        selector = self._parts()[0]
-        with torch.no_grad():
-            solution = selector.solve_episodes(features, targets, n_classes, **given)
-        return (solution.coef != 0).any(-1)[:, None].to(features)
+    def _solve(
+        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+    ) -> HeadSolution:
+        chosen = self._layer(features, targets, weights, tol)
+        solution: HeadSolution = self._parts()[1].solve_episodes(
+            chosen.features, chosen.labels, chosen.n_classes, **chosen.given
+        )
+        return solution._replace(coef=solution.coef * chosen.used.mT)
+
+
+class ChosenTask(NamedTuple):
+    """Tasks with the features that are not used at 0, for the second head."""
+
+    features: Tensor  # (n_tasks, n_support, n_features)
+    labels: Tensor  # (n_tasks, n_support), class numbers
+    n_classes: int
+    used: Tensor  # (n_tasks, 1, n_features), 1 for the chosen features, else 0
+    given: dict[str, Any]  # keywords of the layer
 
 
 def _only(rows: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:

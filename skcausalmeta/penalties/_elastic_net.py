@@ -101,17 +101,6 @@ class ElasticNet:
         excess = soft_threshold(correlation, per_entry(self.lambda1))
         return excess / per_entry(self.lambda2)
 
-    def jacobian_diagonal(self, correlation: Tensor) -> Tensor:
-        """Diagonal of the Jacobian of V -> W(V), which has no more.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_features, n_outputs)
-            ``1 / lambda2`` where ``|V| > lambda1``, else 0.
-        """
-        on = correlation.abs() > per_entry(self.lambda1)
-        return on / per_entry(self.lambda2)
-
     def support(self, correlation: Tensor) -> Tensor:
         """Mask (n_tasks, n_features) of the features that any output uses."""
         return (correlation.abs() > per_entry(self.lambda1)).any(-1)

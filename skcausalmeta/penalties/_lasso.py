@@ -80,17 +80,6 @@ class Lasso:
         """
         return soft_threshold(point, per_entry(step) * per_entry(self.lambda1))
 
-    def prox_jacobian_diagonal(self, point: Tensor, step: Tensor) -> Tensor:
-        """Diagonal of the Jacobian of `prox` in the point, which has no more.
-
-        Returns
-        -------
-        Tensor of shape (n_tasks, n_features, n_outputs)
-            1 where ``|point| > step * lambda1``, else 0.
-        """
-        kept = point.abs() > per_entry(step) * per_entry(self.lambda1)
-        return kept.to(point.dtype)
-
     def dual_scale(self, correlation: Tensor) -> Tensor:
         """Largest factor in [0, 1] that brings V into the box of the conjugate.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from ._lasso import one_output_each, per_entry
@@ -87,10 +86,6 @@ class Ridge:
     def conjugate_gradient(self, correlation: Tensor) -> Tensor:
         """W(V) = V / lambda2, the weights that belong to V."""
         return correlation / per_entry(self.lambda2)
-
-    def jacobian_diagonal(self, correlation: Tensor) -> Tensor:
-        """Diagonal of the Jacobian of V -> W(V), ``1 / lambda2`` everywhere."""
-        return torch.ones_like(correlation) / per_entry(self.lambda2)
 
     def support(self, correlation: Tensor) -> Tensor:
         """Mask (n_tasks, n_features) of the features that any output uses."""

@@ -13,7 +13,7 @@ from skcausalmeta.heads import (
     GroupLassoSVC,
     group_lasso_path,
 )
-from skcausalmeta.heads._classifier import training_batch
+from skcausalmeta.heads._contract import training_batch
 from skcausalmeta.heads._group_lasso_path import path_of_tasks
 
 HEADS = {"hinge": GroupLassoSVC, "logistic": GroupLassoLogistic}

@@ -14,11 +14,16 @@ from scipy.special import logsumexp, xlogy
 from skcausalmeta.heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
+    Head,
     LassoHead,
     PrototypeHead,
+    RegressionHead,
+    RelaxedHead,
     RidgeHead,
-    _chunks,
+    RidgeRegressionHead,
+    _group_lasso_base,
 )
+from skcausalmeta.utils import all_estimators
 
 N_EXAMPLES = 15
 LOOSE, ROUNDING = 1e-6, 1e-12
@@ -85,8 +90,10 @@ def tasks(draw, *, grid=True, whole=False, max_features=7, min_classes=2):
 
 
 @st.composite
-def group_lasso_heads(draw, *, solvers=("newton",), reg_scale="relative", **settings):
-    head = draw(st.sampled_from([GroupLassoSVC, GroupLassoLogistic]))
+def group_lasso_heads(
+    draw, *, head=None, solvers=("newton",), reg_scale="relative", **settings
+):
+    head = head or draw(st.sampled_from([GroupLassoSVC, GroupLassoLogistic]))
     solver = draw(st.sampled_from(solvers))
     settings.setdefault("group_reg", draw(st.sampled_from([0.0, 0.1, 0.4, 0.8])))
     settings.setdefault("ridge_reg", draw(st.sampled_from([0.03, 0.3, 3.0])))
@@ -95,9 +102,9 @@ def group_lasso_heads(draw, *, solvers=("newton",), reg_scale="relative", **sett
     return head(reg_scale=reg_scale, solver=solver, tol=tol, **settings)
 
 
-def ridge_heads(**settings):
+def ridge_heads(head=RidgeHead, **settings):
     return st.builds(
-        RidgeHead,
+        head,
         ridge_reg=st.sampled_from([0.03, 0.3, 3.0]),
         fit_intercept=st.booleans(),
         **settings,
@@ -123,9 +130,26 @@ def lasso_heads(**settings):
     )
 
 
-classifiers = group_lasso_heads() | ridge_heads() | prototype_heads()
-linear_classifiers = group_lasso_heads() | ridge_heads()
-all_heads = classifiers | lasso_heads()
+SETTINGS = {
+    GroupLassoLogistic: group_lasso_heads(head=GroupLassoLogistic),
+    GroupLassoSVC: group_lasso_heads(head=GroupLassoSVC),
+    LassoHead: lasso_heads(),
+    PrototypeHead: prototype_heads(),
+    RidgeHead: ridge_heads(),
+    RidgeRegressionHead: ridge_heads(RidgeRegressionHead),
+}
+NOT_DRAWN = {RelaxedHead: "a feature may enter its choice, and everything else jumps"}
+
+
+def heads(kind):
+    """Every head of the package of this kind; a new one as it comes."""
+    found = (cls for _, cls in all_estimators() if issubclass(cls, kind))
+    classes = [cls for cls in found if cls not in NOT_DRAWN]
+    return st.one_of([SETTINGS.get(cls, st.builds(cls)) for cls in classes])
+
+
+classifiers = heads(Head)
+all_heads = heads((Head, RegressionHead))
 factors = st.floats(-3.0, 3.0).map(lambda power: 10.0**power)
 
 
@@ -140,7 +164,7 @@ def regression_targets(task):
 
 def answers(head, task):
     """Logits or predictions for the query rows, (n_tasks, n_query, n_outputs)."""
-    if isinstance(head, LassoHead):
+    if isinstance(head, RegressionHead):
         return head.episode_predictions(
             task.support, task.targets, task.query, sample_weight=task.weight
         )
@@ -154,7 +178,7 @@ def answers(head, task):
 
 
 def solve(head, task):
-    if isinstance(head, LassoHead):
+    if isinstance(head, RegressionHead):
         return head.solve_episodes(
             task.support, task.targets, sample_weight=task.weight
         )
@@ -169,7 +193,7 @@ def suited(head, task):
     Where features are dependent, the weights of a Lasso are not unique; its
     fitted values are.
     """
-    if isinstance(head, LassoHead):
+    if isinstance(head, RegressionHead):
         return task.replace(targets=regression_targets(task), query=task.support)
     return task
 
@@ -564,7 +588,7 @@ def test_a_constant_feature_is_harmless(task, head, value):
     assert bool((solution.relative_gap <= tol).all())
     for grad in gradients(head, wider):
         assert bool(torch.isfinite(grad).all())
-    if isinstance(head, RidgeHead | LassoHead) and head.fit_intercept:
+    if isinstance(head, RidgeHead | RegressionHead) and head.fit_intercept:
         assert_same_answers((head, task), (head, wider))
 
 
@@ -697,9 +721,10 @@ def test_chunks_of_one_task_give_the_same(task, head, spread):
         task = task.replace(support=factor[:, None, None] * task.support)
     whole, whole_gradients = answers(head, task), gradients(head, task)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_chunks, "_CPU_BYTES", 1)
-        patch.setattr(_chunks, "_FEWEST_TASKS", 1)
-        assert _chunks.chunk_sizes(task.support, 1) == [1] * len(task.support)
+        patch.setattr(_group_lasso_base, "_CPU_BYTES", 1)
+        patch.setattr(_group_lasso_base, "_FEWEST_TASKS", 1)
+        sizes = head._chunks(task.support, task.n_classes)
+        assert sizes == [1] * len(task.support)
         parts, part_gradients = answers(head, task), gradients(head, task)
     # Tasks solved together may take other steps to the same certified solution.
     assert_close(parts, whole, rtol=1e-7)

@@ -122,19 +122,8 @@ def test_conjugate_derivatives_against_autograd(smooth):
     (gradient,) = torch.autograd.grad(total, correlation)
     found = smooth.conjugate_gradient(correlation)
     torch.testing.assert_close(found.detach(), gradient)
-    (diagonal,) = torch.autograd.grad(found.sum(), correlation)
-    torch.testing.assert_close(smooth.jacobian_diagonal(correlation.detach()), diagonal)
     used = (found != 0).any(-1)
     assert torch.equal(smooth.support(correlation), used)
-
-
-@pytest.mark.parametrize("name", ["lasso", "lasso per output"])
-def test_jacobian_of_the_prox_of_the_lasso(name):
-    penalty, point = PENALTIES[name], random_matrix(4).requires_grad_()
-    (expected,) = torch.autograd.grad(penalty.prox(point, STEP).sum(), point)
-    found = penalty.prox_jacobian_diagonal(point.detach(), STEP)
-    torch.testing.assert_close(found, expected)
-    assert 0 < int(found.sum()) < found.numel()
 
 
 @pytest.mark.parametrize("size", [0.01, 10.0])
