@@ -16,7 +16,7 @@ DOCS_PYTHON := $(DOCS_VENV)/$(VENV_BIN)/python
 TEST_STAMP := $(TEST_VENV)/installed.stamp
 DEMO_STAMP := $(DEMO_VENV)/installed.stamp
 DOCS_STAMP := $(DOCS_VENV)/installed.stamp
-BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py benchmarks/*/bench_*.py))
+BENCHMARKS := $(patsubst bench_%.py,%,$(sort $(notdir $(wildcard benchmarks/*/bench_*.py))))
 
 # $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
 # the pinned build is in place before anything that depends on torch is resolved.
@@ -67,9 +67,9 @@ demo: $(DEMO_STAMP)
 	$(DEMO_PYTHON) -m skcausalmeta demo --output demo.png
 
 bench-smoke: $(TEST_STAMP)
-	@set -e; for file in $(BENCHMARKS); do \
-		echo "$$file --smoke"; \
-		$(ONE_THREAD) $(TEST_PYTHON) $$file --smoke; \
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "$$name --smoke"; \
+		$(ONE_THREAD) $(TEST_PYTHON) -m benchmarks $$name --smoke; \
 	done
 
 docs: $(DOCS_STAMP)

@@ -27,7 +27,6 @@ def run_here(monkeypatch, tmp_path, capsys):
 
     def run(path, *arguments):
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        monkeypatch.syspath_prepend(str(path.parent))
         monkeypatch.chdir(tmp_path)
         runpy.run_path(str(path), run_name="__main__")
         return capsys.readouterr().out

@@ -39,12 +39,14 @@ from skcausalmeta.heads import (
     group_lasso_path,
 )
 from skcausalmeta.learners import (
+    ConvExpert,
     KFOUpdate,
     MAMLClassifier,
     MAMLRegressor,
     MetaCRLClassifier,
     MetaCRLRegressor,
     MetaSGDUpdate,
+    MLPExpert,
     MTCRLClassifier,
     MTCRLRegressor,
     SGDUpdate,
@@ -53,6 +55,7 @@ from skcausalmeta.learners import (
 )
 from skcausalmeta.persistence import load, save
 from skcausalmeta.training import Validation
+from skcausalmeta.utils import named_seeds
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -110,6 +113,8 @@ def translated(first, **params):
         elif isinstance(backbone, nn.Module):
             backbone = backbone.requires_grad_(False)
         params["backbone"] = backbone
+    if params.pop("uncertainty_weighting", False):
+        params["task_weights"] = "uncertainty"
     stopped = params.pop("early_stopping", False)
     share = params.pop("validation_fraction", None)
     n_episodes = params.pop("validation_episodes", 100)
@@ -176,7 +181,23 @@ def mtcrl(cls, modules="mtcrl", **params):
         "batch_size": 30,
         "random_state": 0,
     }
-    return cls(modules, **{**small, **params})
+    params = {**small, **params, "modules": modules}
+    hidden, own = params.pop("hidden"), {"out_features": params.pop("out_features")}
+    if "head_hidden" in params:
+        own["head_hidden"] = params.pop("head_hidden")
+    if params.pop("per_pixel", False):
+        params["expert"] = ConvExpert(hidden[0], **own)
+    else:
+        params["expert"] = MLPExpert(hidden, **own)
+    _, params = translated((), **params)
+    return cls(**params)
+
+
+def random_folds(n_folds, n_rows):
+    """Folds that stand in for environments, by the seed that `fit` draws."""
+    purposes = ("weights", "order", "held-out", "folds", "training")
+    folds = np.arange(n_rows) % n_folds
+    return np.random.RandomState(named_seeds(0, *purposes)["folds"]).permutation(folds)
 
 
 # -- problems --------------------------------------------------------------------------
@@ -663,6 +684,9 @@ def lists_of(learner, rows):
 def mtcrl_case(cls, data, *, lists=True, saved=False, **params):
     """Fit, ask by task, adapt to a new one, solve episodes."""
     data = data()
+    n_folds = params.pop("env_folds", None)
+    if n_folds is not None:
+        data = data._replace(ids={"envs": random_folds(n_folds, len(data.X))})
     learner = mtcrl(cls, **params).fit(data.X, data.Y, **data.ids)
     facts = {k: v for k, v in facts_of(learner).items() if not isinstance(v, list)}
     half = data.X_new.shape[1] // 2
@@ -686,7 +710,7 @@ def mtcrl_case(cls, data, *, lists=True, saved=False, **params):
         found |= below("fit", lists_of(learner, data.X[:9]))
     adapted = copy.copy(learner).adapt(data.X_new[0], data.y_new[0])
     found |= below("adapted", answers_of(adapted, data.X_new[1]) | facts_of(adapted))
-    found |= below("new_task", facts_of_new(adapted.new_task_))
+    found |= below("new_task", facts_of_new(adapted.task_))
     if saved:
         with tempfile.TemporaryDirectory() as folder:
             save(adapted, Path(folder) / "learner")
@@ -751,6 +775,7 @@ CASES["mtcrl_classifier/mixed-missing"] = partial(
     uncertainty_weighting=True,
 )
 PER_PIXEL = {
+    "per_pixel": True,
     "task_types": ["binary", "regression"],
     "hidden": (3,),
     "out_features": 2,

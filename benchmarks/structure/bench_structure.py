@@ -15,18 +15,18 @@ imports and files that are counted. Nothing is timed; a run takes seconds.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from _harness import Harness, environment, make_parser
-from _structure_calls import calls
-from _structure_source import (
-    ROOT,
+from benchmarks._harness import (
+    Harness,
+    append_line,
+    commit_now,
+    environment,
+    make_parser,
+)
+from benchmarks.structure._calls import calls
+from benchmarks.structure._source import (
     attribute_tricks,
     files_with_hook,
     learner_classes,
@@ -35,6 +35,8 @@ from _structure_source import (
     own_bases,
     private_imports,
 )
+
+MEASURES = ("skcausalmeta",)
 
 # At most so many files and functions.
 CALL_GOALS = {
@@ -101,33 +103,6 @@ def source_measures() -> list[Measure]:
     ]
 
 
-def commit() -> dict[str, str | bool | None]:
-    """Commit of the checkout, and whether the package has changed since."""
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return None if done.returncode else done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", ".")
-    return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-
-
-def append_line(path: Path, measures: list[Measure], threads: int) -> None:
-    """Append the numbers, the commit and the versions to a file of JSON lines."""
-    line = {
-        "settings": commit(),
-        "result": {measure.name: measure.value for measure in measures},
-        "environment": environment(threads),
-    }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def main() -> None:
     """Measure, print the table and, where asked, the lists and the JSON line."""
     parser = make_parser(__doc__)
@@ -144,7 +119,10 @@ def main() -> None:
                 print(f"\n{measure.name}: {measure.value}")
                 print("\n".join(measure.counted))
     if args.lines is not None:
-        append_line(args.lines, measures, args.threads)
+        # The commit is what decides the numbers, and stands with the settings too.
+        of = {"environment": environment(args.threads), **commit_now()}
+        result = {measure.name: measure.value for measure in measures}
+        append_line(args.lines, commit_now(), result, of)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks._harness import read_lines
 
 Line = dict[str, Any]
 Values = list[float]
@@ -21,21 +22,11 @@ def read(path: Path) -> list[Line]:
     Of a run that was repeated with the same settings, the last line stands.
     """
     found: dict[str, Line] = {}
-    for line in _complete_lines(path):
+    for line in read_lines(path):
         key = json.dumps(line["settings"], sort_keys=True)
         found.pop(key, None)
         found[key] = line
     return list(found.values())
-
-
-def _complete_lines(path: Path) -> Iterator[Line]:
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # cut short by an interrupted run
-        if isinstance(line, dict) and {"settings", "result"} <= line.keys():
-            yield line
 
 
 def at(record: Any, path: str) -> Any:

@@ -87,8 +87,6 @@ def prepare_backbone(
     precision: str,
     compile: bool | Mapping[str, Any],
     device: str | torch.device,
-    *,
-    has_hook: bool = False,
 ) -> nn.Module:
     """Wrap a backbone where precision or compilation ask for it.
 
@@ -103,8 +101,6 @@ def prepare_backbone(
         they say otherwise.
     device : str or torch.device
         Where it will run.
-    has_hook : bool, default=False
-        Whether a hook follows gradients of its own.
 
     Returns
     -------
@@ -114,7 +110,7 @@ def prepare_backbone(
     Raises
     ------
     InvalidInputError
-        If the device or the hook do not go with float16, or a keyword is unknown.
+        If the device does not go with float16, or a keyword is unknown.
 
     Examples
     --------
@@ -125,7 +121,7 @@ def prepare_backbone(
     True
     """
     if precision == "float16":
-        _check_float16(torch.device(device), has_hook)
+        _check_float16(torch.device(device))
     keywords = None
     if compile is not False:
         keywords = {"dynamic": True, **({} if compile is True else compile)}
@@ -141,15 +137,9 @@ def prepare_backbone(
     return PreparedBackbone(backbone, precision, keywords)
 
 
-def _check_float16(device: torch.device, has_hook: bool) -> None:
+def _check_float16(device: torch.device) -> None:
     if device.type == "cpu":
         raise InvalidInputError(
             "precision='float16' needs a GPU. Got device='cpu'; use "
             "precision='bfloat16', or device='cuda'."
-        )
-    if has_hook:
-        raise InvalidInputError(
-            "precision='float16' scales the loss against small gradients that vanish, "
-            "which the gradients of a hook are not part of. Got a hook; use "
-            "precision='bfloat16', which needs no scale."
         )

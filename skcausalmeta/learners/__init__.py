@@ -10,13 +10,15 @@ from ._maml import (
     UpdateRule,
 )
 from ._metacrl import MetaCRLClassifier, MetaCRLRegressor
-from ._mtcrl import MTCRLClassifier, MTCRLRegressor
+from ._mtcrl import ConvExpert, MLPExpert, MTCRLClassifier, MTCRLRegressor
 from ._synergies import SparseMetaClassifier, SparseMetaRegressor
 
 __all__ = [
+    "ConvExpert",
     "KFOUpdate",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MLPExpert",
     "MTCRLClassifier",
     "MTCRLRegressor",
     "MetaCRLClassifier",

@@ -23,12 +23,13 @@ from sklearn.utils.validation import validate_data
 from ..backbones import Backbone, named_backbone
 from ..exceptions import InvalidInputError, NotFittedError
 from ..training import (
+    HOOK_SEED,
     OPTIMIZERS,
     SGD,
     Adam,
     AdamW,
-    EpisodeHook,
-    EpisodicNet,
+    BaseEpisodicNet,
+    HookedFeatures,
     RowReader,
     Training,
     Validation,
@@ -80,7 +81,6 @@ class BaseMetaLearner(
         "lr": [Interval(Real, 0, None, closed="neither")],
         "augment": [str, callable, list, tuple, None],
         "batch_norm": [StrOptions({"running", "episode"})],
-        "hook": [EpisodeHook, None],
         "across_envs": ["boolean"],
         "validation": [
             Interval(Real, 0, 1, closed="neither"),
@@ -239,16 +239,13 @@ class BaseMetaLearner(
     def _make_net(
         self,
         backbone: torch.nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
-    ) -> EpisodicNet:
+    ) -> BaseEpisodicNet:
         """The net around a backbone, not initialised."""
-
-    def _prepare_net(self, net: EpisodicNet, stream: Any) -> None:
-        """What the net has to know of the first episodes; nothing here."""
 
     @abstractmethod
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> SolvedTask:
@@ -279,7 +276,7 @@ class BaseMetaLearner(
             "training",
             "augmentation",
             "head",
-            "hook",
+            HOOK_SEED,
             "calibration",
         )
         checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs)
@@ -289,14 +286,13 @@ class BaseMetaLearner(
         if self.backbone != "identity":
             check_scale(rows)
         reader = RowReader(rows.shape[1:], self.input_shape, self.device)
-        backbone, hook = build_module(self, reader, settings, seeds)
-        keywords = episode_keywords(self, settings, validation, hook)
+        backbone, hooked = build_module(self, reader, settings, seeds)
+        keywords = episode_keywords(self, settings, validation)
         with isolated_torch_rng(seeds["head"]):
-            net = self._make_net(backbone, hook, reader, rows, plan, keywords)
+            net = self._make_net(backbone, hooked, reader, rows, plan, keywords)
         with isolated_torch_rng(seeds["training"]):
             seed = seeds["augmentation"]
             streams = episode_streams(self, rows, reader, plan, validation, seed)
-            self._prepare_net(net, streams[0])
             train(self, net, streams, settings, checkpoint)
         self.net_, self.reader_ = net, reader
         self.n_features_out_ = self._features(rows[:2]).shape[1]

@@ -21,21 +21,22 @@ from torch.nn.parameter import is_lazy
 from ..backbones import (
     build_augmentation,
     build_backbone,
-    n_features_out,
     prepare_backbone,
 )
 from ..episodes import Episode
-from ..exceptions import InvalidInputError
 from ..training import (
     FACT_PREFIX,
-    EpisodeHook,
+    HOOK_SEED,
     EpisodeStream,
+    HookedFeatures,
     RowReader,
     TaskProgress,
     TrainingCheckpoint,
     TrainingSettings,
     Validation,
+    WarmStart,
     check_finite_weights,
+    hooked_features,
     optimizer_keywords,
 )
 from ..utils import isolated_torch_rng
@@ -53,25 +54,16 @@ def build_module(
     reader: RowReader,
     settings: TrainingSettings,
     seeds: dict[str, int],
-) -> tuple[nn.Module, EpisodeHook | None]:
-    """Build the backbone of a learner for its samples, and its hook for that."""
+) -> tuple[nn.Module, HookedFeatures]:
+    """Build the backbone of a learner, and what stands between it and a head."""
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner.backbone, reader.sample_shape)
-    hook = learner.hook
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
-            backbone,
-            settings.precision,
-            settings.compile,
-            learner.device,
-            has_hook=hook is not None,
+            backbone, settings.precision, settings.compile, learner.device
         )
-    if hook is None:
-        return backbone, None
-    hook = copy.deepcopy(hook)
-    with isolated_torch_rng(seeds["hook"]):
-        hook.out_features = hook.build(n_features_out(backbone, reader.sample_shape))
-    return backbone, hook
+    seed = seeds[HOOK_SEED]
+    return backbone, hooked_features(learner, backbone, reader.sample_shape, seed)
 
 
 def check_keywords(
@@ -121,7 +113,6 @@ def episode_keywords(
     learner: Any,
     settings: TrainingSettings,
     validation: Validation | None,
-    hook: EpisodeHook | None,
 ) -> dict[str, Any]:
     """Keywords of a net that trains on episodes."""
     monitor, lower_is_better = learner._monitor
@@ -135,10 +126,6 @@ def episode_keywords(
     if learner.verbose:
         progress = ("progress", TaskProgress(learner.batches_per_epoch))
         keywords["callbacks"] = [*keywords["callbacks"], progress]
-    if hook is not None and hook.learning_rates():
-        groups = keywords.get("optimizer__param_groups") or []
-        own = [(f"hook.{n}*", {"lr": r}) for n, r in hook.learning_rates().items()]
-        keywords["optimizer__param_groups"] = [*groups, *own]
     return {"batch_norm": learner.batch_norm, **keywords}
 
 
@@ -201,7 +188,8 @@ def train(
         If the last step left weights that are not finite.
     """
     if settings.warm_start and hasattr(learner, "net_"):
-        _begin_with(net.module, learner.net_.module_)
+        warm_start = WarmStart(learner.net_.module_)
+        net.callbacks = [*(net.callbacks or []), ("warm_start", warm_start)]
     if checkpoint is None:
         net.fit(streams)
     else:
@@ -240,18 +228,6 @@ def _copied_callbacks(given: list[Any] | None) -> list[Any]:
         (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
         for one in given or []
     ]
-
-
-def _begin_with(module: nn.Module, other: nn.Module) -> None:
-    """Take over the weights of the module of a fit before."""
-    try:
-        module.load_state_dict(other.state_dict())
-    except RuntimeError as error:
-        raise InvalidInputError(
-            "warm_start=True begins with the weights of the fit before, so the rows, "
-            "the backbone and the hook must have the same sizes. Got others; set "
-            f"warm_start=False. {error}"
-        ) from error
 
 
 def _silent(*args: Any) -> None:

@@ -231,7 +231,7 @@ class Encoder:
         hooks = [k for k in fresh if k.endswith("_hooks") and vars(module)[k]]
         if hooks:
             raise PersistenceError(
-                "Modules must have no hooks to be saved, since a hook is code. Got "
+                "Modules must have no hooks to be saved, since hooks are code. Got "
                 f"{hooks[0]!r} of {path!r}; remove it and register it after loading."
             )
         return {

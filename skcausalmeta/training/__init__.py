@@ -1,13 +1,18 @@
 """The skorch nets that train on episodes, and what they are made of."""
 
-from ._batch_norm import batch_norm_mode, still_statistics
-from ._checkpoint import TrainingCheckpoint
-from ._episode_hook import EpisodeHook, EpisodeOutcome
-from ._episodic_net import EpisodicModule, EpisodicNet
+from ._base_net import BaseEpisodicNet, check_finite_loss, check_finite_weights
+from ._batch_norm import batch_norm_mode, module_lock, still_statistics
+from ._checkpoint import TrainingCheckpoint, WarmStart
+from ._episode_hook import (
+    FACT_PREFIX,
+    HOOK_SEED,
+    EpisodeHook,
+    EpisodeOutcome,
+    HookedFeatures,
+    hooked_features,
+)
+from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
-from ._hook_steps import FACT_PREFIX
-from ._locks import module_lock
-from ._logit_scale import first_scale
 from ._optimizers import (
     OPTIMIZERS,
     SGD,
@@ -18,18 +23,17 @@ from ._optimizers import (
 )
 from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
-from ._read_rows import ReadRows
 from ._regression_net import CodeModule, RegressionNet
-from ._rows import RowReader
-from ._step_guard import check_finite_loss, check_finite_weights
-from ._stream import EpisodeStream, EpisodeTensors, MetaBatch
+from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, ReadRows, RowReader
 
 __all__ = [
     "FACT_PREFIX",
+    "HOOK_SEED",
     "OPTIMIZERS",
     "SGD",
     "Adam",
     "AdamW",
+    "BaseEpisodicNet",
     "CodeModule",
     "EpisodeHook",
     "EpisodeOutcome",
@@ -38,6 +42,7 @@ __all__ = [
     "EpisodicModule",
     "EpisodicNet",
     "HeadWarmup",
+    "HookedFeatures",
     "MetaBatch",
     "ReadRows",
     "RegressionNet",
@@ -47,10 +52,12 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingSettings",
     "Validation",
+    "WarmStart",
     "batch_norm_mode",
     "check_finite_loss",
     "check_finite_weights",
     "first_scale",
+    "hooked_features",
     "module_lock",
     "named_optimizer",
     "optimizer_keywords",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, RLock
 from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +15,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import InvalidInputError
-from ._locks import module_lock
 
 BATCH_NORM_MODES = ("running", "episode")
+
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_CREATION = Lock()
 
 
 def has_batch_norm(module: nn.Module) -> bool:
@@ -156,6 +161,38 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+def module_lock(module: nn.Module) -> Any:
+    """Return the one lock of a module, which the thread that holds it may take again.
+
+    Calls that exchange the parameters or the methods of a module for a moment
+    (`torch.func.functional_call`, batch norm with statistics of its own) change what
+    other threads see of it. The lock is kept apart from the module, so that copies
+    and pickles of it need none.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Shared by threads.
+
+    Returns
+    -------
+    context manager
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.training import module_lock
+    >>> layer = nn.Linear(2, 1)
+    >>> module_lock(layer) is module_lock(layer)
+    True
+    """
+    with _CREATION:
+        lock = _LOCKS.get(module)
+        if lock is None:
+            lock = _LOCKS[module] = RLock()
+        return lock
 
 
 def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:

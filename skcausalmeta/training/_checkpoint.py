@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+from torch import nn
 
 from ..exceptions import InvalidInputError, PersistenceError
 from ..persistence import read_value, write_value
@@ -117,7 +118,7 @@ class TrainingCheckpoint(Callback):
 
     def _state_of(self, net: Any) -> dict[str, Any]:
         on_cuda = str(net.device).startswith("cuda")
-        scaler = getattr(net, "_scaler", None)  # of float16
+        scaler = getattr(net, "scaler_", None)  # of float16
         return {
             "format": _FORMAT,
             "facts": dict(self.facts),
@@ -130,7 +131,7 @@ class TrainingCheckpoint(Callback):
                 name: _callback_state(name, one) for name, one in self._others(net)
             },
             "generators": {k: _position(g) for k, g in self._generators.items()},
-            "scaler": None if scaler is None else scaler.state_dict(),
+            "scaler": {} if scaler is None else scaler.state_dict(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
         }
@@ -143,8 +144,8 @@ class TrainingCheckpoint(Callback):
             _restore_callback(callback, state["callbacks"].get(name, {}))
         for name, generator in self._generators.items():
             _move_to(generator, state["generators"][name])
-        if state["scaler"] is not None:
-            net._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            net.scaler_.load_state_dict(state["scaler"])
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -159,6 +160,45 @@ class TrainingCheckpoint(Callback):
             for name, callback in net.callbacks_
             if callback is not self and not isinstance(callback, TaskProgress)
         ]
+
+
+class WarmStart(Callback):
+    """Begins training with the weights of another module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Of the same sizes, as a fit before left it. Let go of once training begins.
+
+    Raises
+    ------
+    InvalidInputError
+        In ``fit``, before any step, if the weights have other sizes.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.training import WarmStart
+    >>> WarmStart(nn.Linear(3, 2)).module
+    Linear(in_features=3, out_features=2, bias=True)
+    """
+
+    def __init__(self, module: nn.Module | None) -> None:
+        self.module = module
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Take over the weights."""
+        module, self.module = self.module, None
+        if module is None:
+            return
+        try:
+            net.module_.load_state_dict(module.state_dict())
+        except RuntimeError as error:
+            raise InvalidInputError(
+                "warm_start=True begins with the weights of the fit before, so the "
+                "rows and all learned parts must have the same sizes. Got others; "
+                f"set warm_start=False. {error}"
+            ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

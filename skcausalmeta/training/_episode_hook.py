@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ..backbones import PreparedBackbone, n_features_out
+from ..exceptions import InvalidInputError
+from ..utils import isolated_torch_rng
+
+# Names in the history of a net, so that they collide with none of skorch.
+FACT_PREFIX = "hook_"
+# Name of the seed that a hook is built under.
+HOOK_SEED = "hook"
+_ROWS_PER_BLOCK = 4
 
 
 class EpisodeOutcome(NamedTuple):
-    """What a hook learns of tasks of one shape after their query rows were scored.
+    """Outcome of tasks of one shape, after their query rows were scored.
 
     Parameters
     ----------
@@ -44,7 +58,7 @@ class EpisodeOutcome(NamedTuple):
 
 
 class EpisodeHook(nn.Module):
-    """What happens to features between the backbone and the head of a task.
+    """Transforms the features of a task between its backbone and its head.
 
     Pass an object of a subclass as ``hook=`` to a meta-learner, which works on a
     copy. In every task, in training and in prediction alike, ::
@@ -115,7 +129,7 @@ class EpisodeHook(nn.Module):
         return n_features
 
     def task_code(self, support: Tensor, targets: Tensor, n_way: int) -> Tensor:
-        """What is kept of a task.
+        """Return the codes of tasks.
 
         Parameters
         ----------
@@ -134,7 +148,7 @@ class EpisodeHook(nn.Module):
         return support.new_zeros(len(support), 0)
 
     def transform(self, features: Tensor, code: Tensor) -> Tensor:
-        """Features of rows of tasks with a code.
+        """Return the features of rows of tasks with a code.
 
         Parameters
         ----------
@@ -152,7 +166,7 @@ class EpisodeHook(nn.Module):
     def extra_loss(
         self, codes: Tensor, episodes: Sequence[EpisodeOutcome]
     ) -> tuple[Tensor | None, dict[str, float]]:
-        """What the parameters of the hook minimise besides the query loss.
+        """Return the loss that the hook minimises besides the query loss.
 
         Called once in a training step, after the query losses.
 
@@ -173,7 +187,7 @@ class EpisodeHook(nn.Module):
         return None, {}
 
     def learning_rates(self) -> dict[str, float]:
-        """Learning rates of parts, by prefix of the parameter name.
+        """Return the learning rates of parts, by prefix of the parameter name.
 
         Returns
         -------
@@ -181,3 +195,257 @@ class EpisodeHook(nn.Module):
             Parts that are not named here get the rate of the learner.
         """
         return {}
+
+
+class HookedFeatures(nn.Module):
+    """The features of tasks with what a hook makes of them; as they are without one.
+
+    The one place that asks whether there is a hook: modules of the nets hold it as
+    ``hooked``, and the nets and learners call it in either case.
+
+    Parameters
+    ----------
+    hook : EpisodeHook, default=None
+        Built. None: there are no codes, and features stay as they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.training import HookedFeatures
+    >>> rows, hooked = torch.ones(1, 2, 3), HookedFeatures()
+    >>> code = hooked.task_code(rows, torch.zeros(1, 2), 0)
+    >>> print(code, hooked.transform(rows, code) is rows)
+    None True
+    """
+
+    def __init__(self, hook: EpisodeHook | None = None) -> None:
+        super().__init__()
+        self.hook = hook
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is a hook."""
+        return self.hook is not None
+
+    def refuse(self, rule: str, remedy: str) -> None:
+        """Refuse a hook where it lacks something.
+
+        Parameters
+        ----------
+        rule : str
+            What is missing.
+        remedy : str
+            What to do besides leaving the hook out.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is a hook.
+        """
+        if self.hook is not None:
+            raise InvalidInputError(
+                f"{rule}, which a hook needs. Got hook={type(self.hook).__name__}; "
+                f"{remedy} or use hook=None."
+            )
+
+    def width(self, n_features: int) -> int:
+        """Return the width of the transformed features of a backbone."""
+        return n_features if self.hook is None else self.hook.out_features
+
+    def task_code(self, support: Tensor, targets: Tensor, n_way: int) -> Tensor | None:
+        """Return the codes of tasks, their support features taken as constants."""
+        if self.hook is None:
+            return None
+        return self.hook.task_code(support.detach(), targets, n_way)
+
+    def transform(self, features: Tensor, code: Tensor | None) -> Tensor:
+        """Return the transformed features of tasks with these codes."""
+        if self.hook is None or code is None:
+            return features
+        return self.hook.transform(features, code)
+
+    # -- training ----------------------------------------------------------------------
+
+    def param_groups(self) -> list[tuple[str, dict[str, float]]]:
+        """Return the parts with a learning rate of their own, as skorch names them."""
+        if self.hook is None:
+            return []
+        rates = self.hook.learning_rates().items()
+        return [(f"hooked.hook.{part}*", {"lr": lr}) for part, lr in rates]
+
+    def has_turn(self, history: Any) -> bool:
+        """Tell whether the parameters of the hook move in the step of a history."""
+        if self.hook is None or not self.hook.every:
+            return False
+        epoch = history[-1]["batches"] if len(history) else [{}]
+        return (len(epoch) - 1) % self.hook.every == 0
+
+    def follow_extra_loss(
+        self,
+        history: Any,
+        codes: Tensor,
+        episodes: Sequence[EpisodeOutcome],
+        through_codes: Tensor | None = None,
+    ) -> None:
+        """Add the gradient of the extra loss to that of the hook's parameters.
+
+        Parameters
+        ----------
+        history : skorch.history.History
+            Gets the facts of the extra loss.
+        codes : Tensor of shape (n_tasks, n_code)
+            Codes of all tasks of the step.
+        episodes : sequence of EpisodeOutcome
+            The same tasks in groups, in the order of `codes`.
+        through_codes : Tensor of shape (n_tasks, n_code), default=None
+            Gradient of the query loss in the codes, where its graph ends there.
+        """
+        if self.hook is None:
+            return
+        loss, facts = self.hook.extra_loss(codes, episodes)
+        for name, value in facts.items():
+            history.record_batch(FACT_PREFIX + name, value)
+        outputs, weights = [], []
+        if loss is not None and loss.requires_grad:
+            outputs.append(loss)
+            weights.append(torch.ones_like(loss))
+        if through_codes is not None and codes.requires_grad:
+            outputs.append(codes)
+            weights.append(through_codes)
+        parameters = [p for p in self.hook.parameters() if p.requires_grad]
+        if not outputs or not parameters:
+            return
+        gradients = torch.autograd.grad(
+            outputs, parameters, weights, retain_graph=True, allow_unused=True
+        )
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = (
+                    gradient if parameter.grad is None else parameter.grad + gradient
+                )
+
+    def rest(self) -> None:
+        """Keep the optimiser away from the hook in this step."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    # -- arrays ------------------------------------------------------------------------
+
+    def codes_of(
+        self, features: NDArray[Any], targets: NDArray[Any], n_way: int
+    ) -> NDArray[Any] | None:
+        """Return the codes (n_tasks, n_code) of tasks, float64; None without a hook.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_tasks, n_support, d)
+            Support features of the backbone.
+        targets : ndarray of shape (n_tasks, n_support)
+            Class numbers or real targets.
+        n_way : int
+            Classes of the tasks, 0 in regression.
+        """
+        if self.hook is None:
+            return None
+        kind = torch.int64 if n_way else torch.float32
+        with torch.no_grad():
+            code = self.hook.task_code(
+                self._tensor(features), self._tensor(targets, kind), n_way
+            )
+        return code.double().cpu().numpy()
+
+    def features_of(self, features: NDArray[Any], codes: NDArray[Any] | None) -> Any:
+        """Return the transformed features (..., n, d) of tasks with codes, float64."""
+        if self.hook is None or codes is None:
+            return features
+        n_rows = features.shape[-2]
+        missing = -n_rows % _ROWS_PER_BLOCK
+        if missing:
+            # The last digits do not depend on which rows come together.
+            copies = np.repeat(features[..., :1, :], missing, axis=-2)
+            features = np.concatenate([features, copies], axis=-2)
+        with torch.no_grad():
+            found = self.hook.transform(self._tensor(features), self._tensor(codes))
+        return found.double().cpu().numpy()[..., :n_rows, :]
+
+    def episodes_of(
+        self,
+        support: NDArray[Any],
+        targets: NDArray[Any],
+        query: NDArray[Any],
+        ways: NDArray[Any],
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the transformed support and query features of many tasks.
+
+        Parameters
+        ----------
+        support, query : ndarray of shape (n_tasks, n, d)
+            Features of the backbone.
+        targets : ndarray of shape (n_tasks, n_support)
+            Class numbers or real targets.
+        ways : ndarray of shape (n_tasks,)
+            Classes of every task, 0 in regression.
+        """
+        if self.hook is None:
+            return support, query
+        found = []
+        for k, way in enumerate(ways):  # one by one, as `adapt` would
+            one = slice(k, k + 1)
+            code = self.codes_of(support[one], targets[one], int(way))
+            found.append([self.features_of(X[one], code)[0] for X in (support, query)])
+        return np.stack([one for one, _ in found]), np.stack([two for _, two in found])
+
+    def _tensor(
+        self, values: NDArray[Any], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        own = [*self.parameters(), *self.buffers()]
+        device = own[0].device if own else None
+        return torch.as_tensor(values, dtype=dtype, device=device)
+
+
+def hooked_features(
+    learner: Any, backbone: nn.Module, sample_shape: tuple[int, ...], seed: int
+) -> HookedFeatures:
+    """Build a copy of the hook of a learner for the features of its backbone.
+
+    Parameters
+    ----------
+    learner : estimator
+        Its parameter ``hook`` is an `EpisodeHook`, which stays as it is, or None.
+    backbone : torch.nn.Module
+        Maps samples to features (n, d).
+    sample_shape : tuple of int
+        Shape of a sample.
+    seed : int
+        Seed of what the hook learns.
+
+    Returns
+    -------
+    HookedFeatures
+
+    Raises
+    ------
+    InvalidInputError
+        If the backbone runs in float16.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.learners import SparseMetaClassifier
+    >>> from skcausalmeta.training import hooked_features
+    >>> learner = SparseMetaClassifier()
+    >>> hooked_features(learner, nn.Linear(3, 2), (3,), 0).width(2)
+    2
+    """
+    if learner.hook is None:
+        return HookedFeatures()
+    if isinstance(backbone, PreparedBackbone) and backbone.precision == "float16":
+        raise InvalidInputError(
+            "precision='float16' scales the loss against small gradients that vanish, "
+            "which the gradients of a hook are not part of. Got a hook; use "
+            "precision='bfloat16', which needs no scale."
+        )
+    hook: EpisodeHook = copy.deepcopy(learner.hook)
+    with isolated_torch_rng(seed):
+        hook.out_features = hook.build(n_features_out(backbone, sample_shape))
+    return HookedFeatures(hook)

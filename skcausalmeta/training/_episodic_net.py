@@ -1,24 +1,24 @@
-"""Training loop over episodes, on skorch."""
+"""Training loop of the learners that solve a head in every task."""
 
 from __future__ import annotations
 
+import copy
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
-from ..exceptions import InvalidInputError
+from ..backbones import PreparedBackbone
+from ._base_net import BaseEpisodicNet, check_features
 from ._batch_norm import batch_norm_mode, has_batch_norm
-from ._episode_hook import EpisodeHook, EpisodeOutcome
-from ._hook_steps import HookStepsMixin
-from ._logit_scale import head_logits
-from ._loss_scaling import LossScalingMixin
-from ._processes import Processes
-from ._step_guard import StepGuardMixin
-from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, leading_rows
+from ._episode_hook import EpisodeOutcome, HookedFeatures
+from ._stream import EpisodeTensors, MetaBatch, leading_rows
+
+_SPREAD = 1.0
+_LEAST, _MOST = 1e-3, 1e3
 
 
 class EpisodicModule(nn.Module):
@@ -28,29 +28,24 @@ class EpisodicModule(nn.Module):
     ----------
     backbone : torch.nn.Module
         Maps samples to features (n, d).
-    logit_scale : float, default=1.0
-        First value of the scale, > 0; its logarithm is learned.
-    hook : EpisodeHook, default=None
-        Stands between the backbone and the head; built.
+    hooked : HookedFeatures, default=None
+        Stands between the backbone and the head. None: nothing does.
 
     Examples
     --------
     >>> from torch import nn
     >>> from skcausalmeta.training import EpisodicModule
-    >>> print(f"{EpisodicModule(nn.Linear(3, 2), logit_scale=10.0).scale:.3f}")
-    10.000
+    >>> EpisodicModule(nn.Linear(3, 2)).scale
+    1.0
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        logit_scale: float = 1.0,
-        hook: EpisodeHook | None = None,
+        self, backbone: nn.Module, hooked: HookedFeatures | None = None
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.hook = hook
-        self.log_scale = nn.Parameter(torch.tensor(float(logit_scale)).log())
+        self.hooked = HookedFeatures() if hooked is None else hooked
+        self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Features of rows."""
@@ -86,12 +81,8 @@ class _Group:
         return _Group(tasks, query, self.support.detach()[:n_tasks])
 
 
-class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
-    """skorch net that trains on meta-batches of episodes.
-
-    One step minimises the mean over tasks of the query loss ::
-
-        1 / T sum_t cross_entropy( scale * head(support_t)(query_t), labels_t )
+class HeadNet(BaseEpisodicNet):
+    """Net whose tasks are solved by a head on the features of a backbone.
 
     The backbone runs on micro-batches of tasks, the heads of all tasks are
     solved at once, and one backward pass runs through both, so the gradient
@@ -101,42 +92,17 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
 
     Parameters
     ----------
-    module : EpisodicModule
-        Backbone and logit scale.
+    module : torch.nn.Module
+        As for `BaseEpisodicNet`.
     head : object
-        Offers ``episode_logits(support_features, support_targets,
-        query_features, n_classes, tol=...)``.
-    criterion : type, default=torch.nn.CrossEntropyLoss
-        Query loss on scaled logits.
+        Solves tasks, as the subclass says.
     head_tol : float, default=1e-3
         Relative gap to which heads are solved in training.
-    batch_norm : {"running", "episode"}, default="running"
-        "running": batch statistics of the task in training, running averages in
-        prediction. "episode": statistics of the rows given together, support
-        and query apart, in training and in prediction.
     micro_batch : int or "auto", default="auto"
         Tasks in one pass of the backbone. "auto": 1 on CPU, all on other
         devices.
-    center : bool, default=True
-        Subtract the mean support feature of a task from all its features.
-    frozen : bool, default=False
-        Run the backbone in evaluation mode and leave its weights alone.
-    accelerate : bool, default=False
-        Share the tasks of a step with the other processes of ``accelerate launch``
-        or ``torchrun``.
-        The steps are those of one process. Not with a hook or standardised codes.
     **kwargs : dict
-        Keywords of `skorch.NeuralNet`.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skcausalmeta.heads import GroupLassoSVC
-    >>> from skcausalmeta.training import EpisodicModule, EpisodicNet
-    >>> module = EpisodicModule(nn.Linear(3, 2))
-    >>> net = EpisodicNet(module, head=GroupLassoSVC()).initialize()
-    >>> net.initialized_
-    True
+        Keywords of `BaseEpisodicNet`.
     """
 
     def __init__(
@@ -144,115 +110,46 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
         module: nn.Module,
         *,
         head: Any,
-        criterion: type[nn.Module] = nn.CrossEntropyLoss,
         head_tol: float = 1e-3,
-        batch_norm: str = "running",
         micro_batch: int | str = "auto",
-        center: bool = True,
-        frozen: bool = False,
-        accelerate: bool = False,
         **kwargs: Any,
     ) -> None:
         self.head = head
         self.head_tol = head_tol
-        self.batch_norm = batch_norm
         self.micro_batch = micro_batch
-        self.center = center
-        self.frozen = frozen
-        self.accelerate = accelerate
-        super().__init__(module, criterion=criterion, **kwargs)
+        super().__init__(module, **kwargs)
 
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return [
-            ("epoch_timer", EpochTimer()),
-            ("train_loss", PassthroughScoring("train_loss", on_train=True)),
-            ("valid_loss", PassthroughScoring("valid_loss")),
-            (
-                "valid_accuracy",
-                PassthroughScoring("valid_accuracy", lower_is_better=False),
-            ),
-        ]
+    @abstractmethod
+    def _head_scores(
+        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Return the query scores of heads solved on support features."""
 
-    processes_ = Processes()
+    @abstractmethod
+    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean query loss of tasks."""
 
-    # -- skorch steps ---------------------------------------------------------------
+    def _is_divisible(self) -> bool:
+        return not self.module_.hooked.is_active  # it sees all tasks of a step at once
 
-    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        """Streams of episodes come ready: (training, validation or None)."""
-        if self.accelerate:
-            self._share(X[0])
-        return X
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Processes part; what was learned is the same in all of them."""
-        super().on_train_end(*args, **kwargs)
-        self.__dict__.pop("processes_", None)
-
-    def _share(self, stream: EpisodeStream) -> None:
-        self.processes_ = Processes.launched(self.device)
-        whole = self.module_.hook is not None or not self._is_divisible()
-        if whole and self.processes_.number > 1:
-            raise InvalidInputError(
-                "accelerate=True divides the tasks of a step, which a hook and "
-                "normalize_codes=True see together. Got one of them; leave it out or "
-                "train in one process."
-            )
-        self.processes_.check_start(self.module_)
-        stream.share(self.processes_.rank, self.processes_.number)
-
-    def get_iterator(self, dataset: EpisodeStream, training: bool = False) -> Any:
-        """A stream is its own iterator."""
-        return dataset
-
-    def check_data(self, X: Any, y: Any = None) -> None:
-        """Streams need no check."""
-
-    def train_step_single(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """Gradient of the mean query loss of the tasks."""
-        self._set_training(True)
-        turn = self._hook_has_turn()
+    def _accumulate(self, batch: MetaBatch) -> Tensor:
+        turn = self.module_.hooked.has_turn(self.history)
         total = torch.zeros((), device=self.device)
-        before = self.processes_.statistics(self.module_)
-        for part in self._parts(batch):
+        for part in self.guard_.parts(batch):
             loss, _ = self._batch_loss(part, second_level=turn)
-            self._backward(loss)
+            self.scaler_.scale(loss).backward()
             total = total + loss.detach()
         if not turn:
-            self._rest_hook()
-        total = self.processes_.merge(self.module_, before, total)
-        return {"loss": total, "y_pred": None}
-
-    def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """Mean query loss and accuracy of held-out tasks."""
-        self._set_training(False)
-        with torch.no_grad():
-            loss, accuracy = self._batch_loss(batch)
-        self.history.record_batch("valid_accuracy", accuracy)
-        return {"loss": loss, "y_pred": None}
-
-    def _set_training(self, training: bool = True) -> None:
-        super()._set_training(training)
-        if self.frozen:
-            self.module_.backbone.eval()
-
-    # -- episodes --------------------------------------------------------------------
-
-    def features(self, rows: Tensor) -> Tensor:
-        """Features of rows (n, ...) as the module is, (n, d)."""
-        return self._backbone_features(rows)
-
-    def _backbone_features(self, rows: Tensor) -> Tensor:
-        with batch_norm_mode(self.module_, self.batch_norm):
-            return self.module_(rows)
+            self.module_.hooked.rest()
+        return total
 
     def _batch_loss(
         self, batch: MetaBatch, *, second_level: bool = False
     ) -> tuple[Tensor, float]:
-        """Mean loss of the tasks and their mean score."""
+        """Return the mean loss of tasks and their accuracy; follow an extra loss."""
         supports, queries = self._task_features(batch.tasks)
-        self._check_features([*supports, *queries])
-        losses, scores = [], 0.0
+        check_features([*supports, *queries], self.history, self._remedy)
+        hooked, losses, hits = self.module_.hooked, [], 0.0
         codes: list[Tensor] = []
         episodes: list[EpisodeOutcome] = []
         for positions in batch.groups():
@@ -261,60 +158,36 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
                 torch.stack([supports[k] for k in positions]),
                 torch.stack([queries[k] for k in positions]),
             )
-            code = self._code(group.support, group.support_targets, group.n_way)
-            found = self._scores(group, code)
-            loss = self._mean_loss(found, group.query_targets)
+            code = hooked.task_code(group.support, group.support_targets, group.n_way)
+            scores = self._scores(group, code)
+            loss = self._mean_loss(scores, group.query_targets)
             losses.append(loss * len(positions))
-            scores += self._score(found, group.query_targets) * len(positions)
+            if group.n_way:
+                correct = scores.detach().argmax(-1) == group.query_targets
+                hits += float(correct.double().mean()) * len(positions)
             if code is not None and second_level:
                 codes.append(code)
-                episodes.append(self._outcome(group, found))
+                episodes.append(self._outcome(group, scores))
         if codes:
-            self._follow_extra_loss(torch.cat(codes), episodes)
-        return torch.stack(losses).sum() / len(batch), scores / len(batch)
-
-    def _code(self, support: Tensor, targets: Tensor, n_way: int) -> Tensor | None:
-        """What the hook keeps of tasks, given their support features."""
-        if self._hook is None:
-            return None
-        return self._hook.task_code(support.detach(), targets, n_way)
+            hooked.follow_extra_loss(self.history, torch.cat(codes), episodes)
+        return torch.stack(losses).sum() / len(batch), hits / len(batch)
 
     def _scores(self, group: _Group, code: Tensor | None) -> Tensor:
-        """Query scores of tasks of one shape."""
-        support, query = group.support, group.query
-        if self._hook is not None and code is not None:
-            support = self._hook.transform(support, code)
-            undivided = group.query is group.support
-            query = support if undivided else self._hook.transform(query, code)
+        """Return the query scores of tasks of one shape."""
+        support = self.module_.hooked.transform(group.support, code)
+        query = support
+        if group.query is not group.support:
+            query = self.module_.hooked.transform(group.query, code)
         return self._head_scores(
             support.double(), group.support_targets, query.double(), group.n_way
         )
 
-    def _head_scores(
-        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
-    ) -> Tensor:
-        """Scaled logits (n_tasks, n_query, n_way) of the head."""
-        logits = head_logits(
-            self.head,
-            support,
-            targets,
-            query,
-            n_way,
-            center=self.center,
-            tol=self.head_tol,
-        )
-        return self.module_.log_scale.exp() * logits
-
-    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return self.get_loss(scores.flatten(0, 1), targets.flatten())
-
-    def _score(self, scores: Tensor, targets: Tensor) -> float:
-        return float((scores.detach().argmax(-1) == targets).double().mean())
-
     def _outcome(self, group: _Group, scores: Tensor) -> EpisodeOutcome:
         def swap(n_tasks: int) -> tuple[Tensor, Tensor]:
             turned = group.swapped(n_tasks)
-            code = self._code(turned.support, turned.support_targets, turned.n_way)
+            code = self.module_.hooked.task_code(
+                turned.support, turned.support_targets, turned.n_way
+            )
             return self._scores(turned, code), turned.query_targets
 
         divided = group.tasks[0].query is not group.tasks[0].support
@@ -325,11 +198,11 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
     def _task_features(
         self, tasks: list[EpisodeTensors]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Support and query features of every task."""
+        """Return the support and the query features of every task."""
         supports: list[Tensor] = []
         queries: list[Tensor] = []
         apart = self.batch_norm == "episode"
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_):
             for chunk in self._chunks(tasks):
                 if all(task.query is task.support for task in chunk):
                     one = two = self._run([task.support for task in chunk])
@@ -344,8 +217,9 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
         return supports, queries
 
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
-        features = self._backbone_features(torch.cat(parts))
-        return list(features.split([len(part) for part in parts]))
+        with batch_norm_mode(self.module_, self.batch_norm):
+            features = self.module_(torch.cat(parts))
+        return list(features.split(list(map(len, parts))))
 
     def _chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
         size = self.micro_batch
@@ -355,3 +229,184 @@ class EpisodicNet(StepGuardMixin, HookStepsMixin, LossScalingMixin, NeuralNet):
             size = 1 if str(self.device).startswith("cpu") else len(tasks)
         for begin in range(0, len(tasks), int(size)):
             yield tasks[begin : begin + int(size)]
+
+
+class EpisodicNet(HeadNet):
+    """skorch net that trains a backbone under heads that classify.
+
+    One step minimises the mean over tasks of the query loss ::
+
+        1 / T sum_t cross_entropy( scale * head(support_t)(query_t), labels_t )
+
+    Parameters
+    ----------
+    module : EpisodicModule
+        Backbone and logit scale.
+    head : object
+        Offers ``episode_logits(support_features, support_targets,
+        query_features, n_classes, tol=...)``.
+    center : bool, default=True
+        Subtract the mean support feature of a task from all its features.
+    logit_scale : float or "auto", default="auto"
+        Scale of the logits that training begins with, > 0. "auto": that of
+        `first_scale` on a meta-batch which is drawn before the first step.
+    **kwargs : dict
+        Keywords of `HeadNet`, `BaseEpisodicNet` and `skorch.NeuralNet`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.heads import GroupLassoSVC
+    >>> from skcausalmeta.training import EpisodicModule, EpisodicNet
+    >>> module = EpisodicModule(nn.Linear(3, 2))
+    >>> net = EpisodicNet(module, head=GroupLassoSVC(), logit_scale=10.0).initialize()
+    >>> print(f"{net.module_.scale:.3f}")
+    10.000
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        head: Any,
+        center: bool = True,
+        logit_scale: float | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        self.center = center
+        self.logit_scale = logit_scale
+        super().__init__(module, head=head, **kwargs)
+
+    def initialize_module(self) -> EpisodicNet:
+        """Create the module, with the scale that was given."""
+        super().initialize_module()
+        if self.logit_scale != "auto":
+            given = torch.tensor(float(self.logit_scale)).log()
+            self.module_.log_scale.data.copy_(given)
+        return self
+
+    def on_train_begin(
+        self, net: Any, X: Any = None, y: Any = None, **kwargs: Any
+    ) -> None:
+        """Set the first scale from a meta-batch, before any callback begins."""
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        if self.logit_scale != "auto":
+            return
+        scale = first_scale(
+            self.module_.backbone,
+            self.head,
+            next(iter(X[0])),
+            training=not self.frozen_,
+            batch_norm=self.batch_norm,
+            center=self.center,
+            tol=self.head_tol,
+        )
+        self.module_.log_scale.data.fill_(math.log(scale))
+
+    def _head_scores(
+        self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Return the scaled logits (n_tasks, n_query, n_way) of the head."""
+        logits = _head_logits(
+            self.head, support, targets, query, n_way, self.center, self.head_tol
+        )
+        return self.module_.log_scale.exp() * logits
+
+    def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.get_loss(scores.flatten(0, 1), targets.flatten())
+
+
+def _head_logits(
+    head: Any,
+    support: Tensor,
+    targets: Tensor,
+    query: Tensor,
+    n_way: int,
+    center: bool,
+    tol: float,
+) -> Tensor:
+    """Return the logits (n_tasks, n_query, n_way) of heads, not scaled."""
+    if center:
+        middle = support.mean(dim=1, keepdim=True)
+        support, query = support - middle, query - middle
+    logits: Tensor = head.episode_logits(support, targets, query, n_way, tol=tol)
+    return logits
+
+
+def first_scale(
+    backbone: torch.nn.Module,
+    head: Any,
+    batch: MetaBatch,
+    *,
+    training: bool = True,
+    batch_norm: str = "running",
+    center: bool = True,
+    tol: float = 1e-3,
+) -> float:
+    """Return the scale at which logits of an untrained backbone vary by about 1.
+
+    The logits of heads differ by orders of magnitude: squared distances grow with the
+    number of features, margins of a support vector machine stay below 1 and shrink
+    with its penalty. With the scale ::
+
+        1 / std( l_qk - mean_k l_qk )
+
+    over all query rows q and classes k of the first tasks, the cross-entropy starts
+    neither flat nor saturated for any of them. A hook is not asked:
+    what it does to features begins close to nothing.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+        Not trained; stays as it is.
+    head : object
+        Offers ``episode_logits``, as for `EpisodicNet`.
+    batch : MetaBatch
+        Tasks.
+    training : bool, default=True
+        Whether the backbone will be trained.
+    batch_norm : {"running", "episode"}, default="running"
+        Statistics of batch norm.
+    center : bool, default=True
+        Whether the mean support feature is subtracted.
+    tol : float, default=1e-3
+        Relative gap of the heads.
+
+    Returns
+    -------
+    float
+        Between 0.001 and 1000.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skcausalmeta.heads import PrototypeHead
+    >>> from skcausalmeta.training import EpisodeTensors, MetaBatch, first_scale
+    >>> rows, labels = torch.eye(2), torch.arange(2)
+    >>> batch = MetaBatch([EpisodeTensors(rows, rows, labels, labels, 2)])
+    >>> print(first_scale(nn.Identity(), PrototypeHead(), batch))
+    1.0
+    """
+    if isinstance(backbone, PreparedBackbone):  # one pass is not worth compiling
+        backbone = backbone.backbone
+    # Statistics of batch norm are updated in a copy.
+    module = copy.deepcopy(backbone).to(batch.tasks[0].support.device).train(training)
+    with torch.no_grad(), batch_norm_mode(module, batch_norm):
+        logits = [_task_logits(module, head, task, center, tol) for task in batch.tasks]
+    spread = torch.cat([(one - one.mean(-1, keepdim=True)).flatten() for one in logits])
+    size = float(spread.square().mean().sqrt())
+    if not math.isfinite(size) or size == 0.0:
+        return 1.0
+    return min(max(_SPREAD / size, _LEAST), _MOST)
+
+
+def _task_logits(
+    module: torch.nn.Module, head: Any, task: EpisodeTensors, center: bool, tol: float
+) -> Tensor:
+    features = module(torch.cat([task.support, task.query])).double()
+    if not features.isfinite().all():  # training will say so
+        return features.new_full((1, 1), torch.nan)
+    support, query = features[None].split([len(task.support), len(task.query)], dim=1)
+    targets = task.support_targets[None]
+    return _head_logits(head, support, targets, query, task.n_way, center, tol)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,8 +57,6 @@ class Processes(NamedTuple):
         InvalidInputError
             In every process.
         """
-        if self.number == 1:
-            return
         own = _flat([parameter.detach() for parameter in module.parameters()])
         if not torch.allclose(self._sum(own) / self.number, own, rtol=1e-5, atol=1e-7):
             raise InvalidInputError(
@@ -65,38 +64,25 @@ class Processes(NamedTuple):
                 "weights in another process; set random_state to an integer."
             )
 
-    def statistics(self, module: nn.Module) -> list[tuple[Tensor, Tensor, int]]:
-        """Running averages of batch norm before a step."""
-        if self.number == 1:
-            return []
-        return [
-            (
-                layer.running_mean.clone(),
-                layer.running_var.clone(),
-                int(layer.num_batches_tracked),
-            )
-            for layer in _averaging(module)
-        ]
-
-    def merge(
-        self,
-        module: nn.Module,
-        before: list[tuple[Tensor, Tensor, int]],
-        loss: Tensor,
-    ) -> Tensor:
-        """Sum gradients and the loss; the loss.
+    def run(self, step: Callable[[], Tensor], module: nn.Module) -> Tensor:
+        """Take a step on the tasks of all processes; return the loss of all.
 
         Parameters
         ----------
+        step : callable
+            Leaves the gradient of the tasks of this process at the parameters and
+            returns their share in the mean loss.
         module : torch.nn.Module
-            With the gradients of the tasks of this process.
-        before : list
-            What `statistics` gave before the step.
-        loss : Tensor
-            Share of this process in the mean loss.
+            Gets the sum of the gradients, and the averages of batch norm.
         """
-        if self.number == 1:
-            return loss
+        averages = [_averages_of(layer) for layer in _averaging(module)]
+        loss = self._sum_gradients(module, step())
+        for layer, before in zip(_averaging(module), averages, strict=True):
+            self._merge_averages(layer, *before)
+        return loss
+
+    def _sum_gradients(self, module: nn.Module, loss: Tensor) -> Tensor:
+        """Sum the gradients, in one exchange with the loss, which is returned."""
         parameters = [p for p in module.parameters() if p.requires_grad]
         filled = [
             torch.zeros_like(p) if p.grad is None else p.grad.detach()
@@ -109,8 +95,6 @@ class Processes(NamedTuple):
                 found = total[begin : begin + gradient.numel()]
                 parameter.grad = found.reshape(gradient.shape).to(gradient.dtype)
             begin += gradient.numel()
-        for layer, state in zip(_averaging(module), before, strict=True):
-            self._merge_averages(layer, *state)
         return total[-1]
 
     def _merge_averages(
@@ -138,6 +122,14 @@ class Processes(NamedTuple):
 
 def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.double().flatten() for tensor in tensors])
+
+
+def _averages_of(layer: Any) -> tuple[Tensor, Tensor, int]:
+    return (
+        layer.running_mean.clone(),
+        layer.running_var.clone(),
+        int(layer.num_batches_tracked),
+    )
 
 
 def _averaging(module: nn.Module) -> list[Any]:

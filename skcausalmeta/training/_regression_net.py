@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._episode_hook import EpisodeHook
-from ._episodic_net import EpisodicNet
+from ._base_net import check_finite_loss
+from ._episode_hook import HookedFeatures
+from ._episodic_net import HeadNet
 from ._stream import EpisodeTensors, MetaBatch
 
 
@@ -23,8 +24,8 @@ class CodeModule(nn.Module):
     n_codes : int, default=None
         Number d of features to standardise by a batch norm without weights. None
         leaves the features as they are.
-    hook : EpisodeHook, default=None
-        Stands between the codes and the head; built.
+    hooked : HookedFeatures, default=None
+        Stands between the codes and the head. None: nothing does.
 
     Examples
     --------
@@ -40,11 +41,11 @@ class CodeModule(nn.Module):
         self,
         backbone: nn.Module,
         n_codes: int | None = None,
-        hook: EpisodeHook | None = None,
+        hooked: HookedFeatures | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.hook = hook
+        self.hooked = HookedFeatures() if hooked is None else hooked
         self.standardize = (
             nn.Identity() if n_codes is None else nn.BatchNorm1d(n_codes, affine=False)
         )
@@ -54,8 +55,8 @@ class CodeModule(nn.Module):
         return self.backbone(rows)
 
 
-class RegressionNet(EpisodicNet):
-    """skorch net that trains on meta-batches of regression tasks.
+class RegressionNet(HeadNet):
+    """skorch net that trains a backbone under heads that predict values.
 
     One step minimises the mean over tasks of half the mean squared error ::
 
@@ -72,7 +73,7 @@ class RegressionNet(EpisodicNet):
         Offers ``episode_predictions(support_features, support_targets,
         query_features, tol=...)``.
     **kwargs : dict
-        Keywords of `EpisodicNet`.
+        Keywords of `HeadNet`, `BaseEpisodicNet` and `skorch.NeuralNet`.
 
     Examples
     --------
@@ -85,9 +86,7 @@ class RegressionNet(EpisodicNet):
     """
 
     def __init__(self, module: nn.Module, *, head: Any, **kwargs: Any) -> None:
-        super().__init__(
-            module, head=head, **{"criterion": nn.MSELoss, "center": False, **kwargs}
-        )
+        super().__init__(module, head=head, **{"criterion": nn.MSELoss, **kwargs})
 
     # -- a backbone without parameters -----------------------------------------------
 
@@ -95,19 +94,21 @@ class RegressionNet(EpisodicNet):
         return any(p.requires_grad for p in self.module_.parameters())
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> RegressionNet:
-        """No optimiser where there is nothing to optimise."""
+        """Create no optimiser where there is nothing to optimise."""
         if self._is_trained():
             super().initialize_optimizer(*args, **kwargs)
+        else:
+            self._register_attribute("optimizer", None)  # its keywords are known
         return self
 
     def train_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """One step of the optimiser, or the loss alone without parameters."""
+        """Take a step of the optimiser, or the loss alone without parameters."""
         if self._is_trained():
             return super().train_step(batch, **fit_params)
         self._set_training(True)
         with torch.no_grad():
             loss = self._batch_loss(batch)[0]
-        self._check_finite(loss)
+        check_finite_loss(loss, self.history, self._remedy)
         return {"loss": loss, "y_pred": None}
 
     def _is_divisible(self) -> bool:
@@ -117,15 +118,9 @@ class RegressionNet(EpisodicNet):
 
     # -- tasks -------------------------------------------------------------------------
 
-    def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """Mean query loss of held-out tasks."""
-        self._set_training(False)
-        with torch.no_grad():
-            return {"loss": self._batch_loss(batch)[0], "y_pred": None}
-
     def features(self, rows: Tensor) -> Tensor:
-        """Codes of rows (n, ...) as the module is, (n, d)."""
-        return self.module_.standardize(self._backbone_features(rows))
+        """Return the codes of rows (n, ...) as the module is, (n, d)."""
+        return self.module_.standardize(super().features(rows))
 
     def settle(self, parts: Iterable[Tensor]) -> None:
         """Fix the statistics of the codes to those of some rows.
@@ -143,7 +138,7 @@ class RegressionNet(EpisodicNet):
         origin = layer.running_mean.double()
         with torch.no_grad():
             for rows in parts:
-                moved = self._backbone_features(rows).double() - origin
+                moved = super().features(rows).double() - origin
                 count += len(moved)
                 first = first + moved.sum(0)
                 second = second + moved.square().sum(0)
@@ -168,11 +163,8 @@ class RegressionNet(EpisodicNet):
     def _head_scores(
         self, support: Tensor, targets: Tensor, query: Tensor, n_way: int
     ) -> Tensor:
-        """Predictions (n_tasks, n_query) of the head."""
+        """Return the predictions (n_tasks, n_query) of the head."""
         return self.head.episode_predictions(support, targets, query, tol=self.head_tol)
 
     def _mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         return self.get_loss(scores, targets) / 2
-
-    def _score(self, scores: Tensor, targets: Tensor) -> float:
-        return 0.0

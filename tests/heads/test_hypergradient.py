@@ -1,30 +1,15 @@
 """Gradients through solved heads against finite differences."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
+from benchmarks.solvers import _hypergradient as draws
 from skcausalmeta.heads import GroupLassoSVC
 
-HELPER = Path(__file__).parents[2] / "benchmarks" / "_hypergradient.py"
 TOLERANCE = {"eps": 1e-5, "atol": 1e-5, "rtol": 1e-4}
 FREE = {"solver": "newton", "tol": 1e-13, "max_iter": 60}
-
-
-@pytest.fixture(name="draws", scope="module")
-def load_helper():
-    """The benchmark's random problems, so that both measure the same thing."""
-    spec = importlib.util.spec_from_file_location("_hypergradient", HELPER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def random_tasks(n_tasks=2, n_way=3, n_shot=3, n_features=5, seed=0):
@@ -113,13 +98,14 @@ def test_strengths_may_differ_between_tasks():
     torch.testing.assert_close(logits(group_reg)[1:].detach(), alone)
 
 
-def test_fifty_random_problems_against_central_differences(draws):
+def test_fifty_random_problems_against_central_differences():
+    # The benchmark's problems, so that both measure the same thing.
     errors = [draws.relative_error(draw) for draw in draws.regular_draws(50, 150)]
     assert len(errors) == 50
     assert max(errors) <= 1e-5
 
 
-def test_too_few_regular_draws_are_an_error(draws):
+def test_too_few_regular_draws_are_an_error():
     with pytest.raises(RuntimeError, match=r"Got \d of 3 draws"):
         list(draws.regular_draws(4, 3))
 

@@ -29,8 +29,8 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 from skcausalmeta.persistence import load, save
-from skcausalmeta.training import EpisodeHook
-from skcausalmeta.training._loss_scaling import LossScalingMixin
+from skcausalmeta.training import EpisodeHook, _base_net
+from skcausalmeta.training._base_net import loss_scaler
 
 BUNCH = make_sparse_classes(9, 14, 8, n_factors=6, n_informative=3, random_state=0)
 OLD = BUNCH.target < 6
@@ -243,11 +243,11 @@ def scaled(monkeypatch, scale):
     """Nets that scale their losses, in float32 on the CPU."""
     scalers = []
 
-    def new_scaler(net):
+    def new_scaler(backbone, device):
         scalers.append(GradScaler("cpu", init_scale=scale))
         return scalers[-1]
 
-    monkeypatch.setattr(LossScalingMixin, "_new_scaler", new_scaler)
+    monkeypatch.setattr(_base_net, "loss_scaler", new_scaler)
     return scalers
 
 
@@ -274,12 +274,11 @@ def test_steps_with_infinite_gradients_are_left_out(monkeypatch):
 
 
 def test_who_scales_losses():
-    net = sparse().fit(X_OLD, Y_OLD).net_
-    assert net._new_scaler() is None
-    net.module_.backbone = PreparedBackbone(net.module_.backbone, "bfloat16")
-    assert net._new_scaler() is None
-    net.module_.backbone.precision = "float16"
-    assert isinstance(net._new_scaler(), GradScaler)
+    assert loss_scaler(nn.Linear(3, 2), "cpu") is None
+    backbone = PreparedBackbone(nn.Linear(3, 2), "bfloat16")
+    assert loss_scaler(backbone, "cpu") is None
+    backbone.precision = "float16"
+    assert isinstance(loss_scaler(backbone, "cpu"), GradScaler)
 
 
 def test_a_float16_learner_predicts_on_a_cpu():

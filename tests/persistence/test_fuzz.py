@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPT = FOLDER / "fuzz_persistence.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_damaged_and_forged_files_do_no_harm(tmp_path):
-    command = [sys.executable, SCRIPT, "--smoke", "--threads", "1"]
-    paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
+    script = Path(__file__).with_name("fuzz.py")
+    command = [sys.executable, script, "--smoke", "--threads", "1"]
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -33,13 +33,10 @@ def test_damaged_and_forged_files_do_no_harm(tmp_path):
 
 @pytest.fixture(scope="module")
 def fuzz():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("fuzz_persistence", SCRIPT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
+    path = Path(__file__).with_name("fuzz.py")
+    spec = importlib.util.spec_from_file_location("fuzz_persistence", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

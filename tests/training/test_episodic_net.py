@@ -39,7 +39,11 @@ def make_net(backbone=None, *, scale=1.0, seed=0, **params):
         torch.manual_seed(seed)
         backbone = nn.Linear(3, 4) if backbone is None else backbone()
     net = EpisodicNet(
-        EpisodicModule(backbone, scale), head=MeanHead(), verbose=0, **params
+        EpisodicModule(backbone),
+        head=MeanHead(),
+        logit_scale=scale,
+        verbose=0,
+        **params,
     )
     return net.initialize()
 
@@ -92,8 +96,8 @@ def test_centring_moves_the_origin_to_the_mean_support_row():
 
 
 def test_scale_is_its_first_value():
-    assert EpisodicModule(nn.Identity(), 1e-8).scale == pytest.approx(1e-8)
-    assert EpisodicModule(nn.Identity(), 10.0).scale == pytest.approx(10.0)
+    assert make_net(nn.Identity, scale=1e-8).module_.scale == pytest.approx(1e-8)
+    assert make_net(nn.Identity, scale=10.0).module_.scale == pytest.approx(10.0)
 
 
 def test_tasks_of_different_shapes_count_alike():
@@ -181,9 +185,10 @@ def test_running_statistics_make_rows_independent_of_each_other():
 
 def test_frozen_backbone_is_left_alone():
     def backbone():
-        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+        layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+        return layers.requires_grad_(False)
 
-    net = make_net(backbone, frozen=True)
+    net = make_net(backbone)
     before = {k: v.clone() for k, v in net.module_.state_dict().items()}
     (gradient,) = gradients(net, MetaBatch([make_task(2, 2, 3)]))
     assert gradient.shape == ()  # the scale alone

@@ -37,12 +37,12 @@ class Values(Callback):
                 raise KeyboardInterrupt
 
 
-def make_learner(*callbacks, group_reg=0.4, **params):
+def make_learner(*callbacks, group_reg=0.4, warm_start=False, **params):
     head = GroupLassoSVC(group_reg, solver="newton")
     return SparseMetaClassifier(
         head,
         callbacks=list(callbacks),
-        logit_scale=1.0,
+        net_params={"logit_scale": 1.0, "warm_start": warm_start},
         random_state=0,
         **{**SMALL, **params},
     )

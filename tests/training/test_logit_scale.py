@@ -10,8 +10,7 @@ from torch import nn
 from skcausalmeta.backbones import Conv4Module
 from skcausalmeta.heads import GroupLassoSVC, PrototypeHead, RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.training._logit_scale import first_scale
-from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
+from skcausalmeta.training import EpisodeTensors, MetaBatch, first_scale
 
 Y = np.repeat(np.arange(6), 12)
 X = np.random.default_rng(0).standard_normal((72, 5)).astype(np.float32) + Y[:, None]
@@ -97,13 +96,14 @@ def learner(**params):
 
 def test_a_learner_begins_with_it():
     auto = learner().fit(X, Y).net_.module_.scale
-    assert learner(logit_scale=3.0).fit(X, Y).net_.module_.scale == pytest.approx(3)
+    given = learner(net_params={"logit_scale": 3.0}).fit(X, Y)
+    assert given.net_.module_.scale == pytest.approx(3)
     assert auto == learner().fit(X, Y).net_.module_.scale
     softer = learner().set_params(head__temperature=10.0).fit(X, Y)
     assert softer.net_.module_.scale == pytest.approx(10 * auto)
 
 
 def test_a_warm_start_keeps_the_learned_one():
-    first = learner(logit_scale=5.0).fit(X, Y)
-    first.set_params(logit_scale="auto", warm_start=True).fit(X, Y)
+    first = learner(net_params={"logit_scale": 5.0}).fit(X, Y)
+    first.set_params(net_params={"warm_start": True}).fit(X, Y)
     assert first.net_.module_.scale == pytest.approx(5.0)

@@ -203,6 +203,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaClassifier._parameter_constraints,
         **GradientLearnerMixin._parameter_constraints,
+        "hook": [EpisodeHook, None],
     }
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as torch_checkpoint
+from torch.utils.checkpoint import checkpoint
 
 from ._update_rule import Named
 
@@ -99,13 +99,10 @@ def inner_loop(
                 fast = {n: value - rule.lr * own[n] for n, value in fast.items()}
             if not record:
                 current, fast = _leaves(current), _leaves(fast)
-            current = _moved(current, rule.direction(gradients, fast, step))
+            moves = rule.direction(gradients, fast, step)
+            current = {name: value - moves[name] for name, value in current.items()}
         path.append(current)
     return path if record else [_leaves(point) for point in path]
-
-
-def _moved(current: Named, moves: Named) -> Named:
-    return {name: value - moves[name] for name, value in current.items()}
 
 
 def _recomputed(
@@ -116,18 +113,19 @@ def _recomputed(
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         point = dict(zip(names, values, strict=True))
         gradients, _ = _gradients(loss, point, {}, second_order)
-        return tuple(_moved(point, rule.direction(gradients, {}, step)).values())
+        moves = rule.direction(gradients, {}, step)
+        return tuple(value - moves[name] for name, value in point.items())
 
-    values = torch_checkpoint(run, *current.values(), use_reentrant=True)
+    values = checkpoint(run, *current.values(), use_reentrant=True)
     return dict(zip(names, values, strict=True))
 
 
 def _gradients(
     loss: Loss, parameters: Named, fast: Named, second_order: bool
 ) -> tuple[Named, Named]:
-    """Gradients of the loss in the parameters and in the fast parts of the rule."""
+    """Return gradients of the loss in the parameters and in the parts of the rule."""
     inputs = [*parameters.values(), *fast.values()]
-    # The first pass through a checkpoint runs without gradients.
+    # A step that will be computed again runs without gradients at first.
     create_graph = second_order and torch.is_grad_enabled()
     with torch.enable_grad():
         found = torch.autograd.grad(
@@ -151,5 +149,5 @@ def _gradients(
 
 
 def _leaves(named: Named) -> Named:
-    """The same values, cut from their graph."""
+    """Return the same values, cut from their graph."""
     return {name: t.detach().requires_grad_() for name, t in named.items()}

@@ -15,13 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import PreparedBackbone, is_frozen, n_features_out
 from ...exceptions import DivergenceError, InvalidInputError
-from ...training import (
-    EpisodeHook,
-    EpisodeTensors,
-    EpisodicNet,
-    RowReader,
-    Training,
-)
+from ...training import EpisodeTensors, HookedFeatures, RowReader, Training
 from ...utils import read_rows
 from .._checks import check_finite_rows, check_task_rows
 from .._episode_plan import EpisodePlan
@@ -114,12 +108,12 @@ class GradientLearnerMixin:
     def _make_net(
         self,
         backbone: nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
-    ) -> EpisodicNet:
+    ) -> GradientNet:
         check_keywords("GradientNet", keywords, _KEYWORDS)
         linear_layers = keywords.pop("linear_layers", 0)
         rule = build_rule(self.update)
@@ -129,24 +123,23 @@ class GradientLearnerMixin:
         width = n_features_out(backbone, reader.sample_shape)
         module = AdaptedModule(
             backbone,
-            width if hook is None else hook.out_features,
+            hooked.width(width),
             plan.n_way or 1,
             rule,
             self.inner_steps,
             float(self.inner_lr),
             linear_layers=linear_layers,
             adapt_layers=self.adapt_layers,
-            hook=hook,
+            hooked=hooked,
         )
         settings = Training.of(self.net_params)
-        _check_outer(keywords, rule, self.adapt_layers, hook)
+        _check_outer(keywords, rule, self.adapt_layers, hooked)
         _check_backward(keywords, rule, module, settings.precision, settings.compile)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
         return GradientNet(
             module,
             n_steps=self.inner_steps,
             first_order=self.first_order,
-            frozen=is_frozen(backbone),
             **{"criterion": criterion, **keywords},
         )
 
@@ -161,14 +154,14 @@ class GradientLearnerMixin:
     ) -> tuple[Named, Tensor | None]:
         """Run the inner loop from what `fit` learned; parameters and code."""
         support, wanted = self.reader_(rows), self._as_targets(targets)
-        adapted = self.net_.adapted(support, wanted, self._n_steps)
+        adapted, code = self.net_.adapted(support, wanted, self._n_steps)
         if not all(torch.isfinite(value).all() for value in adapted.values()):
             raise DivergenceError(
                 "The inner loop must stay finite. Got infinite or undefined "
                 f"parameters after {self._n_steps} steps on {len(rows)} rows; lower "
                 "adapt_steps, fit with a lower inner_lr, or scale the rows."
             )
-        return adapted, self.net_.task_code(support, wanted)
+        return adapted, code
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:
         return torch.as_tensor(targets, device=self.reader_.device)
@@ -326,16 +319,12 @@ def _check_outer(
     keywords: dict[str, Any],
     rule: UpdateRule,
     adapt_layers: str,
-    hook: EpisodeHook | None,
+    hooked: HookedFeatures,
 ) -> None:
     """Refuse an outer step that follows no query loss where one is needed."""
     if keywords.get("outer") != "reptile":
         return
-    if hook is not None:
-        raise InvalidInputError(
-            "outer='reptile' follows no query loss, which a hook needs. Got "
-            f"hook={type(hook).__name__}; use outer='gradient' or hook=None."
-        )
+    hooked.refuse("outer='reptile' follows no query loss", "use outer='gradient'")
     learned = next(rule.parameters(), None) is not None
     if learned or adapt_layers != "all":
         raise InvalidInputError(

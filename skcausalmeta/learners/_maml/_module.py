@@ -1,12 +1,14 @@
-"""The network of the gradient-based learners."""
+"""The network of the gradient-based learners, for one task or many at once."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from ...exceptions import InvalidInputError
-from ...training import EpisodeHook
-from ._update_rule import UpdateRule
+from ...training import HookedFeatures
+from ._update_rule import Named, UpdateRule
 
 # Part of the network that moves within a task, as prefixes of parameter names.
 LAYERS = {"all": ("backbone.", "output."), "head": ("output.",), "body": ("backbone.",)}
@@ -25,7 +27,7 @@ class AdaptedModule(nn.Module):
     backbone : torch.nn.Module
         Maps samples to features (n, n_features).
     n_features : int
-        Number of its features, as the hook gives them if there is one.
+        Number of its features, as `hooked` gives them.
     n_outputs : int
         Number of scores: classes, or 1 in regression.
     rule : UpdateRule
@@ -38,8 +40,9 @@ class AdaptedModule(nn.Module):
         Number of linear layers before the output layer.
     adapt_layers : {"all", "head", "body"}, default="all"
         What is adapted: everything, what follows the backbone, or the backbone.
-    hook : EpisodeHook, default=None
-        Stands between the backbone and what follows it; built. It is not adapted.
+    hooked : HookedFeatures, default=None
+        Stands between the backbone and what follows it, not adapted. None: nothing
+        does.
 
     Attributes
     ----------
@@ -74,11 +77,11 @@ class AdaptedModule(nn.Module):
         *,
         linear_layers: int = 0,
         adapt_layers: str = "all",
-        hook: EpisodeHook | None = None,
+        hooked: HookedFeatures | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.hook = hook
+        self.hooked = HookedFeatures() if hooked is None else hooked
         layers = [_rotation(n_features) for _ in range(linear_layers)]
         self.output = nn.Sequential(*layers, nn.Linear(n_features, n_outputs))
         self.adapted = tuple(
@@ -97,14 +100,14 @@ class AdaptedModule(nn.Module):
         rule.build(self.start(), n_steps, lr)
 
     def start(self) -> dict[str, Tensor]:
-        """The parameters that are adapted, by name."""
+        """Return the parameters that are adapted, by name."""
         named = dict(self.named_parameters())
         return {name: named[name] for name in self.adapted}
 
     def forward(
         self, inputs: Tensor, part: str = "features", code: Tensor | None = None
     ) -> Tensor:
-        """Features of rows, or scores of rows or of features.
+        """Return features of rows, or scores of rows or of features.
 
         Parameters
         ----------
@@ -113,7 +116,7 @@ class AdaptedModule(nn.Module):
         part : {"features", "output", "all"}, default="features"
             What to run: the backbone, what follows it, or both.
         code : Tensor of shape (n_code,), default=None
-            What the hook keeps of the task.
+            Code of the task.
 
         Returns
         -------
@@ -123,9 +126,138 @@ class AdaptedModule(nn.Module):
             inputs = self.backbone(inputs)
         if part == "features":
             return inputs
-        if self.hook is not None and code is not None:
-            inputs = self.hook.transform(inputs, code)
-        return self.output(inputs)
+        return self.output(self.hooked.transform(inputs, code))
+
+
+class BatchedModule:
+    """Copies of the adapted parameters, one a task, and what runs on them.
+
+    A single task runs on the plain tensors. Several get a leading task axis, and
+    all run at once (`torch.func.vmap`); gradients of a sum over tasks are then
+    those of every task, so that the inner loop is the same for both.
+
+    It offers ``start``, ``direction`` and ``lr`` as an `UpdateRule` does, with the
+    rule of the module applied task by task.
+
+    Parameters
+    ----------
+    module : AdaptedModule
+        Network and rule.
+    n_tasks : int
+        Number of tasks.
+    codes : Tensor of shape (n_tasks, n_code), default=None
+        Codes of the tasks, of the hook of the module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skcausalmeta.learners import SGDUpdate
+    >>> from skcausalmeta.learners._maml._module import AdaptedModule, BatchedModule
+    >>> module = AdaptedModule(nn.Linear(3, 4), 4, 2, SGDUpdate(), 5, 0.1)
+    >>> many = BatchedModule(module, 7)
+    >>> many.scores(many.parameters(), torch.zeros(7, 10, 3)).shape
+    torch.Size([7, 10, 2])
+    """
+
+    def __init__(
+        self, module: AdaptedModule, n_tasks: int, codes: Tensor | None = None
+    ) -> None:
+        self._module, self._n_tasks, self.codes = module, n_tasks, codes
+        self._part = "output" if module.features_are_fixed else "all"
+        self.lr = module.rule.lr
+
+    def _spread(self, named: Named) -> Named:
+        n = self._n_tasks
+        return {name: t.expand(n, *t.shape) for name, t in named.items()}
+
+    def parameters(self) -> Named:
+        """Return the parameters where every task starts."""
+        start = self._module.start()
+        return start if self._n_tasks == 1 else self._spread(start)
+
+    def scores(self, parameters: Named, inputs: Tensor) -> Tensor:
+        """Return the scores (n_tasks, n, n_outputs) of inputs.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Adapted parameters.
+        inputs : Tensor of shape (n_tasks, n, ...)
+            Rows, or their features if only what follows the backbone is adapted.
+        """
+        return self._run(parameters, inputs, self._part)
+
+    def features(self, parameters: Named, rows: Tensor) -> Tensor:
+        """Return the features of the backbone (n_tasks, n, n_features).
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Adapted parameters.
+        rows : Tensor of shape (n_tasks, n, ...)
+            Rows, or their features if only what follows the backbone is adapted.
+        """
+        fixed = self._module.features_are_fixed
+        return rows if fixed else self._run(parameters, rows, "features")
+
+    def outputs(self, parameters: Named, features: Tensor) -> Tensor:
+        """Return the scores (n_tasks, n, n_outputs) of features.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Adapted parameters.
+        features : Tensor of shape (n_tasks, n, n_features)
+            As the backbone gives them.
+        """
+        return self._run(parameters, features, "output")
+
+    def _run(self, parameters: Named, inputs: Tensor, part: str) -> Tensor:
+        codes = self.codes
+        if self._n_tasks == 1:
+            rows = (inputs[0], part, None if codes is None else codes[0])
+            return functional_call(self._module, parameters, rows)[None]
+
+        def one(parameters: Named, inputs: Tensor, code: Tensor | None) -> Tensor:
+            return functional_call(self._module, parameters, (inputs, part, code))
+
+        axes = (0, 0, None if codes is None else 0)
+        run = vmap(one, in_dims=axes, randomness="different")
+        return run(parameters, inputs, codes)
+
+    def start(self) -> Named:
+        """Return what the rule adapts within a task."""
+        start = self._module.rule.start()
+        return start if self._n_tasks == 1 else self._spread(start)
+
+    def direction(self, gradients: Named, fast: Named, step: int) -> Named:
+        """Return what to subtract from the parameters."""
+        rule = self._module.rule
+        if self._n_tasks == 1:
+            return rule.direction(gradients, fast, step)
+
+        def one(gradients: Named, fast: Named) -> Named:
+            return rule.direction(gradients, fast, step)
+
+        return vmap(one, randomness="different")(gradients, fast)
+
+
+def can_run_together(module: torch.nn.Module, batch_norm: str) -> bool:
+    """Tell whether the tasks of a module can run at once.
+
+    Running averages of a batch norm with weights belong to one task at a time.
+    """
+    return batch_norm == "episode" or not any(
+        isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and layer.affine
+        for layer in module.modules()
+    )
+
+
+def has_convolutions(module: torch.nn.Module) -> bool:
+    """Tell whether a module convolves anywhere."""
+    kind = torch.nn.modules.conv._ConvNd
+    return any(isinstance(layer, kind) for layer in module.modules())
 
 
 def _rotation(width: int) -> nn.Linear:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +12,51 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import differentiated_twice
 from ...training import (
+    BaseEpisodicNet,
+    EpisodeOutcome,
     EpisodeTensors,
-    EpisodicNet,
     MetaBatch,
     batch_norm_mode,
+    check_finite_loss,
     module_lock,
+    still_statistics,
 )
-from ._batched_module import BatchedModule, can_run_together, has_convolutions
 from ._inner_loop import inner_loop
-from ._second_level import SecondLevel, SecondLevelMixin
+from ._module import BatchedModule, can_run_together, has_convolutions
 from ._update_rule import Named
 
 # Tasks that run at once without being asked to.
 _MOST_TASKS = 64
 
 
-class GradientNet(SecondLevelMixin, EpisodicNet):
+class SecondLevel(NamedTuple):
+    """A chunk of tasks as the second level needs it."""
+
+    tasks: list[EpisodeTensors]
+    codes: Tensor  # with the graph to the hook
+    cut: Tensor  # the same values, where the graph of the query loss ends
+    adapted: Named
+    features: Tensor  # of the query rows under the adapted parameters
+
+    @classmethod
+    def of(
+        cls,
+        tasks: list[EpisodeTensors],
+        codes: Tensor,
+        cut: Tensor,
+        adapted: Named,
+        features: Tensor,
+    ) -> SecondLevel:
+        """Keep adapted parameters and features as constants, without their graph."""
+        return cls(tasks, codes, cut, _constants(adapted), features.detach())
+
+    @property
+    def through_codes(self) -> Tensor:
+        """Gradient of the query loss in the codes."""
+        return torch.zeros_like(self.cut) if self.cut.grad is None else self.cut.grad
+
+
+class GradientNet(BaseEpisodicNet):
     """skorch net that trains where adaptation starts, and how it steps.
 
     With theta_K(task) after the inner loop on the support rows, one step of the
@@ -57,7 +87,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     recompute : bool, default=False
         Compute inner steps again in the backward pass instead of keeping them.
     **kwargs : dict
-        Keywords of `EpisodicNet`.
+        Keywords of `BaseEpisodicNet` and `skorch.NeuralNet`.
 
     Notes
     -----
@@ -78,6 +108,8 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     True
     """
 
+    _remedy = "lower inner_lr or lr, take fewer inner_steps, or scale the rows"
+
     def __init__(
         self,
         module: nn.Module,
@@ -96,40 +128,32 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         self.multi_step_epochs = multi_step_epochs
         self.task_chunk_size = task_chunk_size
         self.recompute = recompute
-        super().__init__(module, **{"head": None, "center": False, **kwargs})
+        super().__init__(module, **kwargs)
 
-    # -- skorch steps ---------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------
 
-    def train_step_single(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """Accumulate the outer direction over the chunks; mean query loss."""
-        self._set_training(True)
-        total = torch.zeros((), device=self.device)
-        before = self.processes_.statistics(self.module_)
-        second_level: list[SecondLevel] | None = [] if self._hook_has_turn() else None
+    def _accumulate(self, batch: MetaBatch) -> Tensor:
+        """Accumulate the outer direction over chunks; return the mean query loss."""
+        hooked, total = self.module_.hooked, torch.zeros((), device=self.device)
+        second_level: list[SecondLevel] | None = None
+        if hooked.has_turn(self.history):
+            second_level = []
         for tasks in self._task_chunks(batch):
             if self.outer == "reptile":
                 loss = self._reptile(tasks, len(batch))
             else:
                 loss = self._query_loss(tasks, second_level)
-                self._backward(loss / len(batch))
+                self.scaler_.scale(loss / len(batch)).backward()
             total = total + loss.detach()
-        total = self.processes_.merge(self.module_, before, total)
-        self._check_finite(total / len(batch))
+        loss = total / len(batch)
         if second_level is None:
-            self._rest_hook()
+            hooked.rest()
         else:
-            self._second_level(second_level)
-        return {"loss": total / len(batch), "y_pred": None}
+            check_finite_loss(loss, self.history, self._remedy)
+            self._follow_second_level(second_level)
+        return loss
 
-    def _is_divisible(self) -> bool:
-        return True
-
-    def _remedy(self) -> str:
-        return "lower inner_lr or lr, take fewer inner_steps, or scale the rows"
-
-    def validation_step(self, batch: MetaBatch, **fit_params: Any) -> dict[str, Any]:
-        """Mean query loss and accuracy of held-out tasks."""
-        self._set_training(False)
+    def _batch_loss(self, batch: MetaBatch) -> tuple[Tensor, float]:
         loss, hits = torch.zeros((), device=self.device), 0.0
         for tasks in self._task_chunks(batch):
             n_way = tasks[0].n_way
@@ -139,9 +163,10 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
             if n_way:
                 correct = scores[..., :n_way].argmax(-1) == targets
                 hits += float(correct.double().mean(-1).sum())
-        if batch.tasks[0].n_way:
-            self.history.record_batch("valid_accuracy", hits / len(batch))
-        return {"loss": loss / len(batch), "y_pred": None}
+        return loss / len(batch), hits / len(batch)
+
+    def _is_divisible(self) -> bool:
+        return True
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
@@ -154,12 +179,14 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     # -- tasks -------------------------------------------------------------------------
 
     def features(self, rows: Tensor) -> Tensor:
-        """Features of rows; other threads that adapt exchange the parameters."""
+        """Return features of rows; other threads that adapt exchange the parameters."""
         with module_lock(self.module_):
             return super().features(rows)
 
-    def adapted(self, support: Tensor, targets: Tensor, n_steps: int) -> Named:
-        """Parameters adapted to one task, in evaluation mode.
+    def adapted(
+        self, support: Tensor, targets: Tensor, n_steps: int
+    ) -> tuple[Named, Tensor | None]:
+        """Return the parameters adapted to one task and its code.
 
         Parameters
         ----------
@@ -172,40 +199,22 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
 
         Returns
         -------
-        dict of str to Tensor
-        """
-        self._set_training(False)
-        n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
-        task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
-        with module_lock(self.module_), torch.no_grad():
-            _, path = self._adaptation([task], n_steps, record=False)
-        return {name: value.detach() for name, value in path[-1].items()}
-
-    def task_code(self, support: Tensor, targets: Tensor) -> Tensor | None:
-        """What the hook keeps of one task (1, n_code), in evaluation mode.
-
-        Parameters
-        ----------
-        support : Tensor of shape (n, *sample_shape)
-            Rows of the task.
-        targets : Tensor of shape (n,)
-            Class numbers, or real targets.
-
-        Returns
-        -------
-        Tensor or None
+        adapted : dict of str to Tensor
+            Adapted in evaluation mode.
+        code : Tensor of shape (1, n_code) or None
             None without a hook.
         """
         self._set_training(False)
         n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
-        with module_lock(self.module_), torch.no_grad(), self._normalisation(1):
-            return self._codes([task], self._inputs([support]))
+        with module_lock(self.module_), torch.no_grad():
+            function, path = self._adaptation([task], n_steps, record=False)
+        return {name: v.detach() for name, v in path[-1].items()}, function.codes
 
     def scores(
         self, parameters: Named, rows: Tensor, code: Tensor | None = None
     ) -> Tensor:
-        """Scores (n, n_outputs) of rows under adapted parameters."""
+        """Return the scores (n, n_outputs) of rows under adapted parameters."""
         self._set_training(False)
         lock, mode = module_lock(self.module_), self.batch_norm
         with lock, torch.no_grad(), batch_norm_mode(self.module_, mode):
@@ -215,7 +224,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     def query_scores(
         self, tasks: list[EpisodeTensors], n_steps: int, *, staged: bool = False
     ) -> list[Tensor]:
-        """Query scores (n_tasks, n_query, n_outputs) of the adapted parameters.
+        """Return the query scores (n_tasks, n_query, n_outputs) after adaptation.
 
         Parameters
         ----------
@@ -235,7 +244,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
                 return [function.scores(point, query) for point in points]
 
     def chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
-        """Tasks that run at once, all of one shape."""
+        """Yield the tasks that run at once, all of one shape."""
         size = self._chunk_size(len(tasks))
         for begin in range(0, len(tasks), size):
             yield tasks[begin : begin + size]
@@ -247,7 +256,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     def _chunk_size(self, n_tasks: int) -> int:
         if not can_run_together(self.module_, self.batch_norm):
             return 1
-        n_tasks = min(n_tasks, self._most_tasks or n_tasks)
+        n_tasks = self.guard_.size(n_tasks)
         if self.task_chunk_size != "auto":
             return min(n_tasks, int(self.task_chunk_size))
         on_cpu = str(self.device).startswith("cpu")
@@ -257,11 +266,10 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
     def _query_loss(
         self, tasks: list[EpisodeTensors], second_level: list[SecondLevel] | None = None
     ) -> Tensor:
-        """Sum over the tasks of their query loss, with its graph.
+        """Return the sum over tasks of their query loss, with its graph.
 
         What the second level needs of them is appended to `second_level`.
         """
-        codes: Tensor | None = None
         cut: Tensor | None = None
         with self._normalisation(len(tasks)):
             support = self._inputs([task.support for task in tasks])
@@ -272,10 +280,8 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         function, path = self._adaptation(
             tasks, self.n_steps, record=True, support=support, codes=cut
         )
-        targets, n_way = (
-            torch.stack([task.query_targets for task in tasks]),
-            tasks[0].n_way,
-        )
+        targets = torch.stack([task.query_targets for task in tasks])
+        n_way = tasks[0].n_way
         with self._normalisation(len(tasks)):
             query = self._inputs([task.query for task in tasks])
             losses = []
@@ -290,7 +296,7 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         return torch.stack(losses).sum()
 
     def _step_weights(self) -> list[float]:
-        """Weight of the query loss before and after every inner step.
+        """Return the weights of the query loss before and after every inner step.
 
         Equal after all steps in the first epoch; all on the last step once the
         epochs that count every step are over.
@@ -328,22 +334,20 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         support: Tensor | None = None,
         codes: Tensor | None = None,
     ) -> tuple[BatchedModule, list[Named]]:
-        """The tasks as a function of their parameters, and the path of these."""
-        targets, n_way = (
-            torch.stack([task.support_targets for task in tasks]),
-            tasks[0].n_way,
-        )
+        """Return the tasks as a function of their parameters, and the path of these."""
+        targets = torch.stack([task.support_targets for task in tasks])
+        n_way = tasks[0].n_way
         if support is None:
             with self._normalisation(len(tasks)):
                 support = self._inputs([task.support for task in tasks])
             codes = self._codes(tasks, support)
         function = BatchedModule(self.module_, len(tasks), codes)
-
         second_order = record and not self.first_order
+        twice = differentiated_twice if second_order else nullcontext
 
         def loss(parameters: Named) -> Tensor:
-            # Inside, because checkpoints run it again in the backward pass.
-            with self._normalisation(len(tasks)), differentiated_twice(second_order):
+            # Inside, because it may run again in the backward pass.
+            with self._normalisation(len(tasks)), twice():
                 scores = function.scores(parameters, support)
             return self._loss(scores, targets, n_way)
 
@@ -360,10 +364,10 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         return function, path
 
     def _inputs(self, parts: list[Tensor]) -> Tensor:
-        """Rows of every task, or their features if the backbone is not adapted."""
+        """Return the rows of tasks, or features if the backbone is not adapted."""
         if not self.module_.features_are_fixed:
             return torch.stack(parts)
-        keep = torch.is_grad_enabled() and not self.frozen
+        keep = torch.is_grad_enabled() and not self.frozen_
         with torch.set_grad_enabled(keep):
             return torch.stack([self.module_(rows) for rows in parts])
 
@@ -372,15 +376,82 @@ class GradientNet(SecondLevelMixin, EpisodicNet):
         return batch_norm_mode(self.module_, self.batch_norm, vectorized=many)
 
     def _loss(self, scores: Tensor, targets: Tensor, n_way: int) -> Tensor:
-        """Sum over tasks of the mean loss over their rows."""
+        """Return the sum over tasks of the mean loss over their rows."""
         if n_way:
             scores = scores[..., :n_way].flatten(0, 1)
             return len(targets) * self.get_loss(scores, targets.flatten())
         return len(targets) * self.get_loss(scores[..., 0], targets.to(scores.dtype))
 
+    # -- second level ------------------------------------------------------------------
+
+    def _follow_second_level(self, parts: list[SecondLevel]) -> None:
+        """Follow the extra loss, and the query loss through the codes."""
+        through_codes = torch.cat([part.through_codes for part in parts])
+        codes = torch.cat([part.codes for part in parts])
+        episodes = [self._outcome_of(part) for part in parts]
+        self.module_.hooked.follow_extra_loss(
+            self.history, codes, episodes, through_codes
+        )
+
+    def _outcome_of(self, part: SecondLevel) -> EpisodeOutcome:
+        tasks, n_way = part.tasks, part.tasks[0].n_way
+
+        def loss(scores: Tensor, targets: Tensor) -> Tensor:
+            if not n_way:
+                scores = scores[..., None]
+            return self._loss(scores, targets, n_way) / len(targets)
+
+        def swap(n_tasks: int) -> tuple[Tensor, Tensor]:
+            turned = [task.swapped() for task in tasks[:n_tasks]]
+            with still_statistics(self.module_):
+                with torch.no_grad(), self._normalisation(n_tasks):
+                    support = self._inputs([task.support for task in turned])
+                codes = self._codes(turned, support)
+                _, path = self._adaptation(
+                    turned,
+                    self.n_steps,
+                    record=False,
+                    support=support,
+                    codes=None if codes is None else codes.detach(),
+                )
+                function = BatchedModule(self.module_, n_tasks, codes)
+                with self._normalisation(n_tasks):
+                    with torch.no_grad():
+                        rows = self._inputs([task.query for task in turned])
+                        features = function.features(path[-1], rows)
+                    scores = function.outputs(_constants(path[-1]), features)
+            targets = torch.stack([task.query_targets for task in turned])
+            return _of_classes(scores, n_way), targets
+
+        function = BatchedModule(self.module_, len(tasks), part.codes)
+        scores = function.outputs(part.adapted, part.features)
+        targets = torch.stack([task.query_targets for task in tasks])
+        return EpisodeOutcome(_of_classes(scores, n_way), targets, loss, swap)
+
+    def _codes(self, tasks: list[EpisodeTensors], support: Tensor) -> Tensor | None:
+        """Return the codes of the tasks (n_tasks, n_code), theta a constant."""
+        hooked, features = self.module_.hooked, support
+        if not hooked.is_active:
+            return None
+        if not self.module_.features_are_fixed:
+            with torch.no_grad(), still_statistics(self.module_):
+                features = self._start_features(support)
+        targets = torch.stack([task.support_targets for task in tasks])
+        return hooked.task_code(features, targets, tasks[0].n_way)
+
+    def _start_features(self, rows: Tensor) -> Tensor:
+        """Return features (n_tasks, n, d) at the start, where tasks share theta."""
+        alone = self.batch_norm == "episode" or not can_run_together(
+            self.module_, self.batch_norm
+        )
+        if not alone:
+            return self.module_(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        with batch_norm_mode(self.module_, self.batch_norm):
+            return torch.stack([self.module_(task) for task in rows])
+
 
 def _undivided(task: EpisodeTensors) -> EpisodeTensors:
-    """Support and query rows together, as both."""
+    """Return a task with support and query rows together, as both."""
     rows = torch.cat([task.support, task.query])
     targets = torch.cat([task.support_targets, task.query_targets])
     return EpisodeTensors(rows, rows, targets, targets, task.n_way)
@@ -391,3 +462,11 @@ def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     parameter.grad += gradient
+
+
+def _constants(named: Named) -> Named:
+    return {name: value.detach() for name, value in named.items()}
+
+
+def _of_classes(scores: Tensor, n_way: int) -> Tensor:
+    return scores[..., :n_way] if n_way else scores[..., 0]

@@ -193,6 +193,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaRegressor._parameter_constraints,
         **GradientLearnerMixin._parameter_constraints,
+        "hook": [EpisodeHook, None],
         "normalize_targets": ["boolean"],
     }
 

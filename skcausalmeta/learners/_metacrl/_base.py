@@ -373,7 +373,7 @@ class BaseMetaCRL(
 
     @property
     def _hook(self) -> FactorHook:
-        return self.estimator_.net_.module_.hook
+        return self.estimator_.net_.module_.hooked.hook
 
     @property
     def factors_(self) -> NDArray[Any]:

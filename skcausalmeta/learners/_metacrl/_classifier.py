@@ -86,7 +86,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
     Attributes
     ----------
     estimator_ : estimator
-        The wrapped learner, fitted; its hook is ``estimator_.net_.module_.hook``.
+        The wrapped learner, fitted; its hook is
+        ``estimator_.net_.module_.hooked.hook``.
     factors_ : ndarray of shape (n_features, n_factors)
         The matrix Xi.
     history_ : list of dict

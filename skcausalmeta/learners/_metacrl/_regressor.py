@@ -74,7 +74,8 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
     Attributes
     ----------
     estimator_ : estimator
-        The wrapped learner, fitted; its hook is ``estimator_.net_.module_.hook``.
+        The wrapped learner, fitted; its hook is
+        ``estimator_.net_.module_.hooked.hook``.
     factors_ : ndarray of shape (n_features, n_factors)
         The matrix Xi.
     history_ : list of dict

@@ -1,4 +1,4 @@
-"""What the multi-task learners share: data, net, predictions."""
+"""What the multi-task learners share: parameters, training, predictions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
-from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,117 +17,132 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
-from torch import Tensor
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 
-from ...exceptions import InvalidInputError
-from ...training import ReadRows, RowReader, TrainingCheckpoint
-from ...utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
-from .._checks import check_scale
-from .._training import OPTIMIZERS, best_weights, checkpoint_of, copied_callbacks, train
-from ._adapt import NewTasksMixin
-from ._experts import ConvExperts, MLPExperts
-from ._graph_terms import correlations
-from ._module_inputs import module_masks
-from ._net import MultiTaskNet, RowStream
-from ._new_task import ModuleFeatures
-from ._predict import score_codes
-from ._routing import RoutedExperts
-from ._targets import TaskTargets, read_targets
+from ...exceptions import InvalidInputError, NotFittedError
+from ...training import (
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    AdamW,
+    RowReader,
+    Training,
+    Validation,
+    named_optimizer,
+)
+from .._checks import (
+    check_given,
+    check_given_ids,
+    check_ids,
+    check_known_rows,
+    check_rows,
+    check_task_rows,
+)
+from .._nested import Makers, fill_in
+from .._task_batches import (
+    TASKS_AT_ONCE,
+    check_tasks,
+    chunk_of,
+    in_task_chunks,
+    task_cost,
+)
+from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
+from ._fit import train_learner
+from ._net import MultiTaskNet
+from ._new_task import ModuleFeatures, RoutedTask, read_new, solve_tasks
+from ._passes import features_of, input_gradients, outputs_of
+from ._routing import ROUTINGS
+from ._targets import TargetKind, TaskTargets, as_targets, read_targets, to_columns
 
-_ROWS_FOR_FACTS = 2000
-# Values that the standardisation of rows on disk is computed from, at most.
-_MOST_VALUES = 2**25
-_PIXELS_FOR_UNITS = 10_000
-_TERMS = ("train_loss", "tasks", "decorrelation", "sparsity", "balance", "irm")
 _WEIGHT = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
+class Answers(NamedTuple):
+    """What a learner says of rows, task by task."""
+
+    kinds: list[TargetKind]
+    outputs: list[NDArray[np.float64]]  # (n, n_pixels, n_outputs) of every task
+    single: bool  # one task, whose predictions have no task axis
+
+
 class BaseMultiTask(
-    NewTasksMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    ABC,
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
 ):
     """Modules routed to tasks, trained by a skorch net that is held."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "modules": [StrOptions({"mtcrl", "mmoe", "shared", "single"})],
+        "modules": [StrOptions(set(ROUTINGS))],
         "n_modules": [_COUNT],
-        "expert": [StrOptions({"auto", "mlp", "conv"})],
-        "hidden": [tuple, list],
-        "out_features": [_COUNT],
-        "head_hidden": [Interval(Integral, 0, None, closed="left")],
+        "expert": [StrOptions({"auto", *EXPERTS}), MLPExpert, ConvExpert],
         "module_inputs": ["array-like", StrOptions({"each"}), None],
         "input_shape": [tuple, list, None],
         "task_types": ["array-like", str, None],
-        "task_weights": ["array-like", StrOptions({"equal", "size"})],
-        "uncertainty_weighting": ["boolean"],
+        "task_weights": ["array-like", StrOptions({"equal", "size", "uncertainty"})],
         "lambda_dec": [_WEIGHT],
         "lambda_sps": [_WEIGHT],
         "lambda_bal": [_WEIGHT],
         "lambda_irm": [_WEIGHT],
         "irm_form": [StrOptions({"norm", "variance", "unbiased"})],
         "irm_scale": [StrOptions({"relative", "absolute"})],
-        "warmup": [tuple, list],
-        "env_folds": [_COUNT],
         "adapt_reg": [_WEIGHT],
         "batch_size": [_COUNT],
         "max_epochs": [_COUNT],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), Adam, AdamW, SGD, callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "routing_lr": [Interval(Real, 0, None, closed="neither"), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_COUNT],
+        "validation": [Interval(Real, 0, 1, closed="neither"), Validation, None],
         "callbacks": [list, None],
-        "checkpoint_path": [str, PathLike, None],
-        "warm_start": ["boolean"],
-        "net_params": [dict, None],
+        "net_params": [dict, Training, None],
         "device": [str, torch.device],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
+    # What stands for a part that is named or left out, where one of its parameters
+    # is set.
+    _parts: ClassVar[Makers] = {
+        "expert": named_expert,
+        "optimizer": named_optimizer,
+        "validation": lambda given: Validation.of(given) or Validation(),
+        "net_params": Training.named,
+    }
+
+    net_: MultiTaskNet
+    reader_: RowReader
+    targets_: TaskTargets
+    tasks_: NDArray[Any]
+    module_units_: ModuleFeatures
+    task_: RoutedTask | None
 
     def __init__(
         self,
         modules: str = "mtcrl",
         *,
         n_modules: int = 8,
-        expert: str = "auto",
-        hidden: Sequence[int] = (32,),
-        out_features: int = 8,
-        head_hidden: int = 0,
+        expert: str | Expert = "auto",
         module_inputs: ArrayLike | str | None = None,
         input_shape: tuple[int, ...] | None = None,
         task_types: Sequence[str] | str | None = None,
         task_weights: ArrayLike | str = "equal",
-        uncertainty_weighting: bool = False,
         lambda_dec: float = 0.01,
         lambda_sps: float = 0.1,
         lambda_bal: float = 0.1,
         lambda_irm: float = 1.0,
         irm_form: str = "norm",
         irm_scale: str = "relative",
-        warmup: tuple[float, float] = (0.2, 0.6),
-        env_folds: int = 2,
         adapt_reg: float = 0.1,
         batch_size: int = 256,
         max_epochs: int = 40,
-        optimizer: str | type = "adam",
+        optimizer: Any = "adam",
         lr: float = 5e-3,
-        routing_lr: float | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        validation: float | Validation | None = None,
         callbacks: list[Any] | None = None,
-        checkpoint_path: str | PathLike[str] | None = None,
-        warm_start: bool = False,
-        net_params: dict[str, Any] | None = None,
+        net_params: dict[str, Any] | Training | None = None,
         device: str | torch.device = "cpu",
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -136,38 +150,45 @@ class BaseMultiTask(
         self.modules = modules
         self.n_modules = n_modules
         self.expert = expert
-        self.hidden = hidden
-        self.out_features = out_features
-        self.head_hidden = head_hidden
         self.module_inputs = module_inputs
         self.input_shape = input_shape
         self.task_types = task_types
         self.task_weights = task_weights
-        self.uncertainty_weighting = uncertainty_weighting
         self.lambda_dec = lambda_dec
         self.lambda_sps = lambda_sps
         self.lambda_bal = lambda_bal
         self.lambda_irm = lambda_irm
         self.irm_form = irm_form
         self.irm_scale = irm_scale
-        self.warmup = warmup
-        self.env_folds = env_folds
         self.adapt_reg = adapt_reg
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.optimizer = optimizer
         self.lr = lr
-        self.routing_lr = routing_lr
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        self.validation = validation
         self.callbacks = callbacks
-        self.checkpoint_path = checkpoint_path
-        self.warm_start = warm_start
         self.net_params = net_params
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, all of them or none.
+
+        A nested one, such as ``expert__out_features``, fills in the object that a
+        name or None stands for.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        return super().set_params(**fill_in(self, params, self._parts))
 
     @property
     @abstractmethod
@@ -184,7 +205,7 @@ class BaseMultiTask(
         *,
         tasks: ArrayLike | None = None,
         envs: ArrayLike | None = None,
-    ) -> BaseMultiTask:
+    ) -> Self:
         """Learn modules, routing and heads of all tasks together.
 
         Parameters
@@ -212,254 +233,390 @@ class BaseMultiTask(
             For invalid rows, targets or parameters, before any training. A learner
             that was fitted before stays as it was.
         """
-        self._check_y_given(y, "label")
-        rows = self._check_rows(X)
-        targets = read_targets(
-            y,
-            len(rows),
-            self._check_ids(tasks, rows, "tasks"),
-            self._default_type if self.task_types is None else self.task_types,
-        )
-        seeds = named_seeds(
-            self.random_state, "weights", "order", "held-out", "folds", "training"
-        )
-        env_ids = self._check_ids(envs, rows, "envs")
-        checkpoint = checkpoint_of(self, rows, targets.codes, env_ids)
-        if checkpoint is not None:
-            seeds = checkpoint.open(seeds)
-        env_codes = self._env_codes(env_ids, len(rows), seeds["folds"])
+        check_given(self, y, "label")
+        rows = check_rows(self, X)
+        task_ids = check_ids(tasks, rows, "tasks")
+        types = self._default_type if self.task_types is None else self.task_types
+        targets = read_targets(y, len(rows), task_ids, types)
+        env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
-        fitted.__dict__.pop("new_task_", None)
         validate_data(fitted, X, skip_check_array=True)
-        fitted._learn(rows, targets, env_codes, seeds, checkpoint)
+        train_learner(fitted, rows, targets, env_ids)
+        fitted.task_ = None
         self.__dict__ = fitted.__dict__
         return self
 
-    def _learn(
+    # -- new tasks ---------------------------------------------------------------------
+
+    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Solve a new task from its support rows; what `fit` learned stays as it is.
+
+        The modules are frozen. The new task gets weights of all their features by a
+        convex problem: logistic regression for a classifier, least squares of the
+        standardised values for a regressor, with a group Lasso that has the modules
+        as its groups. It takes the place of the sparsity of the routing in `fit`:
+        the task reads few modules, and the certificate `dual_gap_` proves that the
+        problem was solved. `predict`, `score`, `classes_` and the like then speak of
+        the new task; ``predict(X, tasks=...)`` still answers for those of `fit`.
+
+        Attributes are rebound, never changed in place, so
+        ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares the
+        modules.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, height, width)
+            Labels of at least two classes, or values; after `fit` on targets per
+            pixel the same per pixel, NaN where one is missing.
+
+        Returns
+        -------
+        self : object
+            Itself, now speaking of the new task.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For invalid rows or targets; the learner stays as it was.
+        """
+        rows = check_known_rows(self, X)
+        check_given(self, y, "label" if self._classifies else "real number")
+        pixels = self.targets_.pixels
+        targets = as_targets(y if pixels else column_or_1d(y, warn=True))
+        check_consistent_length(rows, targets)
+        if targets.shape[1:] != pixels:
+            raise InvalidInputError(
+                "adapt solves one task: y must have the shape of the rows and pixels, "
+                f"{(len(rows), *pixels)}. Got {targets.shape}."
+            )
+        kind, codes = self._read_new(targets, 0)
+        features = self._unit_features(rows)
+        features = features.reshape(1, -1, features.shape[-1])
+        (self.task_,) = self._solve(features, codes[None], [kind])
+        return self
+
+    def predict_episodes(
         self,
-        rows: NDArray[Any],
-        targets: TaskTargets,
-        envs: NDArray[Any],
-        seeds: dict[str, int],
-        checkpoint: TrainingCheckpoint | None,
-    ) -> None:
-        check_scale(rows)
-        self.reader_ = RowReader(rows.shape[1:], self.input_shape, self.device)
-        source = self._source(rows)
-        held_out = self._held_out(len(rows), seeds["held-out"])
-        with isolated_torch_rng(seeds["weights"]):
-            module = self._build(self.reader_.sample_shape, targets)
-        module.experts.set_statistics(source[self._statistics_rows(rows, ~held_out)])
-        net = MultiTaskNet(
-            module,
-            kinds=[(task.kind, task.n_classes) for task in targets.tasks],
-            task_weights=self._task_weights(targets),
-            weights={
-                "decorrelation": self.lambda_dec,
-                "sparsity": self.lambda_sps,
-                "balance": self.lambda_bal,
-                "irm": self.lambda_irm,
-            },
-            irm_form=self.irm_form,
-            irm_scale=self.irm_scale,
-            warmup=self._warmup(),
-            uncertainty=self.uncertainty_weighting,
-            **self._net_arguments(bool(held_out.any())),
-        )
-        streams = self._streams(source, targets, envs, held_out, seeds["order"])
-        with isolated_torch_rng(seeds["training"]):
-            train(self, net, streams, checkpoint)
-        self.net_, self.targets_ = net, targets
-        self.history_ = _history_of(net)
-        self.n_iter_ = len(self.history_)
-        self._state_facts(rows, targets, held_out)
-
-    def _source(self, rows: NDArray[Any]) -> Tensor | ReadRows:
-        """Samples: in memory, unless the rows are on disk and stay there."""
-        if stays_on_disk(rows):
-            return ReadRows(rows, self.reader_)
-        return self.reader_(rows)
-
-    def _statistics_rows(self, rows: NDArray[Any], chosen: NDArray[Any]) -> Tensor:
-        """Positions of the rows that inputs are standardised by: all, if they fit."""
-        index = np.flatnonzero(chosen)
-        most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
-        if len(index) > most and stays_on_disk(rows):
-            index = index[np.linspace(0, len(index) - 1, most).astype(np.intp)]
-        return torch.from_numpy(index)
-
-    def _state_facts(
-        self, rows: NDArray[Any], targets: TaskTargets, held_out: NDArray[Any]
-    ) -> None:
-        """Fitted facts: routing, correlation of the modules, scores of the tasks."""
-        self.tasks_ = targets.ids
-        self.n_features_out_ = self.net_.module_.experts.out_features * (
-            self.net_.module_.experts.n_modules
-        )
-        seen = held_out if held_out.any() else ~held_out
-        codes = targets.codes[:, seen]
-        outputs = self._outputs(rows, np.flatnonzero(seen))
-        self.task_scores_ = np.array(
-            [
-                score_codes(task, out, code)
-                for task, out, code in zip(targets.tasks, outputs, codes, strict=True)
-            ]
-        )
-        self.module_units_ = self._module_units(rows, targets.codes.shape[2])
-        with torch.no_grad():
-            # Rows all over: they may come sorted by time or environment.
-            spread = np.arange(0, len(rows), -(-len(rows) // _ROWS_FOR_FACTS))
-            part = self.reader_(read_rows(rows, spread))
-            self.routing_ = self.net_.module_.gate(part).mean(dim=0).cpu().numpy()
-            self.module_correlation_ = _correlation(self.net_.module_.experts(part))
-
-    def _module_units(self, rows: NDArray[Any], n_pixels: int) -> ModuleFeatures:
-        """Centre and scale of the features of the modules, from rows all over."""
-        step = -(-len(rows) * n_pixels // _PIXELS_FOR_UNITS)
-        features = self._features(rows[::step], pooled=False)
-        n_modules = self.net_.module_.experts.n_modules
-        return ModuleFeatures.of(features.reshape(-1, self.n_features_out_), n_modules)
-
-    def _build(self, shape: Sequence[int], targets: TaskTargets) -> RoutedExperts:
-        n_tasks = len(targets.tasks)
-        dense = targets.layout == "pixels"
-        masks = module_masks(self.module_inputs, shape, self.n_modules)
-        n_modules = self.n_modules if masks is None else len(masks)
-        if self.modules == "single":
-            # A task of its own sees everything and shares nothing.
-            n_modules, masks = n_tasks, None
-        convolutional = self.expert == "conv" or (self.expert == "auto" and dense)
-        if dense and not convolutional:
-            raise InvalidInputError(
-                "Targets per pixel need convolutional modules. Got expert='mlp'; pass "
-                "expert='conv' or 'auto'."
-            )
-        if dense and targets.pixels != tuple(shape[-2:]):
-            raise InvalidInputError(
-                "Targets per pixel must have the height and width of the images. Got "
-                f"{targets.pixels} for images of shape {tuple(shape)}."
-            )
-        if not convolutional:
-            experts: Any = MLPExperts(
-                int(np.prod(shape)),
-                n_modules,
-                tuple(self.hidden),
-                self.out_features,
-                masks,
-            )
-            gate_features = experts.in_features
-        else:
-            if len(shape) != 3:
-                raise InvalidInputError(
-                    "expert='conv' needs images. Got rows of shape "
-                    f"{tuple(shape)}; set input_shape or use expert='mlp'."
-                )
-            width = self.hidden[0] if len(self.hidden) else 8
-            experts = ConvExperts(shape[0], n_modules, width, self.out_features, dense)
-            gate_features = shape[0]
-        return RoutedExperts(
-            experts,
-            n_tasks,
-            targets.n_outputs,
-            self.modules,
-            gate_features,
-            self.head_hidden,
-        )
-
-    def _streams(
-        self,
-        rows: Tensor | ReadRows,
-        targets: TaskTargets,
-        envs: NDArray[Any],
-        held_out: NDArray[Any],
-        seed: int,
-    ) -> tuple[RowStream, RowStream | None]:
-        codes = torch.from_numpy(targets.codes).to(rows.device)
-        numbers = torch.from_numpy(envs).to(rows.device)
-
-        def part(index: NDArray[Any], seed: int | None) -> RowStream:
-            places = np.flatnonzero(index)
-            where = torch.from_numpy(places).to(rows.device)
-            some = rows[where] if isinstance(rows, Tensor) else rows.part(places)
-            size = self.batch_size if seed is not None else len(where)
-            if not isinstance(rows, Tensor):
-                size = min(size, max(self.batch_size, _ROWS_FOR_FACTS))
-            return RowStream(some, codes[:, where], numbers[where], size, seed=seed)
-
-        train = part(~held_out, seed)
-        return train, part(held_out, None) if held_out.any() else None
-
-    def _net_arguments(self, validated: bool) -> dict[str, Any]:
-        callbacks = copied_callbacks(self.callbacks)
-        if validated:
-            callbacks.append(best_weights("valid_loss", self.n_iter_no_change))
-        arguments: dict[str, Any] = {
-            "optimizer": OPTIMIZERS.get(self.optimizer, self.optimizer),
-            "lr": self.lr,
-            "max_epochs": self.max_epochs,
-            "callbacks": callbacks,
-            "device": self.device,
-            "verbose": self.verbose,
-            "train_split": None,
-        }
-        if self.modules == "mtcrl":
-            routing_lr = 3 * self.lr if self.routing_lr is None else self.routing_lr
-            groups = [("theta", {"lr": routing_lr, "weight_decay": 0.0})]
-            arguments["optimizer__param_groups"] = groups
-        return {**arguments, **(self.net_params or {})}
-
-    def _task_weights(self, targets: TaskTargets) -> Tensor:
-        n_tasks = len(targets.tasks)
-        if isinstance(self.task_weights, str):
-            weights = np.ones(n_tasks)
-            if self.task_weights == "size":
-                known = np.isfinite(targets.codes).sum(axis=(1, 2))
-                weights = known / known.mean()
-        else:
-            weights = np.asarray(self.task_weights, dtype=float)
-            if weights.shape != (n_tasks,) or (weights < 0).any():
-                raise InvalidInputError(
-                    "task_weights must hold one weight of at least 0 per task. Got "
-                    f"{self.task_weights!r} for {n_tasks} tasks."
-                )
-        return torch.as_tensor(weights, dtype=torch.float32, device=self.device)
-
-    def _warmup(self) -> tuple[float, float]:
-        pair = tuple(self.warmup)
-        if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
-            raise InvalidInputError(
-                "warmup must be a pair (begin, end) with 0 <= begin <= end <= 1. "
-                f"Got {self.warmup!r}."
-            )
-        return float(pair[0]), float(pair[1])
-
-    def _held_out(self, n_rows: int, seed: int) -> NDArray[Any]:
-        held_out = np.zeros(n_rows, dtype=bool)
-        if self.early_stopping:
-            size = round(self.validation_fraction * n_rows)
-            if not 1 <= size < n_rows:
-                raise InvalidInputError(
-                    "validation_fraction must leave rows on both sides. Got "
-                    f"{self.validation_fraction} of {n_rows} rows."
-                )
-            order = np.random.RandomState(seed).permutation(n_rows)
-            held_out[order[:size]] = True
-        return held_out
-
-    def _env_codes(
-        self, ids: NDArray[Any] | None, n_rows: int, seed: int
+        X_support: ArrayLike,
+        y_support: ArrayLike,
+        X_query: ArrayLike,
+        *,
+        max_memory: int | None = None,
     ) -> NDArray[Any]:
-        if ids is not None:
-            return np.unique(ids, return_inverse=True)[1].astype(np.int64)
-        folds = np.arange(n_rows) % min(self.env_folds, n_rows)
-        return np.random.RandomState(seed).permutation(folds)
+        """Solve and predict many new tasks in one batched call.
+
+        The answers are those of `adapt` and `predict` task by task. The learner
+        itself stays as it is.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_tasks, n_support, ...)
+            Support rows.
+        y_support : array-like of shape (n_tasks, n_support) or \
+(n_tasks, n_support, height, width)
+            Their labels, at least two classes in every task, or their values.
+        X_query : array-like of shape (n_tasks, n_query, ...)
+            Query rows.
+        max_memory : int, default=None
+            Bytes that the work may take beside the arguments and the answer, as
+            estimated from the shapes: tasks are then solved in chunks, and stored
+            arrays and memory maps are read by chunk. None: a thousand tasks at once.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_query) or (n_tasks, n_query, height, width)
+            Labels or values of the query rows.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not agree, a task has one class or a missing label, or
+            `max_memory` is less than one task takes.
+        """
+        check_is_fitted(self)
+        pixels = self.targets_.pixels
+        support, targets, query = check_tasks(X_support, y_support, X_query, pixels)
+        as_targets(targets.reshape(-1))
+        read = [self._read_new(values, k) for k, values in enumerate(targets)]
+        kinds = [kind for kind, _ in read]
+        codes = np.stack([code for _, code in read])
+
+        def solve(part: slice) -> NDArray[Any]:
+            features = self._task_features(chunk_of(support, part))
+            features = features.reshape(len(features), -1, features.shape[-1])
+            solved = self._solve(features, codes[part], kinds[part])
+            asked = self._task_features(chunk_of(query, part))
+            found = [
+                task.kind.decode(task.outputs(rows))  # rows (n_query, n_pixels, d)
+                for task, rows in zip(solved, asked, strict=True)
+            ]
+            return np.stack(found)
+
+        size = self._tasks_within(support, query, kinds, max_memory)
+        answers = in_task_chunks(solve, len(kinds), size)
+        return answers.reshape(*query.shape[:2], *pixels)
+
+    def _tasks_within(
+        self, support: Any, query: Any, kinds: list[TargetKind], max_memory: int | None
+    ) -> int:
+        """Tasks of a chunk of `predict_episodes`."""
+        if max_memory is None:
+            return min(TASKS_AT_ONCE, len(kinds))
+        pixels = int(np.prod(self.targets_.pixels))
+        cost = task_cost(
+            self.net_.module_.experts,
+            self.reader_.sample_shape,
+            support,
+            query,
+            len(self.module_units_.center) * pixels,
+            max(1, *(kind.n_classes for kind in kinds)) * pixels,
+        )
+        return cost.tasks_within(max_memory, len(kinds))
+
+    def _read_new(
+        self, values: NDArray[Any], task: Any
+    ) -> tuple[TargetKind, NDArray[np.float32]]:
+        pixels = self.targets_.pixels
+        return read_new(values, self._default_type, task, may_miss=bool(pixels))
+
+    def _solve(
+        self, features: NDArray[Any], codes: NDArray[Any], kinds: list[TargetKind]
+    ) -> list[RoutedTask]:
+        groups = self.module_units_.groups
+        return solve_tasks(features, codes, kinds, groups, self.adapt_reg)
+
+    @property
+    def _classifies(self) -> bool:
+        return self._default_type == "classification"
+
+    def _task_in_use(self) -> RoutedTask:
+        if self.task_ is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} speaks of the tasks of 'fit'. Call "
+                "'adapt' with the support rows of a new task first."
+            )
+        return self.task_
+
+    @property
+    def dual_gap_(self) -> float:
+        """Certificate of the new task: objective minus its lower bound."""
+        return self._task_in_use().dual_gap
+
+    @property
+    def sparsity_(self) -> float:
+        """Share of the modules that the new task leaves out."""
+        return self._task_in_use().sparsity
+
+    # -- prediction --------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
+        """Predict the labels or values of all tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Task of `fit` of every row; the prediction of that task only.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), (n_samples, n_tasks) or \
+(n_samples, n_tasks, height, width)
+            One column after `fit` on one column, after `adapt`, or with `tasks`; else
+            one per task. With targets per pixel, the shape of the pixels is added.
+        """
+        rows = check_known_rows(self, X)
+        if tasks is not None:
+            position = np.searchsorted(self.tasks_, self._known_ids(tasks, rows))
+        answers = self._answers(rows, new=tasks is None)
+        decoded = [
+            kind.decode(outputs)
+            for kind, outputs in zip(answers.kinds, answers.outputs, strict=True)
+        ]
+        stacked = np.stack(decoded, axis=1)  # (n, n_tasks, n_pixels)
+        if tasks is not None:
+            found = stacked[np.arange(len(rows)), position]
+        else:
+            found = stacked[:, 0] if answers.single else stacked
+        return found.reshape(*found.shape[:-1], *self.targets_.pixels)
+
+    def _known_ids(self, tasks: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        ids = check_given_ids(tasks, rows, "tasks")
+        strange = np.setdiff1d(ids, self.tasks_)
+        if len(strange):
+            raise InvalidInputError(
+                f"tasks must hold ids seen in fit, {self.tasks_.tolist()}. Got "
+                f"{strange.tolist()[0]!r}."
+            )
+        return ids
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        tasks: ArrayLike | None = None,
+    ) -> float:
+        """Return the mean over tasks of accuracy (classification) or R^2 (regression).
+
+        After `adapt`, that of the new task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        y : array-like
+            Targets in the layout of `fit`; missing labels are left out.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of every row, with one label column.
+
+        Returns
+        -------
+        float
+            Mean score of the tasks that have labels.
+        """
+        check_is_fitted(self)
+        if self.task_ is None or tasks is not None:
+            return float(np.nanmean(self.score_tasks(X, y, sample_weight, tasks=tasks)))
+        rows = check_known_rows(self, X)
+        predicted = self.task_.kind.decode(
+            self.task_.outputs(self._unit_features(rows))
+        )
+        truth = as_targets(y)
+        check_consistent_length(rows, truth)
+        if truth.size != predicted.size:
+            raise InvalidInputError(
+                "After adapt, y must hold the targets of the new task. Got shape "
+                f"{truth.shape} for {len(rows)} rows; pass one column."
+            )
+        weights = _row_weights(sample_weight, rows, predicted.shape)
+        truth = truth.reshape(predicted.shape)
+        return self.task_.kind.score(truth, predicted, weights)
+
+    def score_tasks(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        tasks: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the accuracy or R^2 of every task of `fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        y : array-like
+            Targets in the layout of `fit`; missing labels are left out.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of every row, with one label column.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks,)
+            NaN for a task without labels.
+        """
+        rows = check_known_rows(self, X)
+        ids = None if tasks is None else self._known_ids(tasks, rows)
+        columns, found, _, _ = to_columns(y, len(rows), ids)
+        if ids is None and len(columns) != len(self.tasks_):
+            raise InvalidInputError(
+                "y must have one column per task seen in fit. Got "
+                f"{len(columns)} columns for {len(self.tasks_)} tasks."
+            )
+        weights = _row_weights(sample_weight, rows, columns.shape[1:])
+        # Columns are the tasks in their order, whatever these are called.
+        positions = found if ids is None else np.searchsorted(self.tasks_, found)
+        scores = np.full(len(self.tasks_), np.nan)
+        outputs = self._outputs(rows)
+        for column, position in zip(columns, positions.tolist(), strict=True):
+            kind = self.targets_.kinds[position]
+            scores[position] = kind.score(
+                column, kind.decode(outputs[position]), weights
+            )
+        return scores
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the features of the modules, side by side.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+            Features of the first module, then of the second...; for targets per
+            pixel their means over the image.
+        """
+        return self._features(check_known_rows(self, X))
+
+    def input_gradients(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Differentiate the output of every task in the inputs.
+
+        Of a multiclass task, the gradient of the largest score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_samples, n_features)
+            For `metrics.spurious_gradient_share`.
+        """
+        rows = check_known_rows(self, X)
+        return input_gradients(self.net_.module_, self.reader_, rows, self.targets_)
+
+    def _answers(self, rows: NDArray[Any], *, new: bool = True) -> Answers:
+        """Outputs of the new task if there is one, else of the tasks of `fit`."""
+        if new and self.task_ is not None:
+            outputs = self.task_.outputs(self._unit_features(rows))
+            return Answers([self.task_.kind], [outputs], True)
+        single = self.targets_.layout == "single"
+        return Answers(self.targets_.kinds, list(self._outputs(rows)), single)
+
+    def _outputs(
+        self, rows: NDArray[Any], where: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
+        """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some."""
+        return outputs_of(self.net_.module_, self.reader_, rows, where)
+
+    def _features(
+        self, rows: NDArray[Any], *, pooled: bool = True
+    ) -> NDArray[np.float64]:
+        """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled."""
+        return features_of(self.net_.module_, self.reader_, rows, pooled=pooled)
+
+    def _unit_features(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Features (n, n_pixels, d) of checked rows in the units of a new task."""
+        return self.module_units_(self._features(rows, pooled=False))
+
+    def _task_features(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """The same, (n_tasks, n_rows, n_pixels, d), of rows with a task axis."""
+        rows = check_task_rows(self, X)
+        features = self._unit_features(rows.reshape(-1, *rows.shape[2:]))
+        return features.reshape(*X.shape[:2], *features.shape[1:])
 
     @property
     def _n_features_out(self) -> int:
         return self.n_features_out_
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
+        return "net_" in vars(self)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -468,16 +625,11 @@ class BaseMultiTask(
         return tags
 
 
-def _correlation(modules: Tensor) -> NDArray[np.float64]:
-    """Root mean square of the correlations of the units of two modules (K, K)."""
-    squares = correlations(modules).pow(2).mean(dim=(1, 3))
-    return squares.sqrt().double().cpu().numpy()
-
-
-def _history_of(net: MultiTaskNet) -> list[dict[str, Any]]:
-    keys = ("epoch", *_TERMS, "valid_loss", "dur")
-    return [
-        {key: row[key] for key in keys if key in row}
-        for row in net.history
-        if "train_loss" in row
-    ]
+def _row_weights(
+    sample_weight: ArrayLike | None, rows: NDArray[Any], shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Weights of rows spread over their pixels, (n, n_pixels)."""
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)
+    return np.broadcast_to(weights[:, None], shape)

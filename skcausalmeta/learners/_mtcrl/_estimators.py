@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
 from ...exceptions import InvalidInputError
+from .._checks import check_known_rows
 from ._base import BaseMultiTask
-from ._targets import Task
+from ._targets import TargetKind
 
 # From the outputs (n, n_pixels, n_outputs) of a task to (n, [n_classes,] n_pixels).
-Answer = Callable[[Task, NDArray[Any]], NDArray[Any]]
+Answer = Callable[[TargetKind, NDArray[Any]], NDArray[Any]]
 
 
 def _answers_for_one_task(learner: MTCRLClassifier) -> bool:
-    fitted = hasattr(learner, "targets_") and not hasattr(learner, "new_task_")
-    if fitted and learner.targets_.layout != "single":
+    after_fit = "net_" in vars(learner) and learner.task_ is None
+    if after_fit and learner.targets_.layout != "single":
         raise AttributeError(
             "decision_function answers for one task. Got a fit on "
-            f"{len(learner.targets_.tasks)} tasks; use decision_by_task, predict_proba "
+            f"{len(learner.targets_.kinds)} tasks; use decision_by_task, predict_proba "
             "or adapt first."
         )
     return True
@@ -54,16 +53,11 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         module per task, which reads everything.
     n_modules : int, default=8
         Number K of modules; `module_inputs` and "single" decide it themselves.
-    expert : {"auto", "mlp", "conv"}, default="auto"
-        Kind of the modules. "auto": convolutional encoder-decoders for targets
-        per pixel, else fully connected.
-    hidden : tuple of int, default=(32,)
-        Widths of the hidden layers of a module; of "conv", the first entry is its
-        channels.
-    out_features : int, default=8
-        Features h of a module.
-    head_hidden : int, default=0
-        Width of the hidden layer of every head f_t; 0: linear heads.
+    expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
+        The modules, and the heads f_t on them. "auto": convolutional
+        encoder-decoders for targets per pixel, else fully connected. The parameters
+        of an object such as ``MLPExpert(hidden=(16,))``, or of what "mlp" and "conv"
+        stand for, are reached as ``expert__hidden`` and so on.
     module_inputs : array-like or "each", default=None
         Which values a module reads. None: all read all. An array (n_features,):
         the group (sensor, modality, patch) of every value, one module per group;
@@ -74,10 +68,10 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     task_types : str or list of str, default=None
         "classification", "binary", "multiclass" or "regression", of all tasks or
         one per task. None: classification.
-    task_weights : {"equal", "size"} or array-like of shape (n_tasks,), default="equal"
-        Weights w_t. "size": in proportion to the labels of a task.
-    uncertainty_weighting : bool, default=False
-        Divide every loss by a variance that is learned [2]_.
+    task_weights : {"equal", "size", "uncertainty"} or array-like of shape \
+(n_tasks,), default="equal"
+        Weights w_t. "size": in proportion to the labels of a task. "uncertainty":
+        every loss is divided by a variance that is learned [2]_.
     lambda_dec : float, default=0.01
         Weight of the decorrelation of modules.
     lambda_sps : float, default=0.1
@@ -93,11 +87,6 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     irm_scale : {"relative", "absolute"}, default="relative"
         "absolute": gradients in A, as published. "relative": in log A; zero also
         where a module is switched off, which makes leaving it out optimal.
-    warmup : tuple of float, default=(0.2, 0.6)
-        Shares of training at which the weights of sparsity and invariance begin to
-        rise and are reached: the modules have to mean something first.
-    env_folds : int, default=2
-        Random folds that stand in for environments where `envs` is not given.
     adapt_reg : float, default=0.1
         Strength of the sparsity of a new task in `adapt`: the share of the smallest
         value that leaves every module out.
@@ -106,30 +95,24 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         batches serve it better.
     max_epochs : int, default=40
         Passes over the rows.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser; an object such as ``Adam(weight_decay=1e-4)`` of
+        `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=5e-3
         Its learning rate.
-    routing_lr : float, default=None
-        Learning rate of Theta. None: ``3 * lr``.
-    early_stopping : bool, default=False
-        Hold out rows, stop when their loss has not improved for
-        `n_iter_no_change` epochs and restore the best weights.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out.
-    n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+    validation : float or Validation, default=None
+        Share of the rows to hold out: training stops when their loss has not
+        improved for 5 epochs, and the best weights are restored. A
+        `skcausalmeta.training.Validation` says how many epochs.
     callbacks : list, default=None
         Callbacks of skorch.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (checkpoint_path, warm_start) and of keywords of the net: those of
+        `skorch.NeuralNet`; "warmup", the shares of training at which the weights of
+        sparsity and invariance begin to rise and are reached, (0.2, 0.6) by default;
+        and "routing_lr", the learning rate of Theta, by default ``3 * lr``.
     device : str or torch.device, default="cpu"
         Where the net lives.
     verbose : int, default=0
@@ -146,13 +129,13 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     module_correlation_ : ndarray of shape (n_modules, n_modules)
         Root mean square correlation of the features of two modules.
     task_scores_ : ndarray of shape (n_tasks,)
-        Accuracy or R^2 of every task on held-out rows with early stopping, else
-        on the training rows.
+        Accuracy or R^2 of every task on held-out rows with `validation`, else on
+        the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
-    new_task_ : RoutedTask
-        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
-        module, 0 where it is left out), `dual_gap`.
+    task_ : RoutedTask or None
+        After `adapt`: the new task, with `coef`, `intercept`, `routing` (the norm of
+        the weights of every module, 0 where it is left out) and `dual_gap`.
     dual_gap_ : float
         After `adapt`: objective minus its lower bound at the returned point.
     sparsity_ : float
@@ -197,14 +180,14 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     @property
     def classes_(self) -> Any:
         """Classes of the task, or of every task."""
-        if hasattr(self, "new_task_"):
-            return self.new_task_.task.classes
-        classes = [task.classes for task in self.targets_.tasks]
+        if self.task_ is not None:
+            return self.task_.classes
+        classes = [kind.classes for kind in self.targets_.kinds]
         return classes[0] if self.targets_.layout == "single" else classes
 
     @available_if(_answers_for_one_task)
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes of one task, after `fit` on one or after `adapt`.
+        """Score the classes of one task, after `fit` on one or after `adapt`.
 
         With several tasks it is not there, as scikit-learn asks for one array then;
         see `decision_by_task`.
@@ -229,7 +212,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         return scores
 
     def decision_by_task(self, X: ArrayLike) -> list[NDArray[Any] | None]:
-        """Scores of the classes of every task, as `decision_function` has them.
+        """Score the classes of every task, as `decision_function` does.
 
         Parameters
         ----------
@@ -245,7 +228,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         return self._each_task(X, _decisions)[0]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any] | list[NDArray[Any] | None]:
-        """Probabilities of the classes.
+        """Return the probabilities of the classes.
 
         Parameters
         ----------
@@ -264,7 +247,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
             If the only task is a regression.
         """
         found: NDArray[Any] | list[NDArray[Any] | None]
-        found = self._by_task(X, "predict_proba", _probabilities)
+        found = self._by_task(X, "predict_proba", TargetKind.probabilities)
         return found
 
     def _by_task(self, X: ArrayLike, method: str, answer: Answer) -> Any:
@@ -283,30 +266,20 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         self, X: ArrayLike, answer: Answer
     ) -> tuple[list[NDArray[Any] | None], bool]:
         """What `answer` makes of every task, None for regression; if there is one."""
-        answers = self._answers(self._check_known_rows(X))
+        answers = self._answers(check_known_rows(self, X))
         found: list[NDArray[Any] | None] = []
-        for task, outputs in zip(answers.tasks, answers.outputs, strict=True):
-            if task.kind == "regression":
+        for kind, outputs in zip(answers.kinds, answers.outputs, strict=True):
+            if kind.name == "regression":
                 found.append(None)
                 continue
-            values = answer(task, outputs)  # (n, [n_classes,] n_pixels)
+            values = answer(kind, outputs)  # (n, [n_classes,] n_pixels)
             found.append(values.reshape(*values.shape[:-1], *self.targets_.pixels))
         return found, answers.single
 
 
-def _decisions(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
-    if task.kind == "binary":
-        return outputs[..., 0]
-    return outputs[..., : task.n_classes].swapaxes(1, 2)
-
-
-def _probabilities(task: Task, outputs: NDArray[Any]) -> NDArray[Any]:
-    if task.kind == "binary":
-        # Both from their own side: 1 - p would lose the digits of a small p.
-        logit = outputs[..., 0]
-        return np.stack([expit(-logit), expit(logit)], axis=1)
-    proba: NDArray[Any] = softmax(outputs[..., : task.n_classes], axis=-1)
-    return proba.swapaxes(1, 2)
+def _decisions(kind: TargetKind, outputs: NDArray[Any]) -> NDArray[Any]:
+    scores = kind.scores(outputs)
+    return scores[:, 1] - scores[:, 0] if kind.name == "binary" else scores
 
 
 class MTCRLRegressor(RegressorMixin, BaseMultiTask):
@@ -324,16 +297,11 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         module per task, which reads everything.
     n_modules : int, default=8
         Number K of modules; `module_inputs` and "single" decide it themselves.
-    expert : {"auto", "mlp", "conv"}, default="auto"
-        Kind of the modules. "auto": convolutional encoder-decoders for targets
-        per pixel, else fully connected.
-    hidden : tuple of int, default=(32,)
-        Widths of the hidden layers of a module; of "conv", the first entry is its
-        channels.
-    out_features : int, default=8
-        Features h of a module.
-    head_hidden : int, default=0
-        Width of the hidden layer of every head f_t; 0: linear heads.
+    expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
+        The modules, and the heads f_t on them. "auto": convolutional
+        encoder-decoders for targets per pixel, else fully connected. The parameters
+        of an object such as ``MLPExpert(hidden=(16,))``, or of what "mlp" and "conv"
+        stand for, are reached as ``expert__hidden`` and so on.
     module_inputs : array-like or "each", default=None
         Which values a module reads. None: all read all. An array (n_features,):
         the group (sensor, modality, patch) of every value, one module per group;
@@ -344,10 +312,10 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
     task_types : str or list of str, default=None
         "classification", "binary", "multiclass" or "regression", of all tasks or
         one per task. None: regression.
-    task_weights : {"equal", "size"} or array-like of shape (n_tasks,), default="equal"
-        Weights w_t. "size": in proportion to the labels of a task.
-    uncertainty_weighting : bool, default=False
-        Divide every loss by a variance that is learned [2]_.
+    task_weights : {"equal", "size", "uncertainty"} or array-like of shape \
+(n_tasks,), default="equal"
+        Weights w_t. "size": in proportion to the labels of a task. "uncertainty":
+        every loss is divided by a variance that is learned [2]_.
     lambda_dec : float, default=0.01
         Weight of the decorrelation of modules.
     lambda_sps : float, default=0.1
@@ -363,11 +331,6 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
     irm_scale : {"relative", "absolute"}, default="relative"
         "absolute": gradients in A, as published. "relative": in log A; zero also
         where a module is switched off, which makes leaving it out optimal.
-    warmup : tuple of float, default=(0.2, 0.6)
-        Shares of training at which the weights of sparsity and invariance begin to
-        rise and are reached: the modules have to mean something first.
-    env_folds : int, default=2
-        Random folds that stand in for environments where `envs` is not given.
     adapt_reg : float, default=0.1
         Strength of the sparsity of a new task in `adapt`: the share of the smallest
         value that leaves every module out.
@@ -376,30 +339,24 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         batches serve it better.
     max_epochs : int, default=40
         Passes over the rows.
-    optimizer : {"adam", "adamw", "sgd"} or type, default="adam"
-        Optimiser, or a class of `torch.optim`.
+    optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
+        Optimiser; an object such as ``Adam(weight_decay=1e-4)`` of
+        `skcausalmeta.training`, whose parameters are reached as
+        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
     lr : float, default=5e-3
         Its learning rate.
-    routing_lr : float, default=None
-        Learning rate of Theta. None: ``3 * lr``.
-    early_stopping : bool, default=False
-        Hold out rows, stop when their loss has not improved for
-        `n_iter_no_change` epochs and restore the best weights.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out.
-    n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+    validation : float or Validation, default=None
+        Share of the rows to hold out: training stops when their loss has not
+        improved for 5 epochs, and the best weights are restored. A
+        `skcausalmeta.training.Validation` says how many epochs.
     callbacks : list, default=None
         Callbacks of skorch.
-    checkpoint_path : str or path-like, default=None
-        File in which training is saved after every epoch. If it is there, `fit` with
-        the same parameters and data continues from it and ends in the same weights, to
-        the last bit. None: training is not saved.
-    warm_start : bool, default=False
-        Begin `fit` with the weights of the fit before, if there was one.
-    net_params : dict, default=None
-        More keywords of `skorch.NeuralNet`, such as
-        ``{"optimizer__weight_decay": 5e-4}``.
+    net_params : dict or Training, default=None
+        How training runs: `skcausalmeta.training.Training`, or a dictionary of its
+        parameters (checkpoint_path, warm_start) and of keywords of the net: those of
+        `skorch.NeuralNet`; "warmup", the shares of training at which the weights of
+        sparsity and invariance begin to rise and are reached, (0.2, 0.6) by default;
+        and "routing_lr", the learning rate of Theta, by default ``3 * lr``.
     device : str or torch.device, default="cpu"
         Where the net lives.
     verbose : int, default=0
@@ -416,13 +373,13 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
     module_correlation_ : ndarray of shape (n_modules, n_modules)
         Root mean square correlation of the features of two modules.
     task_scores_ : ndarray of shape (n_tasks,)
-        Accuracy or R^2 of every task on held-out rows with early stopping, else
-        on the training rows.
+        Accuracy or R^2 of every task on held-out rows with `validation`, else on
+        the training rows.
     tasks_ : ndarray of shape (n_tasks,)
         Task ids, or column numbers.
-    new_task_ : RoutedTask
-        After `adapt`: `coef`, `intercept`, `routing` (the norm of the weights of every
-        module, 0 where it is left out), `dual_gap`.
+    task_ : RoutedTask or None
+        After `adapt`: the new task, with `coef`, `intercept`, `routing` (the norm of
+        the weights of every module, 0 where it is left out) and `dual_gap`.
     dual_gap_ : float
         After `adapt`: objective minus its lower bound at the returned point.
     sparsity_ : float

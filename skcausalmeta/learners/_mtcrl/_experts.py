@@ -5,13 +5,215 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
+from typing import Any, ClassVar
 
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...backbones import positive_int, positive_ints
 from ...exceptions import InvalidInputError
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+_HIDDEN = Interval(Integral, 0, None, closed="left")
+
+
+class MLPExpert(BaseEstimator):
+    """Fully connected modules of a multi-task learner, and the head of a task.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(32,)
+        Widths of the hidden layers of a module.
+    out_features : int, default=8
+        Features h of a module.
+    head_hidden : int, default=0
+        Width of the hidden layer of every head f_t; 0: linear heads.
+
+    See Also
+    --------
+    ConvExpert : Modules for images and targets per pixel.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners import MLPExpert, MTCRLClassifier
+    >>> MTCRLClassifier(expert=MLPExpert(hidden=(16,))).get_params()["expert__hidden"]
+    (16,)
+    """
+
+    _constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden": [tuple, list],
+        "out_features": [_COUNT],
+        "head_hidden": [_HIDDEN],
+    }
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (32,),
+        *,
+        out_features: int = 8,
+        head_hidden: int = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.out_features = out_features
+        self.head_hidden = head_hidden
+
+    def build(
+        self,
+        input_shape: Sequence[int],
+        n_modules: int,
+        inputs: Tensor | None = None,
+        *,
+        dense: bool = False,
+    ) -> MLPExperts:
+        """Build the modules, with fresh weights.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            Shape of a sample, which is flattened.
+        n_modules : int
+            Number of modules.
+        inputs : Tensor of shape (n_modules, n_values), default=None
+            1 where a module reads a value, else 0. None: all modules read all.
+        dense : bool, default=False
+            Whether targets are per pixel, which these modules refuse.
+
+        Returns
+        -------
+        MLPExperts
+
+        Raises
+        ------
+        InvalidInputError
+            For targets per pixel.
+        """
+        _check(self)
+        if dense:
+            raise InvalidInputError(
+                f"Targets per pixel need convolutional modules. Got {self!r}; pass "
+                "expert='conv' or 'auto'."
+            )
+        return MLPExperts(
+            math.prod(input_shape),
+            n_modules,
+            tuple(self.hidden),
+            self.out_features,
+            inputs,
+        )
+
+
+class ConvExpert(BaseEstimator):
+    """Convolutional modules of a multi-task learner, and the head of a task.
+
+    Parameters
+    ----------
+    n_filters : int, default=32
+        Channels of a module inside.
+    out_features : int, default=8
+        Features h of a module, at every pixel where targets are.
+    head_hidden : int, default=0
+        Width of the hidden layer of every head f_t; 0: linear heads.
+
+    See Also
+    --------
+    MLPExpert : Modules for rows of values.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners import ConvExpert, MTCRLClassifier
+    >>> learner = MTCRLClassifier(expert="conv").set_params(expert__n_filters=4)
+    >>> learner.expert
+    ConvExpert(n_filters=4)
+    """
+
+    _constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_filters": [_COUNT],
+        "out_features": [_COUNT],
+        "head_hidden": [_HIDDEN],
+    }
+
+    def __init__(
+        self,
+        n_filters: int = 32,
+        *,
+        out_features: int = 8,
+        head_hidden: int = 0,
+    ) -> None:
+        self.n_filters = n_filters
+        self.out_features = out_features
+        self.head_hidden = head_hidden
+
+    def build(
+        self,
+        input_shape: Sequence[int],
+        n_modules: int,
+        inputs: Tensor | None = None,
+        *,
+        dense: bool = False,
+    ) -> ConvExperts:
+        """Build the modules, with fresh weights.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            Shape (channels, height, width) of an image.
+        n_modules : int
+            Number of modules.
+        inputs : Tensor, default=None
+            Not used: every module reads the whole image.
+        dense : bool, default=False
+            Whether targets are per pixel.
+
+        Returns
+        -------
+        ConvExperts
+
+        Raises
+        ------
+        InvalidInputError
+            If the samples are no images.
+        """
+        _check(self)
+        if len(input_shape) != 3:
+            raise InvalidInputError(
+                f"{self!r} needs images. Got rows of shape {tuple(input_shape)}; set "
+                "input_shape or use expert='mlp'."
+            )
+        channels = input_shape[0]
+        return ConvExperts(
+            channels, n_modules, self.n_filters, self.out_features, dense
+        )
+
+
+Expert = MLPExpert | ConvExpert
+EXPERTS: dict[str, type[Expert]] = {"mlp": MLPExpert, "conv": ConvExpert}
+
+
+def named_expert(name: str) -> Expert:
+    """Return the modules that a name stands for, with their default parameters.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such name, or it is "auto", which waits for the data.
+    """
+    if name not in EXPERTS:
+        raise InvalidInputError(
+            f"The parameters of an expert need one of {list(EXPERTS)}. Got "
+            f"expert={name!r}; set expert='mlp', or 'conv' for images, as well."
+        )
+    return EXPERTS[name]()
+
+
+def _check(expert: Expert) -> None:
+    params = expert.get_params(deep=False)
+    validate_parameter_constraints(
+        expert._constraints, params, caller_name=type(expert).__name__
+    )
 
 
 class MLPExperts(nn.Module):
@@ -32,6 +234,11 @@ class MLPExperts(nn.Module):
         Number h of features of a module.
     inputs : Tensor of shape (n_modules, in_features), default=None
         1 where a module reads a value, else 0. None: all modules read all.
+
+    Attributes
+    ----------
+    gate_features : int
+        Length of the rows that `standardize` gives.
 
     Raises
     ------
@@ -66,6 +273,7 @@ class MLPExperts(nn.Module):
         ]
         self.n_modules = positive_int("MLPExperts", "n_modules", n_modules)
         self.in_features, self.out_features = widths[0], widths[-1]
+        self.gate_features = self.in_features
         read = (
             torch.ones(1, 1) if inputs is None else inputs.to(torch.get_default_dtype())
         )
@@ -133,6 +341,11 @@ class ConvExperts(nn.Module):
     dense : bool, default=True
         Features at every pixel; else their mean over the image.
 
+    Attributes
+    ----------
+    gate_features : int
+        Length of the rows that `standardize` gives.
+
     Examples
     --------
     >>> import torch
@@ -156,7 +369,7 @@ class ConvExperts(nn.Module):
         self.n_modules = positive_int("ConvExperts", "n_modules", n_modules)
         self.out_features = positive_int("ConvExperts", "out_features", out_features)
         wide = positive_int("ConvExperts", "width", width) * self.n_modules
-        self.dense = dense
+        self.gate_features, self.dense = in_channels, dense
         self.register_buffer("center", torch.zeros(in_channels))
         self.register_buffer("spread", torch.ones(in_channels))
         narrow = self.out_features * self.n_modules

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any
 
 import torch
+from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
-from ...training import ReadRows, check_finite_loss
-from ._graph_terms import (
+from ...exceptions import InvalidInputError
+from ...training import check_finite_loss
+from .._training import check_keywords
+from ._objective import (
     balance,
     decorrelation,
     invariance,
@@ -20,97 +23,19 @@ from ._graph_terms import (
     routing_gradients,
     shares,
     sparsity,
+    task_losses,
+    task_slopes,
 )
 from ._routing import Routed, RoutedExperts
-from ._row_losses import task_losses, task_slopes
+from ._streams import RowBatch, RowStream
 
 TERMS = ("tasks", "decorrelation", "sparsity", "balance", "irm")
 _MOST_CORRELATED_ROWS = 256
-
-
-class RowBatch(NamedTuple):
-    """Some rows with targets and environments."""
-
-    rows: Tensor  # (n, *sample_shape)
-    targets: Tensor  # (n_tasks, n, n_pixels), NaN: missing
-    envs: Tensor  # (n,)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def n_pixels(self) -> int:
-        """Targets of a row for every task."""
-        return self.targets.shape[2]
-
-    def known_targets(self) -> tuple[Tensor, Tensor]:
-        """Targets (n_tasks, n * n_pixels), 0 where missing; 1 where known, else 0."""
-        targets = self.targets.flatten(1)
-        known = targets.isfinite()
-        return torch.where(known, targets, 0.0), known.to(targets.dtype)
-
-
-class RowStream:
-    """Source of mini-batches, one pass of which is an epoch.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n, ...), or ReadRows
-        Rows; those on disk are read by batch.
-    targets : Tensor of shape (n_tasks, n, n_pixels)
-        Class codes or standardised values, NaN where a label is missing.
-    envs : Tensor of shape (n,)
-        Environment numbers 0..E-1.
-    batch_size : int
-        Most rows of a batch; those of an epoch are equal but for one row.
-    seed : int, default=None
-        Seed of the order. None: rows stay in order.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skcausalmeta.learners._mtcrl._net import RowStream
-    >>> rows, envs = torch.zeros(10, 3), torch.zeros(10, dtype=torch.long)
-    >>> [len(b) for b in RowStream(rows, torch.zeros(1, 10, 1), envs, 4, seed=0)]
-    [4, 3, 3]
-    """
-
-    def __init__(
-        self,
-        rows: Tensor | ReadRows,
-        targets: Tensor,
-        envs: Tensor,
-        batch_size: int,
-        seed: int | None = None,
-    ) -> None:
-        self._rows, self._targets, self._envs = rows, targets, envs
-        self.batch_size = min(batch_size, len(rows))
-        self._generator = (
-            None if seed is None else torch.Generator(device="cpu").manual_seed(seed)
-        )
-        self.n_envs = int(envs.max()) + 1
-        # (n_tasks,): share of labelled rows, which the loss of a task is divided by.
-        self.labelled = targets.isfinite().float().mean(dim=(1, 2))
-
-    @property
-    def generators(self) -> dict[str, Any]:
-        """What decides on the order to come."""
-        return {} if self._generator is None else {"order": self._generator}
-
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self.batch_size)
-
-    def __iter__(self) -> Iterator[RowBatch]:
-        rows, targets, envs = self._rows, self._targets, self._envs
-        n = len(rows)
-        order = (
-            torch.arange(n)
-            if self._generator is None
-            else torch.randperm(n, generator=self._generator)
-        ).to(rows.device)
-        # Equal parts: a short last batch would make the invariance a noisy one.
-        for index in order.tensor_split(len(self)):
-            yield RowBatch(rows[index], targets[:, index], envs[index])
+# Keywords of the net, as net_params gives them, beside those of skorch.
+_KEYWORDS: dict[str, list[Any]] = {
+    "warmup": [tuple, list],
+    "routing_lr": [Interval(Real, 0, None, closed="neither"), None],
+}
 
 
 class MultiTaskNet(NeuralNet):
@@ -133,9 +58,9 @@ class MultiTaskNet(NeuralNet):
         Form of the graph invariance.
     irm_scale : {"relative", "absolute"}, default="relative"
         Gradient in log A, or in A.
-    warmup : tuple of float, default=(0.0, 0.5)
-        Shares of training at which the weight of sparsity and invariance
-        begin to rise from 0 and reach their values.
+    warmup : tuple of float, default=(0.2, 0.6)
+        Shares of training at which the weights of sparsity and invariance begin to
+        rise from 0 and reach their values: the modules have to mean something first.
     uncertainty : bool, default=False
         Divide every L_t by a learned variance.
     criterion : type, default=torch.nn.Identity
@@ -165,7 +90,7 @@ class MultiTaskNet(NeuralNet):
         weights: dict[str, float],
         irm_form: str = "norm",
         irm_scale: str = "relative",
-        warmup: tuple[float, float] = (0.0, 0.5),
+        warmup: tuple[float, float] = (0.2, 0.6),
         uncertainty: bool = False,
         criterion: type[nn.Module] = nn.Identity,
         **kwargs: Any,
@@ -306,3 +231,46 @@ def _thinned(modules: Tensor, batch: RowBatch) -> Tensor:
     while math.gcd(step, batch.n_pixels) > 1:
         step += 1
     return modules[:, ::step] if step > 1 else modules
+
+
+def routing_keywords(
+    keywords: dict[str, Any], lr: float, *, learned: bool
+) -> dict[str, Any]:
+    """Check the keywords of the net, and give Theta its learning rate.
+
+    Parameters
+    ----------
+    keywords : dict
+        Keywords of `MultiTaskNet`, and "routing_lr", the learning rate of Theta.
+    lr : float
+        Learning rate of the other parameters. Without "routing_lr", Theta gets three
+        times as much.
+    learned : bool
+        Whether there is a Theta.
+
+    Returns
+    -------
+    dict
+        Keywords of `MultiTaskNet`.
+
+    Raises
+    ------
+    ValueError
+        If "warmup" or "routing_lr" is out of range.
+    """
+    check_keywords("MultiTaskNet", keywords, _KEYWORDS)
+    _check_warmup(keywords.get("warmup", (0.0, 1.0)))
+    found = {name: value for name, value in keywords.items() if name != "routing_lr"}
+    if not learned:
+        return found
+    rate = keywords.get("routing_lr")
+    group = ("theta", {"lr": 3 * lr if rate is None else rate, "weight_decay": 0.0})
+    return {"optimizer__param_groups": [group], **found}
+
+
+def _check_warmup(given: Any) -> None:
+    if len(given) != 2 or not 0 <= given[0] <= given[1] <= 1:
+        raise InvalidInputError(
+            "warmup must be a pair (begin, end) with 0 <= begin <= end <= 1. "
+            f"Got {given!r}."
+        )

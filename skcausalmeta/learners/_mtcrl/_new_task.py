@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ...exceptions import InvalidInputError
 from ...heads import GroupLassoSettings, build_group_lasso_problem
 from ...losses import Logistic, Squared
 from ...solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
-from ._targets import Task
+from .._solved_task import SolvedTask
+from .._task_batches import by_way
+from ._targets import TargetKind, known_labels, read_kind
 
 # Of a relative ridge: enough to make the problem strictly convex.
 _RIDGE = 0.1
@@ -54,45 +58,101 @@ class ModuleFeatures(NamedTuple):
         return (features - self.center) / self.scale[self.groups]
 
 
-class RoutedTask(NamedTuple):
-    """A solved task.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RoutedTask(SolvedTask):
+    """A task solved on the features of the frozen modules.
 
     Attributes
     ----------
-    task : Task
-        Its kind and classes.
+    kind : TargetKind
+        What its targets are.
     coef : ndarray of shape (n_features_out, n_outputs)
         Weights of the centred and scaled features of the modules.
     intercept : ndarray of shape (n_outputs,)
         Intercepts.
     routing : ndarray of shape (n_modules,)
         Norm of the weights of every module; 0 where it is left out.
-    dual_gap : float
+    gap : float
         Objective minus its lower bound at the returned point.
     """
 
-    task: Task
+    kind: TargetKind
     coef: NDArray[np.float64]
     intercept: NDArray[np.float64]
     routing: NDArray[np.float64]
-    dual_gap: float
+    gap: float
+
+    def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
+        """Scores of the classes (n, n_classes), or targets (n,); then the pixels."""
+        outputs = self.outputs(learner._unit_features(rows))
+        regression = self.classes is None
+        found = self.kind.decode(outputs) if regression else self.kind.scores(outputs)
+        return found.reshape(*found.shape[:-1], *learner.targets_.pixels)
 
     def outputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Outputs (..., n_outputs) as those of the heads of training tasks."""
+        """Outputs (..., n_outputs) as those of the heads of training tasks.
+
+        Parameters
+        ----------
+        features : ndarray of shape (..., n_features_out)
+            Features in the units of `ModuleFeatures`.
+        """
         scores = features @ self.coef + self.intercept
-        if self.task.kind == "binary":
+        if self.kind.name == "binary":
             return scores[..., 1:] - scores[..., :1]
         return scores
 
+    @property
+    def dual_gap(self) -> float:
+        """Certificate: objective minus its lower bound."""
+        return self.gap
 
-def solve_new_tasks(
+    @property
+    def sparsity(self) -> float:
+        """Share of the modules that the task leaves out."""
+        return float((self.routing == 0).mean())
+
+
+def read_new(
+    values: NDArray[Any], type_name: str, task: Any, *, may_miss: bool
+) -> tuple[TargetKind, NDArray[np.float32]]:
+    """Read the kind and the codes (n_rows * n_pixels,) of the targets of a new task.
+
+    Parameters
+    ----------
+    values : ndarray
+        Its targets.
+    type_name : str
+        Type of the task, of `TASK_TYPES`.
+    task : object
+        Its number, for errors.
+    may_miss : bool
+        Whether some targets may be missing.
+
+    Raises
+    ------
+    InvalidInputError
+        If a label is missing that must not, or the labels are no task.
+    """
+    values = values.reshape(-1)
+    known = known_labels(values)
+    if not (known.all() or may_miss):
+        raise InvalidInputError(
+            "Input y contains NaN. A new task needs a label in every support row; "
+            "drop the rows without one."
+        )
+    kind = read_kind(values, known, type_name, task)
+    return kind, kind.encode(values, known)
+
+
+def solve_tasks(
     features: NDArray[np.float64],
     codes: NDArray[np.float32],
-    tasks: list[Task],
+    kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
 ) -> list[RoutedTask]:
-    """Solve tasks of one kind and number of classes, all at once.
+    """Solve tasks of any kinds: those with as many classes go together.
 
     With modules as the groups g of the weights W, ::
 
@@ -108,8 +168,8 @@ def solve_new_tasks(
         Support features in the units of `ModuleFeatures`.
     codes : ndarray of shape (n_tasks, n)
         Class codes or standardised values, NaN where nothing is known.
-    tasks : list of Task
-        Kind and classes.
+    kinds : list of TargetKind
+        What the targets of every task are.
     groups : ndarray of shape (n_features,)
         Module of every feature.
     group_reg : float
@@ -119,7 +179,23 @@ def solve_new_tasks(
     -------
     list of RoutedTask
     """
-    n_classes = tasks[0].n_classes
+    solved: dict[int, RoutedTask] = {}
+    for part in by_way(np.array([kind.n_classes for kind in kinds])):
+        some = [kinds[k] for k in part]
+        found = _solve_alike(features[part], codes[part], some, groups, group_reg)
+        solved.update(zip(part.tolist(), found, strict=True))
+    return [solved[k] for k in range(len(kinds))]
+
+
+def _solve_alike(
+    features: NDArray[np.float64],
+    codes: NDArray[np.float32],
+    kinds: list[TargetKind],
+    groups: NDArray[np.int64],
+    group_reg: float,
+) -> list[RoutedTask]:
+    """Solve tasks of one number of classes, all at once."""
+    n_classes = kinds[0].n_classes
     settings = GroupLassoSettings(
         group_reg=group_reg,
         ridge_reg=_RIDGE,
@@ -141,7 +217,17 @@ def solve_new_tasks(
     coef = solution.coef[:, :-1].contiguous()
     norms = _group_norms(coef, problem.penalty.groups[:-1])
     parts = (coef.numpy(), intercepts.numpy(), norms.numpy(), solution.gap.tolist())
-    return [RoutedTask(*one) for one in zip(tasks, *parts, strict=True)]
+    return [
+        RoutedTask(
+            classes=kind.classes,
+            kind=kind,
+            coef=weights,
+            intercept=intercept,
+            routing=routing,
+            gap=gap,
+        )
+        for kind, weights, intercept, routing, gap in zip(kinds, *parts, strict=True)
+    ]
 
 
 def _solve(problem: Problem) -> Solution:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...exceptions import InvalidInputError
-from ._experts import ConvExperts, MLPExperts
+from ._experts import ConvExpert, ConvExperts, MLPExpert, MLPExperts, named_expert
+from ._module_inputs import module_masks
+from ._targets import TaskTargets
 
 ROUTINGS = ("mtcrl", "mmoe", "shared", "single")
 
@@ -165,3 +168,48 @@ class RoutedExperts(nn.Module):
             first, bias = self.head_weights[0], self.head_biases[0]
             on = torch.baddbmm(bias, routed, first) > 0
         return (slopes * on) @ self.head_weights[0].mT
+
+
+def build_routed(
+    learner: Any, shape: Sequence[int], targets: TaskTargets
+) -> RoutedExperts:
+    """Build the modules, the routing and the heads that a learner asks for.
+
+    Parameters
+    ----------
+    learner : estimator
+        Its parameters `expert`, `modules`, `n_modules` and `module_inputs` decide.
+    shape : sequence of int
+        Shape of a sample.
+    targets : TaskTargets
+        Targets of all tasks.
+
+    Raises
+    ------
+    InvalidInputError
+        If the modules do not fit the samples or the targets.
+    """
+    n_tasks, dense = len(targets.kinds), targets.layout == "pixels"
+    masks = module_masks(learner.module_inputs, shape, learner.n_modules)
+    n_modules = learner.n_modules if masks is None else len(masks)
+    if learner.modules == "single":
+        # A task of its own sees everything and shares nothing.
+        n_modules, masks = n_tasks, None
+    if dense and targets.pixels != tuple(shape[-2:]):
+        raise InvalidInputError(
+            "Targets per pixel must have the height and width of the images. Got "
+            f"{targets.pixels} for images of shape {tuple(shape)}."
+        )
+    expert = learner.expert
+    if isinstance(expert, str):
+        automatic = ConvExpert() if dense else MLPExpert()
+        expert = automatic if expert == "auto" else named_expert(expert)
+    experts = expert.build(shape, n_modules, masks, dense=dense)
+    return RoutedExperts(
+        experts,
+        n_tasks,
+        targets.n_outputs,
+        learner.modules,
+        experts.gate_features,
+        expert.head_hidden,
+    )

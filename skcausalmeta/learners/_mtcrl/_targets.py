@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, softmax
+from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -17,10 +19,14 @@ from .._checks import check_sortable
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
 
 
-class Task(NamedTuple):
-    """What the column of one task holds."""
+class TargetKind(NamedTuple):
+    """What the targets of a task are: the kind, its classes, the units of its values.
 
-    kind: str  # "binary", "multiclass" or "regression"
+    Outputs have shape (..., n_outputs) and are those of the head of a task: one log
+    odds of two classes, one score of each of more, or a standardised value.
+    """
+
+    name: str  # "binary", "multiclass" or "regression"
     classes: NDArray[Any] | None
     center: float
     spread: float
@@ -29,6 +35,11 @@ class Task(NamedTuple):
     def n_classes(self) -> int:
         """Number of classes; 0 for regression."""
         return 0 if self.classes is None else len(self.classes)
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs that a task of this kind uses of a head."""
+        return self.n_classes if self.name == "multiclass" else 1
 
     def encode(self, values: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
         """Codes or standardised values as float32, NaN where nothing is known."""
@@ -43,15 +54,60 @@ class Task(NamedTuple):
         """Labels or values of outputs (..., n_outputs)."""
         if self.classes is None:
             return outputs[..., 0] * self.spread + self.center
-        if self.kind == "binary":
+        if self.name == "binary":
             return self.classes[(outputs[..., 0] > 0).astype(int)]
         return self.classes[outputs[..., : self.n_classes].argmax(axis=-1)]
+
+    def scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Scores (n, n_classes, n_pixels) of outputs (n, n_pixels, n_outputs)."""
+        if self.name == "binary":
+            odds = outputs[..., 0]
+            return np.stack([np.zeros_like(odds), odds], axis=1)
+        return outputs[..., : self.n_classes].swapaxes(1, 2)
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Probabilities of the classes, in the shape of `scores`."""
+        if self.name == "binary":
+            # Both from their own side: 1 - p would lose the digits of a small p.
+            odds = outputs[..., 0]
+            return np.stack([expit(-odds), expit(odds)], axis=1)
+        found: NDArray[Any] = softmax(outputs[..., : self.n_classes], axis=-1)
+        return found.swapaxes(1, 2)
+
+    def score(
+        self,
+        targets: NDArray[Any],
+        predicted: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+    ) -> float:
+        """Accuracy or R^2 where targets are known; NaN without any."""
+        known = known_labels(targets)
+        if not known.any():
+            return float("nan")
+        truth, found = targets[known], predicted[known]
+        weights = None if weights is None else weights[known]
+        if self.classes is not None:
+            return float(np.average(truth == found, weights=weights))
+        return float(r2_score(truth.astype(float), found, sample_weight=weights))
+
+    def score_codes(self, codes: NDArray[Any], outputs: NDArray[Any]) -> float:
+        """The same for encoded targets and outputs; NaN for a single value."""
+        known = np.isfinite(codes)
+        if self.classes is None:
+            values = np.full(codes.shape, np.nan)
+            values[known] = codes[known] * self.spread + self.center
+            if known.sum() < 2:
+                return float("nan")
+            return self.score(values, self.decode(outputs))
+        labels = self.classes[codes[known].astype(int)]
+        found = self.decode(outputs)[known]
+        return float((labels == found).mean()) if known.any() else float("nan")
 
 
 class TaskTargets(NamedTuple):
     """Targets of all tasks."""
 
-    tasks: list[Task]
+    kinds: list[TargetKind]
     codes: NDArray[np.float32]  # (n_tasks, n, n_pixels)
     ids: NDArray[Any]  # (n_tasks,)
     layout: str  # "single", "columns", "ids" or "pixels"
@@ -60,8 +116,27 @@ class TaskTargets(NamedTuple):
     @property
     def n_outputs(self) -> int:
         """Outputs of the widest head."""
-        widths = [t.n_classes if t.kind == "multiclass" else 1 for t in self.tasks]
-        return max(widths)
+        return max(kind.n_outputs for kind in self.kinds)
+
+    def loss_weights(self, given: ArrayLike | str) -> NDArray[np.float64]:
+        """Weights (n_tasks,) of the losses, as the `task_weights` of a learner say.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not as many as tasks, or one is negative.
+        """
+        n_tasks = len(self.kinds)
+        if isinstance(given, str):
+            known = np.isfinite(self.codes).sum(axis=(1, 2))
+            return known / known.mean() if given == "size" else np.ones(n_tasks)
+        weights = np.asarray(given, dtype=float)
+        if weights.shape != (n_tasks,) or (weights < 0).any():
+            raise InvalidInputError(
+                "task_weights must hold one weight of at least 0 per task. Got "
+                f"{given!r} for {n_tasks} tasks."
+            )
+        return weights
 
 
 def read_targets(
@@ -92,14 +167,16 @@ def read_targets(
     columns, ids, layout, pixels = to_columns(y, n_rows, tasks)
     types = _types(task_types, len(columns))
     known = np.stack([known_labels(column) for column in columns])
-    read = [
-        read_task(column, good, kind, name)
-        for column, good, kind, name in zip(
+    kinds = [
+        read_kind(column, good, name, task)
+        for column, good, name, task in zip(
             columns, known, types, ids.tolist(), strict=True
         )
     ]
-    codes = [t.encode(c, k) for t, c, k in zip(read, columns, known, strict=True)]
-    return TaskTargets(read, np.stack(codes), ids, layout, pixels)
+    codes = [
+        k.encode(c, good) for k, c, good in zip(kinds, columns, known, strict=True)
+    ]
+    return TaskTargets(kinds, np.stack(codes), ids, layout, pixels)
 
 
 def to_columns(
@@ -189,8 +266,21 @@ def _are_whole(values: NDArray[Any]) -> bool:
     return values.dtype.kind == "f" and bool((values == np.round(values)).all())
 
 
-def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -> Task:
-    """Kind, classes and units of the targets of one task.
+def read_kind(
+    values: NDArray[Any], known: NDArray[Any], name: str, task: Any
+) -> TargetKind:
+    """Read the kind, the classes and the units of the targets of a task.
+
+    Parameters
+    ----------
+    values : ndarray
+        Its targets.
+    known : ndarray of bool
+        Where there is one.
+    name : str
+        Type of the task, of `TASK_TYPES`.
+    task : object
+        Its id, for errors.
 
     Raises
     ------
@@ -200,14 +290,16 @@ def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -
     found = values[known]
     if len(found) == 0:
         raise InvalidInputError(
-            f"Every task needs labels. Got none for task {name!r}; drop its column or "
+            f"Every task needs labels. Got none for task {task!r}; drop its column or "
             "add labels."
         )
-    if kind == "regression":
-        with saying_where_text_is(found, f"y of the regression task {name!r}"):
+    if name == "regression":
+        with saying_where_text_is(found, f"y of the regression task {task!r}"):
             numbers = found.astype(float)
         spread = float(numbers.std())
-        return Task(kind, None, float(numbers.mean()), spread if spread > 0 else 1.0)
+        return TargetKind(
+            name, None, float(numbers.mean()), spread if spread > 0 else 1.0
+        )
     check_sortable(found, "y")
     check_classification_targets(found)
     classes = np.unique(found)
@@ -216,13 +308,13 @@ def read_task(values: NDArray[Any], known: NDArray[Any], kind: str, name: Any) -
     if len(classes) < 2:
         raise InvalidInputError(
             "Every classification task needs at least 2 classes. Got 1 class in task "
-            f"{name!r}: {classes.tolist()[0]!r}; add rows of another class."
+            f"{task!r}: {classes.tolist()[0]!r}; add rows of another class."
         )
-    if kind == "binary" and len(classes) != 2:
+    if name == "binary" and len(classes) != 2:
         raise InvalidInputError(
-            f"A binary task needs 2 classes. Got {len(classes)} in task {name!r}; use "
+            f"A binary task needs 2 classes. Got {len(classes)} in task {task!r}; use "
             "the type 'multiclass'."
         )
-    if kind == "classification":
-        kind = "binary" if len(classes) == 2 else "multiclass"
-    return Task(kind, classes, 0.0, 1.0)
+    if name == "classification":
+        name = "binary" if len(classes) == 2 else "multiclass"
+    return TargetKind(name, classes, 0.0, 1.0)

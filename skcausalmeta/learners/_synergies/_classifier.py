@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,20 +12,19 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones import Backbone, is_frozen
+from ...backbones import Backbone
 from ...heads import GroupLassoSVC
 from ...training import (
     EpisodeHook,
     EpisodicModule,
     EpisodicNet,
+    HookedFeatures,
     RowReader,
     Training,
     Validation,
-    first_scale,
 )
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
-from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
@@ -203,6 +201,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaClassifier._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
+        "hook": [EpisodeHook, None],
         "center": ["boolean"],
     }
     _parts: ClassVar[Makers] = {
@@ -278,36 +277,19 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     def _make_net(
         self,
         backbone: nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> EpisodicNet:
         check_keywords("EpisodicNet", keywords, NET_KEYWORDS)
-        scale = keywords.pop("logit_scale", "auto")
-        self._scale_is_found = scale == "auto"
         return EpisodicNet(
-            EpisodicModule(backbone, 1.0 if scale == "auto" else scale, hook),
+            EpisodicModule(backbone, hooked),
             head=self._new_head(),
             center=self.center,
-            frozen=is_frozen(backbone),
             **keywords,
         )
-
-    def _prepare_net(self, net: EpisodicNet, stream: Any) -> None:
-        if not self._scale_is_found:
-            return
-        scale = first_scale(
-            net.module.backbone,
-            net.head,
-            next(iter(stream)),
-            training=not net.frozen,
-            batch_norm=self.batch_norm,
-            center=self.center,
-            tol=net.head_tol,
-        )
-        net.module.log_scale.data.fill_(math.log(scale))
 
     def _solve_training(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
@@ -317,9 +299,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
         features = self._features(rows)
         classes, numbers = np.unique(targets, return_inverse=True)
-        codes = task_codes(self.net_, features[None], numbers[None], len(classes))
+        hooked = self.net_.module_.hooked
+        codes = hooked.codes_of(features[None], numbers[None], len(classes))
         code = None if codes is None else codes[0]
-        features = hooked(self.net_, features, code)
+        features = hooked.features_of(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
@@ -378,7 +361,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         def solve(part: slice) -> NDArray[Any]:
             one = self._task_features(chunk_of(support, part))
             two = self._task_features(chunk_of(query, part))
-            one, two = hooked_episodes(self.net_, one, codes[part], two, ways[part])
+            hooked = self.net_.module_.hooked
+            one, two = hooked.episodes_of(one, codes[part], two, ways[part])
             if self.center:
                 middle = one.mean(axis=1, keepdims=True)
                 one, two = one - middle, two - middle

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._hooked_features import hooked
 from .._nested import Makers
 from .._solved_task import SolvedTask
 from .._task_batches import in_blocks
@@ -46,7 +45,8 @@ class HeadTask(SolvedTask):
 
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
         """Scores of the classes (n, n_classes), or targets (n,)."""
-        features = hooked(learner.net_, learner._features(rows), self.code)
+        hooked = learner.net_.module_.hooked
+        features = hooked.features_of(learner._features(rows), self.code)
         if self.center is not None:
             features = features - self.center
         if self.classes is None:

@@ -13,13 +13,13 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ...backbones import Backbone, is_frozen, n_features_out
+from ...backbones import Backbone, n_features_out
 from ...exceptions import InvalidInputError, NotFittedError
 from ...heads import LassoHead, RidgeHead
 from ...training import (
     CodeModule,
     EpisodeHook,
-    EpisodicNet,
+    HookedFeatures,
     RegressionNet,
     RowReader,
     Training,
@@ -27,7 +27,6 @@ from ...training import (
 )
 from .._checks import check_given_ids, check_known_rows, check_values
 from .._episode_plan import EpisodePlan, ValueSizes
-from .._hooked_features import hooked, hooked_episodes, task_codes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
@@ -217,6 +216,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaRegressor._parameter_constraints,
+        "hook": [EpisodeHook, None],
         "head": [
             HasMethods(["fit", "predict", "episode_predictions", "solve_episodes"]),
             HasMethods(["as_regressor"]),
@@ -305,20 +305,19 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     def _make_net(
         self,
         backbone: nn.Module,
-        hook: EpisodeHook | None,
+        hooked: HookedFeatures,
         reader: RowReader,
         rows: NDArray[Any],
         plan: EpisodePlan,
         keywords: dict[str, Any],
-    ) -> EpisodicNet:
+    ) -> RegressionNet:
         check_keywords("RegressionNet", keywords, NET_KEYWORDS)
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
-            CodeModule(backbone, n_codes, hook),
+            CodeModule(backbone, n_codes, hooked),
             head=self._new_head(),
-            frozen=is_frozen(backbone),
             **{"head_tol": _HEAD_TOL, **keywords},
         )
 
@@ -339,9 +338,10 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return self._solve_on(self._features(rows), targets)
 
     def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        codes = task_codes(self.net_, features[None], targets[None], 0)
+        hooked = self.net_.module_.hooked
+        codes = hooked.codes_of(features[None], targets[None], 0)
         code = None if codes is None else codes[0]
-        head = self._new_head().fit(hooked(self.net_, features, code), targets)
+        head = self._new_head().fit(hooked.features_of(features, code), targets)
         return HeadTask(head=head, code=code)
 
     def _new_head(self) -> Any:
@@ -456,8 +456,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
         def solve(part: slice) -> NDArray[Any]:
             wanted = targets[part]
-            one, two = hooked_episodes(
-                self.net_,
+            one, two = self.net_.module_.hooked.episodes_of(
                 self._task_features(chunk_of(support, part)),
                 wanted,
                 self._task_features(chunk_of(query, part)),

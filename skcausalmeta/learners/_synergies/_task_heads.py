@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from ...exceptions import InvalidInputError
-from .._hooked_features import hooked, task_codes
 from .._task_batches import (
     TASKS_AT_ONCE,
     TASKS_PER_SOLVE,
@@ -92,7 +91,8 @@ class SolvedTasks(NamedTuple):
     ) -> NDArray[Any]:
         """Targets of rows, each by the head of its task."""
         if self.codes is not None:
-            features = hooked(net, features[:, None], self.codes[positions])[:, 0]
+            codes, hooked = self.codes[positions], net.module_.hooked
+            features = hooked.features_of(features[:, None], codes)[:, 0]
         products = features * self.coef[positions]
         return products.sum(axis=1) + self.intercept[positions]
 
@@ -128,12 +128,13 @@ def solve_training_tasks(
     ids, numbers, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     rows_of_tasks = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
     codes: NDArray[Any] | None = None
-    if net.module_.hook is not None:
+    hooked = net.module_.hooked
+    if hooked.is_active:
         found = [
-            task_codes(net, features[r][None], y[r][None], 0) for r in rows_of_tasks
+            hooked.codes_of(features[r][None], y[r][None], 0) for r in rows_of_tasks
         ]
-        codes = np.concatenate(found)  # type: ignore[arg-type]
-        features = hooked(net, features[:, None], codes[numbers])[:, 0]
+        codes = np.concatenate(found)
+        features = hooked.features_of(features[:, None], codes[numbers])[:, 0]
     coef = np.empty((len(ids), features.shape[1]))
     intercept, gap = np.empty(len(ids)), np.empty(len(ids))
     for part in _parts(sizes, features.shape[1]):

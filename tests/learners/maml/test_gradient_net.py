@@ -171,7 +171,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("rule", RULES)
-def test_chunks_and_checkpoints_do_not_change_the_gradient(rule, option):
+def test_chunks_and_recomputed_steps_do_not_change_the_gradient(rule, option):
     check_chunks("mlp", 0, rule, dict(OPTIONS[option]))
 
 
@@ -185,12 +185,12 @@ def check_chunks(name, n_way, rule, options):
     tasks = make_tasks(name, n_way, 3)
     module = make_module(name, n_way, rule, layers)
 
-    def step(size, checkpoint=False):
+    def step(size, recompute=False):
         net = make_net(
             copy.deepcopy(module),
             n_way,
             task_chunk_size=size,
-            checkpoint=checkpoint,
+            recompute=recompute,
             **options,
         )
         return trained(net, tasks)
@@ -199,8 +199,8 @@ def check_chunks(name, n_way, rule, options):
     variants = [(2, False), (3, False)]
     if rule != "kfo-adapted":
         variants += [(1, True), (3, True)]
-    for size, checkpoint in variants:
-        assert_same(step(size, checkpoint), expected)
+    for size, recompute in variants:
+        assert_same(step(size, recompute), expected)
 
 
 def test_tasks_of_several_shapes_weigh_alike():
@@ -292,7 +292,7 @@ def test_query_scores_follow_plain_gradient_steps(n_way, size, dtype):
     assert len(staged) == 7
     tol = 1e-12 if dtype == torch.float64 else 1e-5
     for k, task in enumerate(tasks):
-        adapted = net.adapted(task.support, task.support_targets, 6)
+        adapted, _ = net.adapted(task.support, task.support_targets, 6)
         path = plain_path(net.module_, task, 6)
         for step, point in enumerate(path):
             scores = functional_call(net.module_, point, (task.query, "all"))
@@ -314,7 +314,7 @@ def test_prediction_keeps_no_graph(method, adapt_layers):
     (task,) = make_tasks("mlp", 3, 1)
     net = make_net(make_module("mlp", 3, adapt_layers=adapt_layers), 3)
     if method == "adapted":
-        found = net.adapted(task.support, task.support_targets, 2).values()
+        found = net.adapted(task.support, task.support_targets, 2)[0].values()
     else:
         found = net.query_scores([task], 2, staged=True)
     assert not any(value.requires_grad for value in found)
@@ -399,7 +399,7 @@ def test_what_is_adapted_moves_and_the_rest_stays(adapt_layers, prefixes):
     net = make_net(make_module("conv4", 3, "kfo", adapt_layers), 3)
     (task,) = make_tasks("conv4", 3, 1)
     start = net.module_.start()
-    adapted = net.adapted(task.support, task.support_targets, 2)
+    adapted, _ = net.adapted(task.support, task.support_targets, 2)
     assert {name.split(".")[0] for name in adapted} == set(prefixes)
     assert not any(name.startswith("rule.") for name in adapted)
     assert all(not torch.equal(adapted[name], start[name]) for name in start)

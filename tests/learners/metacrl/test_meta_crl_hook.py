@@ -9,8 +9,7 @@ from torch import nn
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import SGDUpdate
-from skcausalmeta.learners._maml._batched_module import BatchedModule
-from skcausalmeta.learners._maml._module import AdaptedModule
+from skcausalmeta.learners._maml._module import AdaptedModule, BatchedModule
 from skcausalmeta.learners._maml._net import GradientNet
 from skcausalmeta.learners._metacrl._factors import (
     FactorHook,
@@ -22,10 +21,13 @@ from skcausalmeta.learners._metacrl._label_statistics import label_statistics
 from skcausalmeta.training import (
     EpisodeHook,
     EpisodeOutcome,
+    EpisodeTensors,
     EpisodicModule,
     EpisodicNet,
+    HookedFeatures,
+    MetaBatch,
 )
-from skcausalmeta.training._stream import MetaBatch, Task, leading_rows
+from skcausalmeta.training._stream import leading_rows
 from skcausalmeta.utils import isolated_torch_rng
 
 D, K = 4, 3
@@ -41,7 +43,7 @@ def make_tasks(n_way, n_tasks=2, n_support=6, n_query=8):
         return torch.arange(n) % n_way if n_way else draw(n, seed=seed)
 
     return [
-        Task(
+        EpisodeTensors(
             draw(n_support, D, seed=10 * t),
             draw(n_query, D, seed=10 * t + 1),
             targets(n_support, 10 * t + 2),
@@ -67,8 +69,10 @@ def make_hook(**params):
 def head_net(hook):
     with isolated_torch_rng(1):
         backbone = nn.Linear(D, D)
-    module = EpisodicModule(backbone, hook=hook).double()
-    return EpisodicNet(module, head=RidgeHead(), head_tol=1e-12).initialize()
+    module = EpisodicModule(backbone, HookedFeatures(hook)).double()
+    return EpisodicNet(
+        module, head=RidgeHead(), head_tol=1e-12, logit_scale=1.0
+    ).initialize()
 
 
 def gradient_net(hook, n_way, **params):
@@ -81,7 +85,7 @@ def gradient_net(hook, n_way, **params):
             2,
             0.3,
             adapt_layers=params.pop("adapt_layers", "all"),
-            hook=hook,
+            hooked=HookedFeatures(hook),
         ).double()
     criterion = nn.CrossEntropyLoss if n_way else nn.MSELoss
     net = GradientNet(module, n_steps=2, criterion=criterion, **params)
@@ -249,10 +253,10 @@ def test_both_levels_through_solved_heads():
     def objective():
         caught = []
 
-        def spy(codes, episodes):
+        def spy(history, codes, episodes):
             caught.append(hook.extra_loss(codes, episodes)[0])
 
-        net._follow_extra_loss = spy
+        net.module_.hooked.follow_extra_loss = spy
         loss = net._batch_loss(MetaBatch(tasks), second_level=True)[0]
         return loss + caught[0]
 
@@ -273,7 +277,7 @@ def test_both_levels_through_solved_heads():
     )
     # Xi follows all of it, the weights constants in Xi as well.
     hook.causal_every = None
-    net.__dict__.pop("_follow_extra_loss")
+    vars(net.module_.hooked).pop("follow_extra_loss")
     step(net, tasks)
     torch.testing.assert_close(
         hook.xi.grad, differences(objective, hook.xi), rtol=1e-5, atol=1e-7
@@ -367,19 +371,25 @@ def test_a_hook_of_ones_own(kind):
         net = head_net(hook)
     else:
         module = AdaptedModule(
-            nn.Linear(D, D), D + 1, 2, SGDUpdate(), 2, 0.1, hook=hook
+            nn.Linear(D, D),
+            D + 1,
+            2,
+            SGDUpdate(),
+            2,
+            0.1,
+            hooked=HookedFeatures(hook),
         ).double()
         net = GradientNet(module, n_steps=2).initialize()
     step(net, make_tasks(2))
-    gradient = float(net.module_.hook.scale.grad)
+    gradient = float(net.module_.hooked.hook.scale.grad)
     assert abs(gradient - 100) < 10  # the extra loss, and the query loss besides
     assert net.history[-1, "batches", -1, "hook_seen"] > 0
-    codes, shapes = net.module_.hook.calls[0]
+    codes, shapes = net.module_.hooked.hook.calls[0]
     assert codes == (2, D)
     assert sum(shape[0] for shape in shapes) == 2
     # Not its turn in the second step.
     net.history.new_batch()
     net.module_.zero_grad()
     net.train_step_single(MetaBatch(make_tasks(2)))
-    assert net.module_.hook.scale.grad is None
-    assert len(net.module_.hook.calls) == 1
+    assert net.module_.hooked.hook.scale.grad is None
+    assert len(net.module_.hooked.hook.calls) == 1

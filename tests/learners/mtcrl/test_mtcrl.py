@@ -15,8 +15,14 @@ from sklearn.preprocessing import StandardScaler
 
 from skcausalmeta.datasets import make_multi_sem
 from skcausalmeta.exceptions import InvalidInputError, NotFittedError
-from skcausalmeta.learners import MTCRLClassifier, MTCRLRegressor
+from skcausalmeta.learners import (
+    ConvExpert,
+    MLPExpert,
+    MTCRLClassifier,
+    MTCRLRegressor,
+)
 from skcausalmeta.metrics import routing_f1, spurious_gradient_share
+from skcausalmeta.training import SGD, Adam, Training, Validation
 
 SEM = make_multi_sem(60, random_state=0)
 RNG = np.random.default_rng(0)
@@ -147,7 +153,7 @@ def test_history_has_every_term():
 
 
 def test_correlation_of_modules_is_that_of_their_features():
-    learner = make(out_features=2).fit(SEM.data, SEM.target)
+    learner = make(expert=MLPExpert(out_features=2)).fit(SEM.data, SEM.target)
     squares = np.corrcoef(learner.transform(SEM.data).T) ** 2
     blocks = squares.reshape(3, 2, 3, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(learner.module_correlation_**2, blocks, atol=1e-3)
@@ -182,8 +188,7 @@ def test_invariance_routes_the_spurious_modules_away():
     shifted = make_multi_sem(2000, rho=-0.9, random_state=1)
     same = {
         "module_inputs": train.groups,
-        "hidden": (16,),
-        "out_features": 4,
+        "expert": MLPExpert((16,), out_features=4),
         "batch_size": 1000,
         "max_epochs": 120,
         "lr": 1e-2,
@@ -229,18 +234,99 @@ def test_grid_search_with_environments_in_a_pipeline():
     [
         {"irm_form": "variance"},
         {"irm_form": "unbiased", "irm_scale": "absolute"},
-        {"uncertainty_weighting": True},
+        {"task_weights": "uncertainty"},
         {"task_weights": [1.0] + [0.0] * 7},
-        {"head_hidden": 5},
+        {"expert": MLPExpert(head_hidden=5)},
+        {"expert": MLPExpert((7,))},
         {"optimizer": "sgd", "net_params": {"optimizer__momentum": 0.9}},
-        {"early_stopping": True},
-        {"env_folds": 1},
+        {"optimizer": Adam(weight_decay=0.1)},
+        {"net_params": {"routing_lr": 1.0}},
+        {"net_params": {"warmup": (0.2, 0.6)}},
+        {"validation": 0.1},
     ],
 )
 def test_options_change_what_is_learned(params):
-    plain = make(warmup=(0, 0.1)).fit(SEM.data, SEM.target)
-    learner = make(warmup=(0, 0.1), **params).fit(SEM.data, SEM.target)
+    early = {"net_params": {"warmup": (0, 0.1)}}
+    plain = make(**early).fit(SEM.data, SEM.target)
+    if "net_params" in params:
+        params = {**params, "net_params": early["net_params"] | params["net_params"]}
+    learner = make(**{**early, **params}).fit(SEM.data, SEM.target)
     assert not np.array_equal(plain._outputs(SEM.data), learner._outputs(SEM.data))
+
+
+@pytest.mark.parametrize("modules", ["mtcrl", "shared"])
+def test_the_net_is_told_of_its_keywords(modules):
+    own = {"warmup": (0.0, 0.5), "routing_lr": 0.5, "gradient_clip_value": None}
+    learner = make(modules=modules, net_params=own, max_epochs=1)
+    with pytest.raises(TypeError, match="gradient_clip_value"):
+        learner.fit(SEM.data, SEM.target)
+    del own["gradient_clip_value"]
+    net = learner.fit(SEM.data, SEM.target).net_
+    assert net.warmup == (0.0, 0.5)
+    groups = net.optimizer_.param_groups
+    rates = [0.5, 5e-3] if modules == "mtcrl" else [5e-3]
+    assert [group["lr"] for group in groups] == rates
+    again = clone(learner).set_params(net_params=Training(keywords=own))
+    found = again.fit(SEM.data, SEM.target).predict(SEM.data)
+    np.testing.assert_array_equal(found, learner.predict(SEM.data))
+
+
+def test_a_table_is_told_if_asked_for(capsys):
+    make(max_epochs=1).fit(SEM.data, SEM.target)
+    assert capsys.readouterr().out == ""
+    make(max_epochs=1, verbose=1).fit(SEM.data, SEM.target)
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_nested_parameters_fill_in_what_is_named_or_left_out():
+    learner = make(expert="mlp").set_params(
+        expert__hidden=(5,),
+        validation__patience=3,
+        optimizer__weight_decay=0.1,
+        net_params__warm_start=True,
+    )
+    assert learner.expert.hidden == (5,)
+    assert learner.validation.patience == 3
+    assert learner.optimizer.weight_decay == 0.1
+    assert learner.net_params.warm_start
+    assert clone(learner).get_params()["expert__hidden"] == (5,)
+    direct = make(
+        expert=MLPExpert((5,)),
+        validation=Validation(patience=3),
+        optimizer=Adam(weight_decay=0.1),
+    ).fit(SEM.data, SEM.target)
+    learner.fit(SEM.data, SEM.target)
+    assert direct.n_iter_ == learner.n_iter_
+    np.testing.assert_array_equal(learner._outputs(SEM.data), direct._outputs(SEM.data))
+    learner.set_params(expert="conv", expert__n_filters=4)
+    assert isinstance(learner.expert, ConvExpert)
+    learner.set_params(optimizer="sgd", optimizer__momentum=0.5)
+    assert isinstance(learner.optimizer, SGD)
+    learner.set_params(net_params={"routing_lr": 1.0}, net_params__warm_start=True)
+    assert learner.net_params.keywords == {"routing_lr": 1.0}
+
+
+def test_nested_parameters_of_nothing_are_refused_and_change_nothing():
+    learner = make()
+    before = vars(learner).copy()
+    with pytest.raises(InvalidInputError, match=r"expert='auto'; set expert='mlp'"):
+        learner.set_params(expert__hidden=(5,), lr=1.0)
+    with pytest.raises(ValueError, match="Invalid parameter 'width'"):
+        learner.set_params(expert="mlp", expert__width=5, lr=1.0)
+    assert vars(learner) == before
+
+
+def test_grid_search_over_nested_parameters():
+    grid = {"expert__hidden": [(3,), (4,)], "validation__held_out": [0.2, 0.4]}
+    grid |= {"optimizer__weight_decay": [0.0], "net_params__warm_start": [False]}
+    search = GridSearchCV(make(expert="mlp", max_epochs=1), grid, cv=2)
+    search.fit(SEM.data, SEM.target)
+    assert len(search.cv_results_["params"]) == 4
+    best = search.best_estimator_
+    assert best.expert.hidden == search.best_params_["expert__hidden"]
+    held_out = search.best_params_["validation__held_out"]
+    assert best.validation.held_out == held_out
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 def test_weights_by_size_are_in_proportion_to_the_labels():
@@ -254,8 +340,7 @@ def test_weights_by_size_are_in_proportion_to_the_labels():
 
 def test_early_stopping_restores_the_best_weights():
     learner = make(
-        early_stopping=True, validation_fraction=0.3, max_epochs=60, lr=0.05,
-        n_iter_no_change=3,
+        validation=Validation(0.3, patience=3), max_epochs=60, lr=0.05,
     ).fit(SEM.data, SEM.target)  # fmt: skip
     losses = [row["valid_loss"] for row in learner.history_]
     assert len(losses) < 60
@@ -275,7 +360,8 @@ def test_targets_per_pixel():
     images = RNG.standard_normal((6, 8, 10)).astype(np.float32)
     Y = np.stack([images > 0, images * 3], axis=1)
     Y[0, 0, 2, 3] = np.nan
-    learner = make(task_types=["binary", "regression"], hidden=(4,), out_features=4)
+    expert = ConvExpert(4, out_features=4)
+    learner = make(task_types=["binary", "regression"], expert=expert)
     learner.set_params(max_epochs=60, batch_size=3, lr=2e-2).fit(images, Y)
     predicted = learner.predict(images)
     assert predicted.shape == (6, 2, 8, 10)
@@ -296,8 +382,9 @@ def test_missing_pixels_teach_nothing_and_are_not_scored():
     seen = np.where(hidden, np.nan, Y)
     seen[:4, 1] = np.nan  # a task of half of the images
     wrong = np.where(hidden, np.stack([images < 0, -9 * images, images], axis=1), Y)
-    params = {"task_types": ["binary", "regression", "regression"], "hidden": (4,)}
-    params |= {"max_epochs": 60, "batch_size": 4, "lr": 2e-2, "warmup": (1, 1)}
+    params = {"task_types": ["binary", "regression", "regression"]}
+    params |= {"expert": ConvExpert(4), "net_params": {"warmup": (1, 1)}}
+    params |= {"max_epochs": 60, "batch_size": 4, "lr": 2e-2}
     learner = make(**params).fit(images, seen)
     predicted = learner.predict(images)
     known = np.isfinite(seen)
@@ -319,7 +406,7 @@ def test_missing_pixels_teach_nothing_and_are_not_scored():
 
 def test_a_noisy_task_gets_a_larger_variance():
     noise = RNG.standard_normal(120)
-    params = {"task_types": "regression", "uncertainty_weighting": True}
+    params = {"task_types": "regression", "task_weights": "uncertainty"}
     learner = make_trained(**params).fit(X, np.column_stack([Z[:, 0], noise]))
     clean, noisy = learner.net_.module_.log_variances.tolist()
     assert clean < -0.5 < noisy
@@ -365,7 +452,15 @@ IMAGES = RNG.standard_normal((4, 8, 8))
         ({"task_types": "ordinal"}, (X, Z > 0), "among .* Got 'ordinal'"),
         ({"task_types": ["binary"]}, (X, Z > 0), "Got 1 types for 4 tasks"),
         ({"task_weights": [1.0]}, (X, Z > 0), r"Got \[1.0\] for 4 tasks"),
-        ({"warmup": (0.8, 0.2)}, (X, Z > 0), r"begin <= end <= 1. Got \(0.8, 0.2\)"),
+        (
+            {"net_params": {"warmup": (0.8, 0.2)}},
+            (X, Z > 0),
+            r"begin <= end <= 1. Got \(0.8, 0.2\)",
+        ),
+        ({"net_params": {"routing_lr": -1.0}}, (X, Z > 0), "'routing_lr' parameter"),
+        ({"net_params": {"compile": True}}, (X, Z > 0), "Got .* compile=True"),
+        ({"expert": MLPExpert(out_features=0)}, (X, Z > 0), "'out_features' param"),
+        ({"expert": "tree"}, (X, Z > 0), "The 'expert' parameter"),
         ({"module_inputs": [0, 1]}, (X, Z > 0), r"Got shape \(2,\) for rows of 4"),
         ({"module_inputs": np.zeros((2, 4))}, (X, Z > 0), "read at least one value"),
         ({"expert": "conv"}, (X, Z > 0), "needs images"),
@@ -374,10 +469,13 @@ IMAGES = RNG.standard_normal((4, 8, 8))
         ({"lambda_irm": -1.0}, (X, Z > 0), "The 'lambda_irm' parameter"),
         ({"modules": "moe"}, (X, Z > 0), "The 'modules' parameter"),
         (
-            {"early_stopping": True, "validation_fraction": 0.001},
+            {"validation": 0.001},
             (X, Z > 0),
             "rows on both sides",
         ),
+        ({"validation": [0, 1]}, (X, Z > 0), "The 'validation' parameter"),
+        ({"validation": Validation([0, 1])}, (X, Z > 0), r"a share in .* Got \[0, 1\]"),
+        ({"validation": Validation(patience=0)}, (X, Z > 0), "'patience' parameter"),
     ],
 )
 def test_bad_input_is_refused_and_changes_nothing(params, arguments, message):

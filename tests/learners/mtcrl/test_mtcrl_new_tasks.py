@@ -13,14 +13,23 @@ from sklearn.preprocessing import StandardScaler
 
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.exceptions import InvalidInputError, NotFittedError
-from skcausalmeta.learners import MTCRLClassifier, MTCRLRegressor
+from skcausalmeta.learners import (
+    ConvExpert,
+    MLPExpert,
+    MTCRLClassifier,
+    MTCRLRegressor,
+)
 from skcausalmeta.model_selection import evaluate_few_shot
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((150, 4))
 Z = X + 0.1 * RNG.standard_normal((150, 4))
 OLD, NEW, REST = slice(0, 60), slice(60, 100), slice(100, 150)
-SMALL = {"module_inputs": "each", "out_features": 2, "hidden": (8,), "random_state": 0}
+SMALL = {
+    "module_inputs": "each",
+    "expert": MLPExpert((8,), out_features=2),
+    "random_state": 0,
+}
 LABELS = np.array(["low", "mid", "high"])[np.digitize(Z[:, 1], [-0.5, 0.5])]
 
 
@@ -61,7 +70,7 @@ def test_a_new_task_is_learned_on_the_frozen_modules(modules):
         learner.score_tasks(X, before), np.ones(3), err_msg="those of fit"
     )
     learner.fit(X[OLD], (Z[OLD, :3] > 0).astype(int))
-    assert not hasattr(learner, "new_task_")
+    assert learner.task_ is None
     np.testing.assert_array_equal(learner.predict(X), before)
 
 
@@ -71,7 +80,7 @@ def test_a_copy_is_a_predictor_of_its_own():
     assert one.net_ is two.net_ is CLASSIFIER.net_
     assert one.classes_.tolist() == ["high", "low", "mid"]
     assert two.classes_.tolist() == [False, True]
-    assert not hasattr(CLASSIFIER, "new_task_")
+    assert CLASSIFIER.task_ is None
     assert isinstance(CLASSIFIER.classes_, list)
 
 
@@ -86,6 +95,29 @@ def test_scores_and_probabilities_of_a_new_task_agree():
     assert scores.shape == (150,)
     np.testing.assert_allclose(proba[:, 1], expit(scores))
     np.testing.assert_array_equal(scores > 0, two.predict(X))
+
+
+def test_a_new_task_is_a_value_that_answers_by_itself():
+    learner = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    first = learner.task_
+    scores = first.scores(learner, X)
+    np.testing.assert_array_equal(scores, learner.decision_function(X))
+    assert first.classes is learner.classes_
+    assert (first.dual_gap, first.sparsity) == (learner.dual_gap_, learner.sparsity_)
+    learner.adapt(X[NEW], Z[NEW, 0] > 0)
+    assert learner.task_ is not first
+    np.testing.assert_array_equal(first.scores(CLASSIFIER, X), scores)
+    two = learner.task_.scores(learner, X)
+    np.testing.assert_array_equal(two[:, 1] - two[:, 0], learner.decision_function(X))
+    np.testing.assert_array_equal(learner.classes_[two.argmax(1)], learner.predict(X))
+    values = copy.copy(REGRESSOR).adapt(X[NEW], Z[NEW, 2])
+    np.testing.assert_array_equal(values.task_.scores(values, X), values.predict(X))
+
+
+def test_a_learner_without_a_new_task_says_so():
+    with pytest.raises(NotFittedError, match="Call 'adapt' with the support rows"):
+        _ = CLASSIFIER.dual_gap_
+    assert not hasattr(REGRESSOR, "sparsity_")
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
@@ -137,7 +169,7 @@ def test_modules_are_chosen_as_cvxpy_does():
         + 0.3 * largest * lasso
     )
     cvxpy.Problem(cvxpy.Minimize(objective)).solve(solver="CLARABEL")
-    new = learner.new_task_
+    new = learner.task_
     np.testing.assert_allclose(new.coef[:, 0], w.value, atol=1e-4)
     np.testing.assert_allclose(new.intercept[0], b.value, atol=1e-4)
     assert 0 <= new.dual_gap <= 1e-6
@@ -153,7 +185,7 @@ def test_all_modules_are_off_at_1(learner):
     y = Z[NEW, 2] if learner is REGRESSOR else np.arange(40) % 2
     new = copy.copy(learner).set_params(adapt_reg=1.0).adapt(X[NEW], y)
     assert new.sparsity_ == 1.0
-    np.testing.assert_allclose(new.new_task_.intercept, 0.0, atol=1e-6)
+    np.testing.assert_allclose(new.task_.intercept, 0.0, atol=1e-6)
     assert len(np.unique(new.predict(X))) == 1
 
 
@@ -190,7 +222,7 @@ def test_many_tasks_at_once_are_the_tasks_one_by_one(kind):
             np.testing.assert_allclose(found[k], alone, rtol=1e-5)
         else:
             np.testing.assert_array_equal(found[k], alone)
-    assert not hasattr(learner, "new_task_")
+    assert learner.task_ is None
 
 
 def test_few_shot_evaluation_and_pipelines_take_it():
@@ -298,8 +330,8 @@ def test_row_weights_count_in_the_score_of_a_new_task():
 IMAGES = RNG.standard_normal((10, 8, 8)).astype(np.float32)
 MAPS = np.stack([IMAGES > 0, IMAGES * 3], axis=1).astype(float)
 DENSE = MTCRLClassifier(
-    n_modules=2, hidden=(4,), out_features=4, max_epochs=40, batch_size=3, lr=2e-2,
-    task_types=["binary", "regression"], random_state=0,
+    n_modules=2, expert=ConvExpert(4, out_features=4), max_epochs=40, batch_size=3,
+    lr=2e-2, task_types=["binary", "regression"], random_state=0,
 ).fit(IMAGES[:6], MAPS[:6])  # fmt: skip
 
 
@@ -314,6 +346,8 @@ def test_a_new_task_per_pixel():
     right = (predicted == levels)[known].mean()
     assert right > 0.6
     assert learner.score(IMAGES, levels) == pytest.approx(right)
+    scores = learner.task_.scores(learner, IMAGES)
+    np.testing.assert_array_equal(scores, learner.decision_function(IMAGES))
     proba, scores = learner.predict_proba(IMAGES), learner.decision_function(IMAGES)
     assert proba.shape == scores.shape == (10, 3, 8, 8)
     np.testing.assert_array_equal(proba.argmax(axis=1), predicted)

@@ -6,13 +6,9 @@ import torch
 from torch.nn import functional
 
 from skcausalmeta.learners._mtcrl._experts import MLPExperts
-from skcausalmeta.learners._mtcrl._net import (
-    MultiTaskNet,
-    RowBatch,
-    RowStream,
-    _thinned,
-)
+from skcausalmeta.learners._mtcrl._net import MultiTaskNet, _thinned
 from skcausalmeta.learners._mtcrl._routing import RoutedExperts
+from skcausalmeta.learners._mtcrl._streams import RowBatch, RowStream
 from skcausalmeta.utils import isolated_torch_rng
 
 

@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 from torch.nn import functional
 
 from skcausalmeta.exceptions import InvalidInputError
+from skcausalmeta.learners import ConvExpert, MLPExpert
 from skcausalmeta.learners._mtcrl._experts import ConvExperts, MLPExperts
-from skcausalmeta.learners._mtcrl._routing import RoutedExperts
-from skcausalmeta.learners._mtcrl._row_losses import (
+from skcausalmeta.learners._mtcrl._objective import (
     row_losses,
     task_losses,
     task_slopes,
 )
+from skcausalmeta.learners._mtcrl._routing import RoutedExperts
 from skcausalmeta.utils import isolated_torch_rng
 
 
@@ -135,6 +137,41 @@ def test_gates_of_an_image_serve_all_its_pixels():
 def test_impossible_nets_are_refused(build, message):
     with pytest.raises(InvalidInputError, match=message):
         build()
+
+
+@pytest.mark.parametrize("spec", [MLPExpert((5, 4)), ConvExpert(3)], ids=repr)
+def test_a_recipe_builds_modules_of_its_sizes(spec):
+    spec = clone(spec).set_params(out_features=2)
+    modules = spec.build((2, 8, 8), 3)
+    rows = torch.randn(6, 2, 8, 8)
+    assert modules(rows).shape == (3, 6, 2)
+    assert modules.standardize(rows).shape == (6, modules.gate_features)
+    assert modules is not spec.build((2, 8, 8), 3)
+
+
+def test_a_recipe_passes_on_what_modules_read():
+    inputs = torch.tensor([[1.0, 0], [0, 1]])
+    modules = MLPExpert().build((2,), 2, inputs)
+    assert torch.equal(modules.inputs[..., 0], inputs)
+    assert MLPExpert((7,)).build((2,), 2).weights[0].shape == (2, 2, 7)
+    assert ConvExpert(5).build((1, 8, 8), 2, dense=True).down1.out_channels == 10
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "dense", "message"),
+    [
+        (MLPExpert(3), (2,), False, "The 'hidden' parameter of MLPExpert"),
+        (MLPExpert((0,)), (2,), False, r"'hidden\[0\]' parameter"),
+        (MLPExpert(out_features=0), (2,), False, "'out_features' parameter of MLP"),
+        (MLPExpert(head_hidden=-1), (2,), False, "'head_hidden' parameter of MLP"),
+        (ConvExpert(0), (1, 8, 8), False, "The 'n_filters' parameter of ConvExpert"),
+        (MLPExpert(), (1, 8, 8), True, "need convolutional modules. Got MLPExpert"),
+        (ConvExpert(), (8,), False, r"needs images. Got rows of shape \(8,\)"),
+    ],
+)
+def test_impossible_recipes_are_refused(spec, shape, dense, message):
+    with pytest.raises(ValueError, match=message):
+        spec.build(shape, 2, dense=dense)
 
 
 def test_losses_are_those_of_torch():

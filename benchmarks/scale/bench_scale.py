@@ -1,0 +1,168 @@
+"""How training and adaptation grow with tasks, features, ways and processes.
+
+train
+    Tasks a second of training: `SparseMetaClassifier` and `MAMLClassifier` on an MLP of
+    64 units, 1 support and 5 query rows a class, in 1 or 2 processes of Accelerate.
+answer
+    Seconds of `predict_episodes` by number of tasks, features and ways, and the memory
+    it takes; from the slope between the two largest numbers of tasks, what a million
+    tasks take.
+serve
+    8 threads that adapt copies of one learner: their answers against those of one
+    thread, and the growth of memory over the last half.
+search
+    A grid search in one process and on two workers of Dask.
+
+Every measurement runs in a process of its own, except with ``--smoke``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from benchmarks._harness import Harness, make_parser
+from benchmarks.scale._parts import PARTS, in_processes
+
+MEASURES = (
+    "skcausalmeta/heads",
+    "skcausalmeta/learners",
+    "skcausalmeta/model_selection",
+    "skcausalmeta/training",
+)
+
+BASE = {"learner": "heads", "tasks": 16, "features": 64, "way": 5}
+VARIED = {
+    "tasks": (1, 4, 16, 64, 256),
+    "features": (64, 1024, 16_384),
+    "way": (2, 5, 20, 200),
+}
+COUNTS = (1, 10, 100, 1_000, 10_000)
+DAY = 86_400
+
+
+class Scale:
+    """Measurements of one size and their tables."""
+
+    def __init__(self, harness: Harness, args: Any) -> None:
+        self.harness, self.smoke, self.threads = harness, args.smoke, args.threads
+
+    def measure(self, part: str, **settings: Any) -> dict[str, Any]:
+        request = {"part": part, "threads": self.threads, **settings}
+        run = PARTS[part] if self.smoke else in_processes
+        return self.harness.run(request, partial(run, request))
+
+    def train(self) -> None:
+        """Tasks a second of training."""
+        rows = []
+        for name, case in cases(self.smoke):
+            for processes in (1,) if self.smoke else (1, 2):
+                if case["tasks"] < processes or (processes > 1 and name != "tasks"):
+                    continue
+                batches = 1 if self.smoke else max(2, 64 // case["tasks"])
+                found = self.measure(
+                    "train", processes=processes, batches=batches, **case
+                )
+                rate, memory = found["rate"], round(found["memory"] / 1e6)
+                rows.append([*case.values(), processes, rate, memory])
+        header = [*BASE, "processes", "tasks / s", "peak MB"]
+        self.harness.table("training", header, rows)
+
+    def answer(self) -> None:
+        """Seconds of answering, their slope, and what a million tasks take."""
+        counts = COUNTS[:2] if self.smoke else COUNTS
+        rows, extrapolated = [], []
+        for learner in ("heads", "gradient"):
+            seconds = {}
+            for n_tasks in counts:
+                case = {**BASE, "learner": learner, "tasks": n_tasks}
+                repeats = 1 if self.smoke else (5 if n_tasks > 1000 else 9)
+                found = self.measure("answer", repeats=repeats, **case)
+                seconds[n_tasks] = found["seconds"]
+                each, memory = 1e3 * found["seconds"] / n_tasks, found["memory"] / 1e6
+                rows.append([*case.values(), each, round(memory)])
+            extrapolated.append([learner, *slope(seconds)])
+        for name, case in cases(self.smoke):
+            if name != "tasks" and case["learner"] == "heads":
+                found = self.measure("answer", repeats=1, **case)
+                each = 1e3 * found["seconds"] / case["tasks"]
+                rows.append([*case.values(), each, round(found["memory"] / 1e6)])
+        header = [*BASE, "ms a task", "peak MB"]
+        self.harness.table("answering, all tasks in one call", header, rows)
+        header = [
+            "learner",
+            "ms a task",
+            "over ms a task at fewer",
+            "10^6 tasks, minutes",
+            "share of a core a day",
+        ]
+        self.harness.table("a million tasks by the slope", header, extrapolated)
+
+    def bounded(self) -> None:
+        """Memory of answering under a bound."""
+        rows = []
+        n_tasks = 20 if self.smoke else 10_000
+        for mega in (None, 256, 64):
+            bound = None if mega is None else mega * 2**20
+            case = {**BASE, "tasks": n_tasks, "features": 1024}
+            found = self.measure("answer", repeats=1, max_memory=bound, **case)
+            each = 1e3 * found["seconds"] / n_tasks
+            text = "none" if mega is None else f"{mega} MiB"
+            rows.append([n_tasks, text, each, round(found["memory"] / 2**20)])
+        header = ["tasks", "max_memory", "ms a task", "peak MiB"]
+        self.harness.table("answering 1,024 features within a bound", header, rows)
+
+    def serve(self) -> None:
+        """Threads."""
+        rows = []
+        for learner in ("heads", "gradient"):
+            case = {**BASE, "learner": learner, "tasks": 4 if self.smoke else 1000}
+            found = self.measure("serve", threads_of=2 if self.smoke else 8, **case)
+            rows.append([learner, *found.values()])
+        header = ["learner", "same", "adapts", "growth", "serial / s", "threads / s"]
+        self.harness.table("threads that share a learner", header, rows)
+
+    def search(self) -> None:
+        """Dask."""
+        size = {"batches": 100, "episodes": 50, "worker_processes": True}
+        if self.smoke:
+            size = {"batches": 1, "episodes": 1, "worker_processes": False}
+        case = {**BASE, **size, "way": 3}
+        found = self.measure("search", **case)
+        header = ["same scores", "serial s", "Dask s", "ratio"]
+        self.harness.table("grid search, 2 workers", header, [list(found.values())])
+
+
+def cases(smoke: bool) -> list[tuple[str, dict[str, Any]]]:
+    """The base case with one number at a time changed, for both learners."""
+    found = []
+    for learner in ("heads", "gradient"):
+        for name, values in VARIED.items():
+            for value in values[:1] if smoke else values:
+                if learner == "gradient" and value in (200, 16_384):
+                    continue
+                found.append((name, {**BASE, "learner": learner, name: value}))
+    return found
+
+
+def slope(seconds: dict[int, float]) -> list[float]:
+    """Cost per task between the largest numbers of tasks, and what follows."""
+    few, many = sorted(seconds)[-2:]
+    each = (seconds[many] - seconds[few]) / (many - few)
+    before = seconds[few] / few
+    return [1e3 * each, each / before, 1e6 * each / 60, 1e6 * each / DAY]
+
+
+def main() -> None:
+    """Measure what was asked for and print the tables."""
+    parser = make_parser(__doc__)
+    parts = ["train", "answer", "bounded", "serve", "search"]
+    parser.add_argument("--part", nargs="+", choices=parts, default=parts)
+    args = parser.parse_args()
+    scale = Scale(Harness("scale", args), args)
+    for part in args.part:
+        getattr(scale, part)()
+
+
+if __name__ == "__main__":
+    main()

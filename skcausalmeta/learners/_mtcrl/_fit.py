@@ -1,0 +1,140 @@
+"""How a multi-task learner is trained, and what it states of the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...exceptions import InvalidInputError
+from ...training import ReadRows, RowReader, Training, TrainingSettings, Validation
+from ...utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
+from .._checks import check_scale
+from .._training import checkpoint_of, history_of, net_keywords, train
+from ._net import TERMS, MultiTaskNet, routing_keywords
+from ._new_task import ModuleFeatures
+from ._objective import correlations
+from ._passes import features_of, outputs_of
+from ._routing import RoutedExperts, build_routed
+from ._streams import env_numbers, held_out_rows, row_streams, statistics_rows
+from ._targets import TaskTargets
+
+_ROWS_FOR_FACTS = 2000
+_PIXELS_FOR_UNITS = 10_000
+
+
+def train_learner(
+    learner: Any,
+    rows: NDArray[Any],
+    targets: TaskTargets,
+    env_ids: NDArray[Any] | None,
+) -> None:
+    """Train the net of a learner, and set its fitted attributes.
+
+    Parameters
+    ----------
+    learner : estimator
+        Its parameters decide; it gets the attributes.
+    rows : ndarray of shape (n, ...)
+        Checked rows.
+    targets : TaskTargets
+        Targets of all tasks.
+    env_ids : ndarray of shape (n,) or None
+        Environment of every row; None: random folds.
+    """
+    settings = Training.of(learner.net_params)
+    validation = Validation.of(learner.validation)
+    seeds = named_seeds(
+        learner.random_state, "weights", "order", "held-out", "folds", "training"
+    )
+    checkpoint = checkpoint_of(learner, settings, rows, targets.codes, env_ids)
+    if checkpoint is not None:
+        seeds = checkpoint.open(seeds)
+    envs = env_numbers(env_ids, len(rows), seeds["folds"])
+    held_out = held_out_rows(validation, len(rows), seeds["held-out"])
+    check_scale(rows)
+    reader = RowReader(rows.shape[1:], learner.input_shape, learner.device)
+    with isolated_torch_rng(seeds["weights"]):
+        module = build_routed(learner, reader.sample_shape, targets)
+    source = ReadRows(rows, reader) if stays_on_disk(rows) else reader(rows)
+    module.experts.set_statistics(source[statistics_rows(rows, ~held_out)])
+    net = _make_net(learner, module, targets, settings, validation)
+    streams = row_streams(
+        source, targets.codes, envs, held_out, learner.batch_size, seeds["order"]
+    )
+    with isolated_torch_rng(seeds["training"]):
+        train(learner, net, streams, settings, checkpoint)
+    learner.net_, learner.reader_, learner.targets_ = net, reader, targets
+    learner.history_ = history_of(net, TERMS)
+    learner.n_iter_ = len(learner.history_)
+    _state_facts(learner, rows, held_out if held_out.any() else ~held_out)
+
+
+def _make_net(
+    learner: Any,
+    module: RoutedExperts,
+    targets: TaskTargets,
+    settings: TrainingSettings,
+    validation: Validation | None,
+) -> MultiTaskNet:
+    if settings.precision != "float32" or settings.compile is not False:
+        raise InvalidInputError(
+            "Multi-task learners train in float32 and are not compiled. Got "
+            f"precision={settings.precision!r} and compile={settings.compile!r} in "
+            "net_params; leave them out."
+        )
+    keywords = net_keywords(
+        learner, settings, validation, monitor="valid_loss", lower_is_better=True
+    )
+    keywords = {**keywords, "verbose": learner.verbose, **settings.keywords}
+    given = learner.task_weights
+    weights = torch.as_tensor(
+        targets.loss_weights(given), dtype=torch.float32, device=learner.device
+    )
+    return MultiTaskNet(
+        module,
+        kinds=[(kind.name, kind.n_classes) for kind in targets.kinds],
+        task_weights=weights,
+        weights={
+            "decorrelation": learner.lambda_dec,
+            "sparsity": learner.lambda_sps,
+            "balance": learner.lambda_bal,
+            "irm": learner.lambda_irm,
+        },
+        irm_form=learner.irm_form,
+        irm_scale=learner.irm_scale,
+        uncertainty=isinstance(given, str) and given == "uncertainty",
+        **routing_keywords(keywords, learner.lr, learned=learner.modules == "mtcrl"),
+    )
+
+
+def _state_facts(learner: Any, rows: NDArray[Any], seen: NDArray[np.bool_]) -> None:
+    """State scores of the tasks on some rows, units, routing and correlations."""
+    module, reader, targets = learner.net_.module_, learner.reader_, learner.targets_
+    n_modules = module.experts.n_modules
+    learner.tasks_ = targets.ids
+    learner.n_features_out_ = module.experts.out_features * n_modules
+    outputs = outputs_of(module, reader, rows, np.flatnonzero(seen))
+    by_task = zip(targets.kinds, targets.codes[:, seen], outputs, strict=True)
+    learner.task_scores_ = np.array(
+        [kind.score_codes(codes, found) for kind, codes, found in by_task]
+    )
+    # Rows all over: they may come sorted by time or environment.
+    step = -(-len(rows) * targets.codes.shape[2] // _PIXELS_FOR_UNITS)
+    features = features_of(module, reader, rows[::step], pooled=False)
+    features = features.reshape(-1, learner.n_features_out_)
+    learner.module_units_ = ModuleFeatures.of(features, n_modules)
+    with torch.no_grad():
+        spread = np.arange(0, len(rows), -(-len(rows) // _ROWS_FOR_FACTS))
+        part = reader(read_rows(rows, spread))
+        learner.routing_ = module.gate(part).mean(dim=0).cpu().numpy()
+        learner.module_correlation_ = _correlation(module.experts(part))
+
+
+def _correlation(modules: Tensor) -> NDArray[np.float64]:
+    """Root mean square of the correlations of the units of two modules (K, K)."""
+    squares = correlations(modules).pow(2).mean(dim=(1, 3))
+    return squares.sqrt().double().cpu().numpy()

@@ -1,0 +1,237 @@
+"""Terms of the MT-CRL objective, one small function each.
+
+Modules have shape (K, n, h), the routing A (T, K), losses of rows (T, n). A
+missing label has weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...exceptions import InvalidInputError
+
+Kinds = Sequence[tuple[str, int]]  # name of the kind and classes of every task
+
+IRM_FORMS = ("norm", "variance", "unbiased")
+_TINY = 1e-8
+# Added to the variance of a unit, so that a constant one is correlated with nothing.
+_LEAST_VARIANCE = 1e-6
+
+
+def task_losses(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
+    """Loss of every task and row, (n_tasks, n).
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n_tasks, n, n_outputs)
+        Outputs of the heads, which are as wide as the widest task.
+    targets : Tensor of shape (n_tasks, n)
+        Class codes or values.
+    kinds : sequence of (str, int)
+        "binary", "multiclass" or "regression" of every task, and its classes.
+    """
+    if _alike(kinds):
+        return row_losses(outputs, targets, kinds[0][0])
+    return torch.stack(
+        [
+            row_losses(outputs[t, :, : _width(kind, n)], targets[t], kind)
+            for t, (kind, n) in enumerate(kinds)
+        ]
+    )
+
+
+def task_slopes(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
+    """Gradients of `task_losses` in the outputs, in their shape; differentiable."""
+    if _alike(kinds):
+        return row_slopes(outputs, targets, kinds[0][0])
+    slopes = []
+    for t, (kind, n) in enumerate(kinds):
+        width = _width(kind, n)
+        used = row_slopes(outputs[t, :, :width], targets[t], kind)
+        slopes.append(functional.pad(used, (0, outputs.shape[-1] - width)))
+    return torch.stack(slopes)
+
+
+def row_losses(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """Loss of every row: outputs (..., n, width), targets (..., n)."""
+    if kind == "multiclass":
+        return functional.cross_entropy(outputs, targets.long(), reduction="none")
+    if kind == "binary":
+        return functional.binary_cross_entropy_with_logits(
+            outputs[..., 0], targets, reduction="none"
+        )
+    return (outputs[..., 0] - targets).pow(2)
+
+
+def row_slopes(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """Gradient of `row_losses` in the outputs, in their shape; differentiable."""
+    if kind == "multiclass":
+        given = functional.one_hot(targets.long(), outputs.shape[-1])
+        return outputs.softmax(dim=-1) - given
+    if kind == "binary":
+        return outputs.sigmoid() - targets[..., None]
+    return 2 * (outputs - targets[..., None])
+
+
+def _alike(kinds: Kinds) -> bool:
+    """Whether one operation serves all tasks."""
+    names = {kind for kind, _ in kinds}
+    return len(names) == 1 and "multiclass" not in names
+
+
+def _width(kind: str, n_classes: int) -> int:
+    """Outputs that a task uses of a head."""
+    return n_classes if kind == "multiclass" else 1
+
+
+def correlations(modules: Tensor) -> Tensor:
+    """Pearson correlations of all units in the batch, (K, h, K, h)."""
+    n_modules, n_rows, h = modules.shape
+    units = modules.transpose(1, 2).flatten(0, 1)  # (K h, n)
+    units = units - units.mean(dim=1, keepdim=True)
+    products = units @ units.T / n_rows
+    scale = products.diagonal().add(_LEAST_VARIANCE).rsqrt()
+    found = products * scale[:, None] * scale
+    return found.view(n_modules, h, n_modules, h)
+
+
+def decorrelation(modules: Tensor) -> Tensor:
+    """``sum_{i<j} || corr(phi_i(X), phi_j(X)) ||_F^2``.
+
+    With the units centred and scaled to length 1, ``z = u / r``, and C = Z'Z without
+    the blocks of the modules themselves, it is ``||C||_F^2 / 2`` with the gradient ::
+
+        d / du_a = 2 / r_a ( sum_b C_ab z_b - z_a sum_b C_ab^2 ),
+
+    which takes a third of the operations that autograd needs.
+    """
+    n_modules, n_rows, h = modules.shape
+    units = modules.transpose(0, 1).reshape(n_rows, n_modules * h)
+    value, slopes = _decorrelation_and_slopes(units.detach(), n_modules)
+    tangent = torch.dot(slopes.flatten(), units.flatten())
+    return value + (tangent - tangent.detach())  # the value, with that gradient
+
+
+def _decorrelation_and_slopes(units: Tensor, n_modules: int) -> tuple[Tensor, Tensor]:
+    """Value and gradient for units (n, K h)."""
+    n_rows, n_units = units.shape
+    centred = units - units.mean(dim=0)
+    squares = centred.square().sum(dim=0)
+    scale = squares.add_(_LEAST_VARIANCE * n_rows).rsqrt_()  # (K h,)
+    centred *= scale
+    shared = centred.T @ centred
+    blocks = shared.view(n_modules, n_units // n_modules, n_modules, -1)
+    blocks.diagonal(dim1=0, dim2=2).zero_()
+    totals = shared.square().sum(dim=0)
+    shared.diagonal().sub_(totals)
+    return totals.sum() / 2, (centred @ shared).mul_(2 * scale)
+
+
+def shares(routing: Tensor) -> Tensor:
+    """Rows of A with the sum 1: how a task divides itself among the modules."""
+    return routing / (routing.sum(dim=1, keepdim=True) + _TINY)
+
+
+def sparsity(divided: Tensor) -> Tensor:
+    """Mean entropy of the `shares` of a task: few modules per task."""
+    return torch.special.entr(divided).sum() / len(divided)
+
+
+def balance(divided: Tensor) -> Tensor:
+    """Minus the entropy of the average `shares`: no dead module."""
+    return -torch.special.entr(divided.mean(dim=0)).sum()
+
+
+def risk_weights(members: Tensor, known: Tensor) -> Tensor:
+    """Weights of rows whose sum of losses is the mean over an environment.
+
+    Parameters
+    ----------
+    members : Tensor of shape (n_environments, n)
+        Whether a row belongs to an environment.
+    known : Tensor of shape (n_tasks, n)
+        1 for a label, 0 for none.
+
+    Returns
+    -------
+    Tensor of shape (n_environments, n_tasks, n)
+        All 0 where a task has no label in an environment.
+    """
+    rows = torch.where(members[:, None, :], known, 0.0)
+    return rows / rows.sum(dim=2, keepdim=True).clamp_min(1.0)
+
+
+def routing_gradients(slopes: Tensor, modules: Tensor, weights: Tensor) -> Tensor:
+    """Gradient of the risk of every task in every environment in its row of A.
+
+    ``grad_{A_tk} R_t^e = mean over rows i of e of < d loss_ti / d s_ti, phi_k(x_i) >``
+    with the routed sum ``s_ti = sum_k A_tk phi_k(x_i)``: one matrix product serves all
+    environments.
+
+    Parameters
+    ----------
+    slopes : Tensor of shape (n_tasks, n, h)
+        Gradient of the loss of every row in its routed sum.
+    modules : Tensor of shape (n_modules, n, h)
+        Features of the modules.
+    weights : Tensor of shape (n_environments, n_tasks, n)
+        Weights of the rows in a risk, of `risk_weights`.
+
+    Returns
+    -------
+    Tensor of shape (n_environments, n_tasks, n_modules)
+    """
+    weighted = (weights[..., None] * slopes).flatten(2).flatten(0, 1)  # (E T, n h)
+    gradients = weighted @ modules.flatten(1).T
+    return gradients.view(*weights.shape[:2], len(modules))
+
+
+def invariance(
+    gradients: Tensor,
+    form: str,
+    *,
+    present: Tensor | None = None,
+    other: Tensor | None = None,
+) -> Tensor:
+    """Penalty on the gradients of the routing, zero where all environments agree.
+
+    "norm": ``sum_e sum_t || g_te ||^2``; "variance": the same of the differences to
+    the mean over environments; "unbiased": ``sum < g_te, g'_te >`` with `other` from
+    the other half of the batch, whose expectation is that of the norm without the
+    noise of the batch; it can be negative.
+
+    Parameters
+    ----------
+    gradients : Tensor of shape (n_environments, n_tasks, n_modules)
+        Gradients of one batch, or of its first half; 0 where there is no label.
+    form : {"norm", "variance", "unbiased"}
+        Form of the penalty.
+    present : Tensor of shape (n_environments, n_tasks), default=None
+        Whether a task has a label in an environment; the "variance" is that of the
+        environments that have. None: in all.
+    other : Tensor, default=None
+        Gradients of the second half.
+
+    Returns
+    -------
+    Tensor
+        A number.
+    """
+    if form == "norm":
+        entries = gradients.flatten()
+        return torch.dot(entries, entries)
+    if form == "variance":
+        there = torch.ones_like(gradients[..., :1])
+        there = there if present is None else there * present[..., None]
+        mean = gradients.sum(dim=0) / there.sum(dim=0).clamp_min(1.0)
+        return (there * (gradients - mean)).square().sum()
+    if form == "unbiased" and other is not None:
+        return (gradients * other).sum()
+    raise InvalidInputError(
+        f"The form of the invariance must be one of {IRM_FORMS}, the last with the "
+        f"gradients of two half-batches. Got {form!r}."
+    )
