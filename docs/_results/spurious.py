@@ -24,7 +24,7 @@ def gains(lines: list[Line]) -> list[Line]:
         for line in lines
         if "contender" in (one := line["settings"])
     }
-    found, sums = [], {}
+    found, sums, last = [], {}, {}
     for (problem, seed, contender), line in runs.items():
         base = runs.get((problem, seed, _BASE))
         if base is None or contender == _BASE:
@@ -37,11 +37,12 @@ def gains(lines: list[Line]) -> list[Line]:
         found.append({**line, "result": {**line["result"], **own}})
         if problem in _GROUPED:
             sums.setdefault((seed, contender), {})[problem] = own
+            last[seed, contender] = line
     for (seed, contender), parts in sums.items():
         if len(parts) == len(_GROUPED):
             own = {key: _mean_of(key, parts) for key in next(iter(parts.values()))}
             settings = {"problem": MEAN, "seed": seed, "contender": contender}
-            found.append({"settings": settings, "result": own})
+            found.append({**last[seed, contender], "settings": settings, "result": own})
     return found
 
 
