@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from skcausalmeta.backbones import Conv4
 from skcausalmeta.datasets import add_rotated_classes
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.inspection import SupportDisplay
@@ -42,8 +43,7 @@ X = (X / 16.0).astype(np.float32).reshape(-1, 8, 8)
 old = y < 6
 learner = SparseMetaClassifier(
     GroupLassoSVC(group_reg=0.2, solver="newton"),
-    backbone="conv4",
-    backbone_params={"n_blocks": 1, "n_filters": 32},
+    backbone=Conv4(n_blocks=1, n_filters=32),
     augment="shift",
     max_epochs=1,
     batches_per_epoch=3 if args.smoke else 40,

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.decomposition import PCA
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_sparse_tasks
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.inspection import LatentCorrelationDisplay, SupportDisplay
@@ -45,13 +46,12 @@ def learn(head):
     """Codes for the given head; all rows of a task are support and query."""
     learner = SparseMetaRegressor(
         head,
-        backbone="mlp",
-        backbone_params={"hidden": (), "out_features": 6, "standardize": False},
+        backbone=MLP(hidden=(), out_features=6, standardize=False),
         split="none",
         lr=0.03,
         max_epochs=n_epochs,
         batches_per_epoch=n_batches,
-        micro_batch=8,
+        net_params={"micro_batch": 8},
         verbose=0,
         random_state=0,
     )

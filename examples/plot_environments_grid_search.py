@@ -16,7 +16,7 @@ import sklearn
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 
 from skcausalmeta.datasets import make_multi_sem
-from skcausalmeta.learners import MTCRLClassifier
+from skcausalmeta.learners import MLPExpert, MTCRLClassifier
 from skcausalmeta.metrics import mean_confidence_interval
 
 parser = argparse.ArgumentParser()
@@ -43,13 +43,12 @@ test = make_multi_sem(2000, rho=-0.9, random_state=1)
 
 learner = MTCRLClassifier(
     module_inputs=sites.groups,
-    hidden=(16,),
-    out_features=4,
+    expert=MLPExpert(hidden=(16,), out_features=4),
     lambda_dec=0.001,
     lambda_sps=0.3,
     batch_size=1000,
     lr=1e-2,
-    routing_lr=0.06,
+    net_params={"routing_lr": 0.06},
     max_epochs=n_epochs,
     random_state=0,
 )

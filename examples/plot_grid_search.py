@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
 
@@ -32,8 +33,7 @@ n_batches, n_episodes = (2, 5) if options.smoke else (20, 50)
 
 X, y = load_digits(return_X_y=True)
 learner = SparseMetaClassifier(
-    backbone="mlp",
-    backbone_params={"hidden": (64,), "out_features": 32},
+    backbone=MLP(hidden=(64,), out_features=32),
     n_way=3,
     n_shot=5,
     max_epochs=1,

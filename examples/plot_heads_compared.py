@@ -13,6 +13,7 @@ import argparse
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
+from skcausalmeta.backbones import Conv4
 from skcausalmeta.datasets import add_rotated_classes
 from skcausalmeta.heads import (
     GroupLassoLogistic,
@@ -55,8 +56,7 @@ results = {}
 for name, head in heads.items():
     learner = SparseMetaClassifier(
         head,
-        backbone="conv4",
-        backbone_params={"n_blocks": 1, "n_filters": 16},
+        backbone=Conv4(n_blocks=1, n_filters=16),
         max_epochs=1,
         batches_per_epoch=n_batches,
         fit_head=False,

@@ -50,7 +50,7 @@ tasks = np.repeat(np.arange(len(X)), X.shape[1])
 
 contenders = {
     "MAML": {},
-    "MAML, 3 linear layers": {"linear_layers": 3},
+    "MAML, 3 linear layers": {"net_params": {"linear_layers": 3}},
     "KFO": {"update": "kfo"},
 }
 learners = {

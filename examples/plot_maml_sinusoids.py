@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from skorch.callbacks import GradientNormClipping
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.inspection import AdaptationCurveDisplay
 from skcausalmeta.learners import MAMLRegressor
 from skcausalmeta.metrics import mean_confidence_interval
@@ -49,8 +50,7 @@ X_new, y_new, tasks_new = sinusoids(200, 30, seed=1)
 # sinusoids.
 
 settings = {
-    "backbone": "mlp",
-    "backbone_params": {"hidden": (40,), "out_features": 40},
+    "backbone": MLP(hidden=(40,), out_features=40),
     "inner_steps": 5,
     "inner_lr": 0.02,
     "n_shot": 10,

@@ -15,7 +15,7 @@ import numpy as np
 
 from skcausalmeta.datasets import make_multi_sem
 from skcausalmeta.inspection import EnvironmentScoreDisplay, RoutingDisplay
-from skcausalmeta.learners import MTCRLClassifier
+from skcausalmeta.learners import MLPExpert, MTCRLClassifier
 from skcausalmeta.metrics import (
     environment_scores,
     mean_confidence_interval,
@@ -47,14 +47,13 @@ names = np.array(["tied 0.9", "tied 0.2", "reversed"])[test.envs]
 contenders = {
     "MT-CRL": MTCRLClassifier(
         module_inputs=train.groups,
-        hidden=(16,),
-        out_features=4,
+        expert=MLPExpert(hidden=(16,), out_features=4),
         lambda_dec=0.001,
         lambda_sps=0.3,
         lambda_irm=20.0,
         batch_size=1000,
         lr=1e-2,
-        routing_lr=0.06,
+        net_params={"routing_lr": 0.06},
         max_epochs=n_epochs,
         random_state=0,
     ),

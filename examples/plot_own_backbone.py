@@ -9,6 +9,7 @@ classes; new classes are then told apart from three signals each.
 """
 
 import argparse
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,9 +49,9 @@ X_new, y_new = signals(20, seed=1)
 # %%
 # The module
 # ----------
-# It maps (n, 64) to (n, n_features). A class or function is called with
-# ``backbone_params``, in a random state of its own, so that ``clone`` and
-# ``random_state`` do what they promise.
+# It maps (n, 64) to (n, n_features). A class or function is called in a random state
+# of its own, so that ``clone`` and ``random_state`` do what they promise;
+# ``functools.partial`` gives it parameters.
 
 
 class SignalNet(nn.Module):
@@ -66,8 +67,7 @@ class SignalNet(nn.Module):
 
 
 learner = SparseMetaClassifier(
-    backbone=SignalNet,
-    backbone_params={"n_filters": 24},
+    backbone=partial(SignalNet, n_filters=24),
     n_way=5,
     n_shot=3,
     max_epochs=n_epochs,

@@ -13,6 +13,7 @@ import argparse
 import matplotlib.pyplot as plt
 import numpy as np
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_sparse_tasks
 from skcausalmeta.inspection import LatentTraversalDisplay
 from skcausalmeta.learners import SparseMetaRegressor
@@ -36,13 +37,12 @@ bunch = make_sparse_tasks(
     n_tasks, 50, correlation=0.5, mixing="shapes3d", size=size, random_state=0
 )
 learner = SparseMetaRegressor(
-    backbone="mlp",
-    backbone_params={"hidden": (128,), "out_features": 6},
+    backbone=MLP(hidden=(128,), out_features=6),
     split="none",
     lr=3e-3,
     max_epochs=n_epochs,
     batches_per_epoch=n_batches,
-    micro_batch=8,
+    net_params={"micro_batch": 8},
     verbose=0,
     random_state=0,
 )

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.metrics import paired_difference
 from skcausalmeta.model_selection import evaluate_few_shot
@@ -59,8 +60,7 @@ print(old.iloc[:3, -4:].to_string())
 # A linear backbone is enough here. The head of a customer uses few features.
 
 learner = SparseMetaClassifier(
-    backbone="mlp",
-    backbone_params={"hidden": (), "out_features": 16},
+    backbone=MLP(hidden=(), out_features=16),
     n_shot=8,
     n_query=10,
     max_epochs=n_epochs,

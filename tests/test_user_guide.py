@@ -29,6 +29,7 @@ def test_every_kind_of_page_has_code():
     assert names >= guide | {"choose", "extend", "getting_started", "traps"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_code_of_the_page_runs(path, monkeypatch):
     failed, tried = run(path, monkeypatch)

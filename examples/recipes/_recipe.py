@@ -27,7 +27,7 @@ def train(learner: SparseMetaClassifier, splits: dict[str, Split]) -> dict[str, 
         np.concatenate(part)
         for part in zip(splits["train"], splits["val"], strict=True)
     )
-    learner.set_params(validation_classes=np.unique(splits["val"][1]))
+    learner.set_params(validation=np.unique(splits["val"][1]))
     start = time.perf_counter()
     learner.fit(X, y)
     return {

@@ -14,7 +14,7 @@ from __future__ import annotations
 from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
-from skcausalmeta.backbones import RandomAffine
+from skcausalmeta.backbones import Conv4, RandomAffine
 from skcausalmeta.datasets import add_rotated_classes, fetch_omniglot
 from skcausalmeta.heads import PrototypeHead
 from skcausalmeta.learners import SparseMetaClassifier
@@ -37,11 +37,7 @@ def make_learner(seed: int = 0, *, smoke: bool = False) -> SparseMetaClassifier:
     n_epochs = 1 if smoke else 30
     return SparseMetaClassifier(
         PrototypeHead(),
-        backbone="conv4",
-        backbone_params={
-            "n_filters": 4 if smoke else 64,
-            "out_filters": 12 if smoke else 256,
-        },
+        backbone=Conv4(n_filters=4 if smoke else 64, out_filters=12 if smoke else 256),
         n_way=3 if smoke else 20,
         n_shot=1,
         n_query=5,

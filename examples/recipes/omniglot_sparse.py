@@ -23,10 +23,7 @@ def make_learner(seed: int = 0, *, smoke: bool = False) -> SparseMetaClassifier:
     warmup = HeadWarmup("selector__group_reg", n_epochs=learner.max_epochs // 2)
     return learner.set_params(
         head=RelaxedHead(GroupLassoSVC(0.2, ridge_reg=0.1, solver="newton")),
-        backbone_params={
-            **learner.backbone_params,
-            "out_filters": 12 if smoke else 1024,
-        },
+        backbone__out_filters=12 if smoke else 1024,
         callbacks=[*learner.callbacks, warmup],
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from _recipe import Split, read_splits, run, smoke_splits
 from skorch.callbacks import LRScheduler
 
-from skcausalmeta.backbones import RandomColor, RandomFlip, RandomShift
+from skcausalmeta.backbones import Conv4, RandomColor, RandomFlip, RandomShift
 from skcausalmeta.datasets import fetch_tiny_imagenet
 from skcausalmeta.heads import PrototypeHead
 from skcausalmeta.learners import SparseMetaClassifier
@@ -35,8 +35,7 @@ def make_learner(seed: int = 0, *, smoke: bool = False) -> SparseMetaClassifier:
     n_epochs = 1 if smoke else 30
     return SparseMetaClassifier(
         PrototypeHead(),
-        backbone="conv4",
-        backbone_params={"n_filters": 4 if smoke else 64},
+        backbone=Conv4(n_filters=4 if smoke else 64),
         n_way=3 if smoke else 10,
         n_shot=5,
         n_query=5,

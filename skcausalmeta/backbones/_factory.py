@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -118,6 +119,12 @@ def named_backbone(name: str) -> Backbone:
             "The parameters of a backbone need one that is named. Got "
             "backbone='auto', which waits for the data; set backbone='mlp' or 'conv4' "
             "as well."
+        )
+    if not isinstance(name, str):
+        raise InvalidInputError(
+            "The parameters of a backbone need one that is named, or a Backbone. Got "
+            f"{type(name).__name__}, which has none of its own; pass one such as "
+            "backbone=Conv4(n_filters=32)."
         )
     if name not in _NAMED:
         raise InvalidInputError(
@@ -253,7 +260,10 @@ def _auto(shape: tuple[int, ...]) -> Backbone:
 
 
 def _call_factory(factory: Callable[..., Any], shape: tuple[int, ...]) -> nn.Module:
-    owner = getattr(factory, "__name__", type(factory).__name__)
+    inner = factory
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    owner = getattr(inner, "__name__", type(inner).__name__)
     arguments = {}
     try:
         signature = inspect.signature(factory)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import saying_where_text_is
+from ..utils import refuse_text
 
 
 class HeadSolution(NamedTuple):
@@ -393,8 +393,11 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows that a fitted head is asked about, in double."""
     check_is_fitted(head)
-    with saying_where_text_is(X):
+    try:
         rows: NDArray[Any] = validate_data(head, X, dtype=np.float64, reset=False)
+    except ValueError as error:
+        refuse_text(X, "X", error)
+        raise
     return rows
 
 
@@ -412,8 +415,11 @@ def training_batch(
     ValueError
         For invalid rows, labels or weights, and for a single class.
     """
-    with saying_where_text_is(X):
+    try:
         rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
+    except ValueError as error:
+        refuse_text(X, "X", error)
+        raise
     check_classification_targets(y)
     encoder = LabelEncoder().fit(y)
     codes, classes = encoder.transform(y), encoder.classes_

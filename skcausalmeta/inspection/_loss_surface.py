@@ -216,7 +216,7 @@ class LossSurfaceDisplay:
         estimator : estimator or dict of str to estimator
             Fitted on two columns, with ``staged_predict_episodes`` that is linear
             in them, such as ``MAMLRegressor(backbone="identity",
-            linear_layers=2)``; several by name.
+            net_params={"linear_layers": 2})``; several by name.
         X : array-like of shape (n_samples, 2)
             Support rows of a new task.
         y : array-like of shape (n_samples,)

@@ -8,6 +8,7 @@ from ._maml import (
     MetaSGDUpdate,
     SGDUpdate,
     UpdateRule,
+    check_update_rule,
 )
 from ._metacrl import MetaCRLClassifier, MetaCRLRegressor
 from ._mtcrl import ConvExpert, MLPExpert, MTCRLClassifier, MTCRLRegressor
@@ -29,4 +30,5 @@ __all__ = [
     "SparseMetaClassifier",
     "SparseMetaRegressor",
     "UpdateRule",
+    "check_update_rule",
 ]

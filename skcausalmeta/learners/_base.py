@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -35,9 +34,8 @@ from ..training import (
     Validation,
     named_optimizer,
 )
-from ..utils import isolated_torch_rng, named_seeds, release_pages
+from ..utils import isolated_torch_rng, named_seeds
 from ._checks import (
-    check_finite_rows,
     check_ids,
     check_known_rows,
     check_rows,
@@ -47,18 +45,16 @@ from ._checks import (
 from ._episode_plan import EpisodePlan
 from ._nested import Makers, fill_in
 from ._solved_task import SolvedTask
-from ._task_batches import in_blocks
 from ._training import (
+    adopt,
     build_module,
+    check_keywords,
     checkpoint_of,
     episode_keywords,
     episode_streams,
     history_of,
     train,
 )
-
-_ROWS_PER_PASS = 256
-_ROWS_PER_BLOCK = 4
 
 
 class BaseMetaLearner(
@@ -105,6 +101,8 @@ class BaseMetaLearner(
     }
     # What tells the best epoch, and whether less is better.
     _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
+    # The net, and what its own keywords may be.
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]]
 
     net_: Any
     reader_: RowReader
@@ -176,7 +174,7 @@ class BaseMetaLearner(
         validate_data(fitted, X, skip_check_array=True)
         fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
         fitted._solve_training(rows, targets, task_ids)
-        self.__dict__ = fitted.__dict__
+        adopt(self, fitted)
         return self
 
     def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -266,6 +264,7 @@ class BaseMetaLearner(
     ) -> dict[str, int]:
         """Train the net on the episodes of the data; the seeds of this fit."""
         settings = Training.of(self.net_params)
+        check_keywords(self._net_keywords[0], settings.keywords, self._net_keywords[1])
         validation = Validation.of(self.validation)
         seeds = named_seeds(
             self.random_state,
@@ -304,24 +303,7 @@ class BaseMetaLearner(
 
     def _features(self, X: NDArray[Any]) -> NDArray[Any]:
         """Backbone features of checked rows, float64 (n, d)."""
-        self.net_._set_training(False)
-        with torch.no_grad():
-            found = self._in_passes(self._run, X)
-        check_finite_rows(found, "features")
-        return found
-
-    def _in_passes(
-        self, function: Callable[[NDArray[Any]], NDArray[Any]], X: NDArray[Any]
-    ) -> NDArray[Any]:
-        """Apply a function of rows by parts, where rows do not depend on each other."""
-        if self.batch_norm == "episode":
-            return function(X)
-        parts = []
-        for begin in range(0, len(X), _ROWS_PER_PASS):
-            rows = X[begin : begin + _ROWS_PER_PASS]
-            parts.append(in_blocks(function, rows, _ROWS_PER_BLOCK))
-            release_pages(X)
-        return np.concatenate(parts)
+        return self.net_.features_of(self.reader_, X)
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
         """Features (n_tasks, n_rows, d) of rows with a leading task axis."""
@@ -330,9 +312,6 @@ class BaseMetaLearner(
             return np.stack([self._features(rows) for rows in tasks])
         rows = tasks.reshape(-1, *tasks.shape[2:])
         return self._features(rows).reshape(*tasks.shape[:2], -1)
-
-    def _run(self, X: NDArray[Any]) -> NDArray[Any]:
-        return self.net_.features(self.reader_(X)).double().cpu().numpy()
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Features of the backbone.
@@ -352,9 +331,6 @@ class BaseMetaLearner(
     @property
     def _n_features_out(self) -> int:
         return self.n_features_out_
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "net_" in vars(self)
 
     # -- the task in use ---------------------------------------------------------------
 

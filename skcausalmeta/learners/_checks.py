@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..exceptions import DivergenceError, InvalidInputError
+from ..exceptions import InvalidInputError
 from ..utils import (
     StoredRows,
     all_finite,
@@ -22,6 +22,7 @@ from ..utils import (
     refuse_text,
 )
 
+_NUMERIC = "fiub"
 _ROWS_FOR_SCALE = 1000
 _SMALLEST, _LARGEST = 1e-6, 1e18
 
@@ -31,29 +32,30 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 
     A memory map, or an array kept elsewhere, is neither copied nor read as a whole.
     """
-    if _is_elsewhere(X):
+    if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
     with own_errors(X):
-        return as_numbers(
-            check_array(
-                X,
-                allow_nd=True,
-                ensure_min_features=1,
-                estimator=learner,
-                input_name="X",
-            )
+        rows = check_array(
+            X,
+            allow_nd=True,
+            ensure_min_features=1,
+            estimator=learner,
+            input_name="X",
         )
+        return rows if rows.dtype.kind in _NUMERIC else as_numbers(rows)
 
 
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows of the kind that a fitted learner has seen in `fit`."""
     check_is_fitted(learner)
-    if _is_elsewhere(X):
+    if type(X) is not np.ndarray and _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
     else:
         with own_errors(X):
-            rows = as_numbers(validate_data(learner, X, reset=False, allow_nd=True))
+            rows = validate_data(learner, X, reset=False, allow_nd=True)
+            if rows.dtype.kind not in _NUMERIC:
+                rows = as_numbers(rows)
     learner.reader_.check(rows)
     return rows
 
@@ -68,7 +70,7 @@ def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 def _is_elsewhere(X: Any) -> bool:
     """Tell whether rows are not in memory, and to be read in blocks."""
-    return type(X) is not np.ndarray and (is_memory_map(X) or is_stored(X))
+    return is_memory_map(X) or is_stored(X)
 
 
 def _check_in_blocks(learner: Any, X: Any) -> NDArray[Any]:
@@ -85,7 +87,8 @@ def _check_in_blocks(learner: Any, X: Any) -> NDArray[Any]:
 
 def check_labels(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
     """Labels of checked rows, of any number of classes."""
-    check_given(learner, y, "label")
+    if y is None:
+        refuse_none(learner, "label")
     with own_errors():
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         check_consistent_length(rows, labels)
@@ -107,7 +110,8 @@ def check_classes(learner: Any, labels: NDArray[Any]) -> NDArray[Any]:
 
 def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
     """Real targets of checked rows, float64."""
-    check_given(learner, y, "real number")
+    if y is None:
+        refuse_none(learner, "real number")
     with own_errors(y, "y"):
         values: NDArray[Any] = check_array(
             column_or_1d(y, warn=True),
@@ -124,13 +128,12 @@ def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]
     return values
 
 
-def check_given(learner: Any, y: ArrayLike | None, what: str) -> None:
+def refuse_none(learner: Any, what: str) -> NoReturn:
     """Refuse targets that are None."""
-    if y is None:
-        raise ValueError(
-            f"{type(learner).__name__} requires y to be passed, but the target y is "
-            f"None. Pass one {what} per row."
-        )
+    raise ValueError(
+        f"{type(learner).__name__} requires y to be passed, but the target y is "
+        f"None. Pass one {what} per row."
+    )
 
 
 def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any] | None:
@@ -194,23 +197,6 @@ def check_scale(X: Any) -> None:
             "Rows must fit single precision: the largest value of X must lie between "
             f"{_SMALLEST:g} and {_LARGEST:g}. Got {largest:g}; scale the features, for "
             "instance with StandardScaler in make_meta_pipeline."
-        )
-
-
-def check_finite_rows(values: NDArray[Any], what: str) -> None:
-    """Refuse what a net gave for rows, if it is not finite.
-
-    Raises
-    ------
-    DivergenceError
-        With the number of rows.
-    """
-    lost = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-    if len(lost):
-        raise DivergenceError(
-            f"The {what} of every row must be finite. Got NaN or infinity for "
-            f"{len(lost)} of {len(values)} rows (first: row {lost[0]}); scale the rows "
-            "to those of fit, or fit again with a lower lr."
         )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
+from ..exceptions import InvalidInputError
+
 Makers = Mapping[str, Callable[[Any], Any]]
 
 
@@ -56,9 +58,38 @@ def fill_in(
             if key.startswith(f"{name}__")
         }
         value = params.get(name, getattr(learner, name))
-        if not nested or hasattr(value, "set_params"):
+        if not nested or _has_parameters(value):
             continue
         for key in nested:
             del filled[f"{name}__{key}"]
         filled[name] = clone(make(value)).set_params(**nested)
+    _check_names(learner, filled)
     return filled
+
+
+def _check_names(owner: Any, params: Mapping[str, Any]) -> None:
+    """Refuse parameters that are not there, before the first of them is set."""
+    known = owner.get_params()
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in params.items():
+        name, _, rest = key.partition("__")
+        if name not in known:
+            raise InvalidInputError(
+                f"Invalid parameter {name!r} for estimator {owner}. Valid parameters "
+                f"are: {sorted(owner.get_params(deep=False))}."
+            )
+        if rest:
+            nested.setdefault(name, {})[rest] = value
+    for name, inner in nested.items():
+        part = params.get(name, known[name])
+        if not _has_parameters(part):
+            raise InvalidInputError(
+                f"The {name!r} parameter of {type(owner).__name__} must be an object "
+                f"with parameters for {name}__{next(iter(inner))} to be set. Got "
+                f"{part!r}; set {name!r} itself."
+            )
+        fill_in(part, inner, getattr(part, "_parts", {}))
+
+
+def _has_parameters(value: Any) -> bool:
+    return hasattr(value, "set_params") and not isinstance(value, type)

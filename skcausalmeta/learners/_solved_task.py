@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
+from ._checks import check_sortable
 
 _NUMBERS = "iuf"
 
@@ -90,7 +91,9 @@ def join_labels(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
             f"task. Got {kinds[1]} after {kinds[0]}; convert them, or adapt anew with "
             "keep_classes=False."
         )
-    return np.concatenate([old, new])
+    joined = np.concatenate([old, new])
+    check_sortable(joined, "y")
+    return joined
 
 
 def _kind(labels: NDArray[Any]) -> str:

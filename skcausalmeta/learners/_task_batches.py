@@ -280,19 +280,3 @@ def by_way(ways: NDArray[Any], size: int = TASKS_PER_SOLVE) -> Iterator[NDArray[
     for way in np.unique(ways):
         positions = np.flatnonzero(ways == way)
         yield from np.array_split(positions, -(-len(positions) // size))
-
-
-def in_blocks(
-    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
-) -> NDArray[Any]:
-    """Apply a function of rows to whole blocks of `size` rows.
-
-    A product with one row takes another path through the processor than one with
-    many. Filled up with copies of a row, the last digits of a result, and the
-    class where two are tied, do not depend on which rows come together.
-    """
-    missing = -len(rows) % size
-    if missing == 0:
-        return function(rows)
-    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
-    return function(filled)[: len(rows)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from itertools import cycle, islice
 from os import fspath
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import validate_parameter_constraints
+from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -24,6 +27,7 @@ from ..backbones import (
     prepare_backbone,
 )
 from ..episodes import Episode
+from ..exceptions import InvalidInputError
 from ..training import (
     FACT_PREFIX,
     HOOK_SEED,
@@ -44,6 +48,11 @@ from ._episode_plan import EpisodePlan
 
 # What a training may be continued with although it began with another.
 _FREE = frozenset({"device", "net_params", "verbose"})
+# Keywords of skorch's net that a learner does not set by itself.
+_OF_SKORCH = inspect.signature(NeuralNet).parameters.keys() - {"module", "kwargs"}
+_PARTS_OF_SKORCH = frozenset(
+    {"callbacks", "criterion", "iterator_train", "iterator_valid", "optimizer"}
+)
 _MOST_ROWS = 1000
 _MOST_NESTED = 20
 _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
@@ -69,7 +78,33 @@ def build_module(
 def check_keywords(
     net: str, keywords: Mapping[str, Any], constraints: dict[str, list[Any]]
 ) -> None:
-    """Refuse keywords of a net that are out of range."""
+    """Refuse keywords that a net does not have, or that are out of range.
+
+    Parameters
+    ----------
+    net : str
+        Name of its class, for messages.
+    keywords : mapping
+        Those of `net_params`.
+    constraints : dict
+        Its own keywords, beside those of skorch, with what they may be.
+
+    Raises
+    ------
+    ValueError
+        With the name.
+    """
+    known_names = _OF_SKORCH | constraints.keys()
+    for name in keywords:
+        of_part = "__" in name and name.partition("__")[0] in _PARTS_OF_SKORCH
+        if name not in known_names and not of_part:
+            close = get_close_matches(name, known_names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else " Remove it."
+            raise InvalidInputError(
+                "The 'net_params' parameter must hold parameters of Training, keywords "
+                f"of skorch.NeuralNet, and of {net}: {sorted(constraints)}. Got "
+                f"{name!r}.{hint}"
+            )
     given = {name: value for name, value in keywords.items() if name in constraints}
     known = {name: constraints[name] for name in given}
     validate_parameter_constraints(known, given, caller_name=net)
@@ -138,13 +173,14 @@ def episode_streams(
     seed: int,
 ) -> tuple[EpisodeStream, EpisodeStream | None]:
     """Streams of training and of validation episodes."""
+    augment = None if learner.augment is None else build_augmentation(learner.augment)
     train = EpisodeStream(
         X,
         reader,
         plan.train,
         learner.batches_per_epoch,
         learner.tasks_per_batch,
-        augment=build_augmentation(learner.augment),
+        augment=augment,
         seed=seed,
     )
     if validation is None or plan.valid is None:
@@ -198,14 +234,20 @@ def train(
     check_finite_weights(net.module_)
 
 
+def adopt(learner: BaseEstimator, fitted: BaseEstimator) -> None:
+    """Take over all that a copy has learned, at once: a failed fit changes nothing."""
+    learner.__dict__ = fitted.__dict__
+
+
 def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """One record per finished epoch: losses, seconds, and what the hook told."""
     keys = ("epoch", "train_loss", *terms, "valid_loss", "valid_accuracy", "dur")
-    return [
-        {key: row[key] for key in keys if key in row} | _facts_of(row["batches"])
-        for row in net.history
-        if "train_loss" in row
-    ]
+    history = []
+    for row in net.history:
+        if "train_loss" in row:
+            facts = _facts_of(row["batches"])
+            history.append({key: row[key] for key in keys if key in row} | facts)
+    return history
 
 
 def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:

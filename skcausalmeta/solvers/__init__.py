@@ -4,9 +4,8 @@ from ._auto import solve_auto
 from ._conic import solve_cvxpy
 from ._fista import solve_fista
 from ._lasso import solve_lasso
-from ._narrow import narrow
 from ._newton import solve_newton
-from ._problem import Problem, Solution
+from ._problem import Problem, Solution, narrow
 from ._proximal_gradient import solve_proximal_gradient
 from ._reduced_system import ReducedSystem
 from ._ridge import RidgeCertificate, positive_per_task, ridge_certificate, solve_ridge

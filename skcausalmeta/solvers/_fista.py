@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._contract import require
-from ._problem import Problem, Solution
+from ._problem import Problem, Solution, require
 from ._progress import Best, Momentum
 
 _CHECK_EVERY = 10

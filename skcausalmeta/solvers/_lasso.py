@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ._active_set import minimise_gram
-from ._contract import require
-from ._problem import Problem, Solution
+from ._problem import Problem, Solution, require
 from ._progress import Best
 from ._proximal_gradient import (
     CERTIFICATE_LOSS,

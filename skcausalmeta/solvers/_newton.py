@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._contract import require
 from ._fista import fista_steps, solve_fista
-from ._narrow import narrow, triangular
-from ._problem import Point, Problem, Solution
+from ._problem import Point, Problem, Solution, narrow, require, triangular
 from ._progress import Best
 from ._reduced_system import ReducedSystem
 

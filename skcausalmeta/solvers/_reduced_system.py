@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._narrow import pack
-from ._problem import Problem
+from ._problem import Problem, pack
 
 
 class ReducedSystem:

@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ._contract import require
-from ._problem import Problem, Solution
+from ._problem import Problem, Solution, require
 from ._progress import Best
 from ._proximal_gradient import solve_proximal_gradient
 from ._softmax_system import SoftmaxSystem

@@ -1,6 +1,12 @@
 """The skorch nets that train on episodes, and what they are made of."""
 
-from ._base_net import BaseEpisodicNet, check_finite_loss, check_finite_weights
+from ._base_net import (
+    BaseEpisodicNet,
+    check_finite_loss,
+    check_finite_weights,
+    has_batch_norm,
+    refuse_infinite_rows,
+)
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._episode_hook import (
@@ -13,18 +19,28 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
-from ._optimizers import (
+from ._options import (
     OPTIMIZERS,
     SGD,
     Adam,
     AdamW,
+    Training,
+    TrainingSettings,
+    Validation,
     named_optimizer,
     optimizer_keywords,
 )
-from ._options import Training, TrainingSettings, Validation
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
-from ._stream import EpisodeStream, EpisodeTensors, MetaBatch, ReadRows, RowReader
+from ._stream import (
+    EpisodeStream,
+    EpisodeTensors,
+    MetaBatch,
+    ReadRows,
+    RowReader,
+    in_blocks,
+    in_passes,
+)
 
 __all__ = [
     "FACT_PREFIX",
@@ -57,9 +73,13 @@ __all__ = [
     "check_finite_loss",
     "check_finite_weights",
     "first_scale",
+    "has_batch_norm",
     "hooked_features",
+    "in_blocks",
+    "in_passes",
     "module_lock",
     "named_optimizer",
     "optimizer_keywords",
+    "refuse_infinite_rows",
     "still_statistics",
 ]

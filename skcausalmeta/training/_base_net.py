@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._batch_norm import batch_norm_mode
 from ._processes import Processes
-from ._stream import EpisodeStream, MetaBatch
+from ._stream import EpisodeStream, MetaBatch, in_passes
 
 
 class StepGuard:
@@ -223,8 +226,43 @@ class BaseEpisodicNet(NeuralNet, ABC):
 
     def features(self, rows: Tensor) -> Tensor:
         """Return the features of rows (n, ...) as the module is, (n, d)."""
+        if self.batch_norm == "running":
+            return self.module_.backbone(rows)
         with batch_norm_mode(self.module_, self.batch_norm):
-            return self.module_(rows)
+            return self.module_.backbone(rows)
+
+    def features_of(
+        self, reader: Callable[[NDArray[Any]], Tensor], rows: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the features of rows as the trained net has them.
+
+        Parameters
+        ----------
+        reader : callable
+            ``reader(rows)``, the samples that the backbone takes.
+        rows : ndarray of shape (n, ...)
+            Rows of arrays, in memory or on disk.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+
+        Raises
+        ------
+        DivergenceError
+            If one is not finite.
+        """
+
+        def run(part: NDArray[Any]) -> NDArray[Any]:
+            return self.features(reader(part)).double().cpu().numpy()
+
+        self._set_training(False)
+        with torch.no_grad():
+            whole = self.batch_norm == "episode"
+            found = run(rows) if whole else in_passes(run, rows)
+        if not np.isfinite(found).all():
+            refuse_infinite_rows(found, "features")
+        return found
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
@@ -301,11 +339,62 @@ class BaseEpisodicNet(NeuralNet, ABC):
         """Check nothing: streams come ready."""
 
 
+def has_batch_norm(module: nn.Module) -> bool:
+    """Tell whether a module holds a batch-norm layer anywhere.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    found : bool
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.training import has_batch_norm
+    >>> has_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    True
+    """
+    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
+
+
 def loss_scaler(backbone: nn.Module, device: Any) -> GradScaler | None:
     """Return what scales the losses of a backbone in float16, None in other types."""
     if isinstance(backbone, PreparedBackbone) and backbone.precision == "float16":
         return GradScaler(torch.device(device).type)
     return None
+
+
+def refuse_infinite_rows(values: NDArray[Any], what: str) -> None:
+    """Refuse what a net gave for rows, with the number of those that are not finite.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, ...)
+        Features or scores of rows.
+    what : str
+        What they are.
+
+    Raises
+    ------
+    DivergenceError
+        If one is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import refuse_infinite_rows
+    >>> refuse_infinite_rows(np.ones((2, 3)), "features")
+    """
+    lost = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if len(lost):
+        raise DivergenceError(
+            f"The {what} of every row must be finite. Got NaN or infinity for "
+            f"{len(lost)} of {len(values)} rows (first: row {lost[0]}); scale the rows "
+            "to those of fit, or fit again with a lower lr."
+        )
 
 
 def place_in(history: Any) -> str:

@@ -22,27 +22,6 @@ _LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _CREATION = Lock()
 
 
-def has_batch_norm(module: nn.Module) -> bool:
-    """Tell whether a module holds a batch-norm layer anywhere.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    found : bool
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skcausalmeta.training._batch_norm import has_batch_norm
-    >>> has_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
-    True
-    """
-    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
-
-
 @contextmanager
 def batch_norm_mode(
     module: nn.Module, mode: str, *, vectorized: bool = False

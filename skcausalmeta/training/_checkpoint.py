@@ -119,6 +119,7 @@ class TrainingCheckpoint(Callback):
     def _state_of(self, net: Any) -> dict[str, Any]:
         on_cuda = str(net.device).startswith("cuda")
         scaler = getattr(net, "scaler_", None)  # of float16
+        optimizer = getattr(net, "optimizer_", None)  # none without parameters
         return {
             "format": _FORMAT,
             "facts": dict(self.facts),
@@ -126,7 +127,7 @@ class TrainingCheckpoint(Callback):
             "n_epochs": len(net.history),
             "history": _packed(net.history),
             "module": dict(net.module_.state_dict()),
-            "optimizer": net.optimizer_.state_dict(),
+            "optimizer": None if optimizer is None else optimizer.state_dict(),
             "callbacks": {
                 name: _callback_state(name, one) for name, one in self._others(net)
             },
@@ -139,7 +140,8 @@ class TrainingCheckpoint(Callback):
     def _restore(self, net: Any, state: dict[str, Any]) -> None:
         net.history.extend(_unpacked(state["history"]))
         net.module_.load_state_dict(state["module"])
-        net.optimizer_.load_state_dict(state["optimizer"])
+        if state["optimizer"] is not None:
+            net.optimizer_.load_state_dict(state["optimizer"])
         for name, callback in self._others(net):
             _restore_callback(callback, state["callbacks"].get(name, {}))
         for name, generator in self._generators.items():

@@ -208,6 +208,11 @@ class HookedFeatures(nn.Module):
     hook : EpisodeHook, default=None
         Built. None: there are no codes, and features stay as they are.
 
+    Attributes
+    ----------
+    is_active : bool
+        Whether there is a hook.
+
     Examples
     --------
     >>> import torch
@@ -221,11 +226,7 @@ class HookedFeatures(nn.Module):
     def __init__(self, hook: EpisodeHook | None = None) -> None:
         super().__init__()
         self.hook = hook
-
-    @property
-    def is_active(self) -> bool:
-        """Whether there is a hook."""
-        return self.hook is not None
+        self.is_active = hook is not None
 
     def refuse(self, rule: str, remedy: str) -> None:
         """Refuse a hook where it lacks something.

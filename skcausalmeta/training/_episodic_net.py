@@ -6,14 +6,15 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones import PreparedBackbone
-from ._base_net import BaseEpisodicNet, check_features
-from ._batch_norm import batch_norm_mode, has_batch_norm
+from ._base_net import BaseEpisodicNet, check_features, has_batch_norm
+from ._batch_norm import batch_norm_mode
 from ._episode_hook import EpisodeOutcome, HookedFeatures
 from ._stream import EpisodeTensors, MetaBatch, leading_rows
 
@@ -217,8 +218,7 @@ class HeadNet(BaseEpisodicNet):
         return supports, queries
 
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
-        with batch_norm_mode(self.module_, self.batch_norm):
-            features = self.module_(torch.cat(parts))
+        features = self.features(torch.cat(parts))
         return list(features.split(list(map(len, parts))))
 
     def _chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
@@ -392,7 +392,9 @@ def first_scale(
         backbone = backbone.backbone
     # Statistics of batch norm are updated in a copy.
     module = copy.deepcopy(backbone).to(batch.tasks[0].support.device).train(training)
-    with torch.no_grad(), batch_norm_mode(module, batch_norm):
+    running = batch_norm == "running"
+    mode = nullcontext() if running else batch_norm_mode(module, batch_norm)
+    with torch.no_grad(), mode:
         logits = [_task_logits(module, head, task, center, tol) for task in batch.tasks]
     spread = torch.cat([(one - one.mean(-1, keepdim=True)).flatten() for one in logits])
     size = float(spread.square().mean().sqrt())

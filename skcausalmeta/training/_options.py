@@ -1,13 +1,15 @@
-"""What a learner holds out, and how its training runs, as objects of parameters."""
+"""Options of training as objects with parameters: validation, comfort, optimisers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import (
@@ -15,6 +17,8 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+
+from ..exceptions import InvalidInputError
 
 _SHARE = Interval(Real, 0, 1, closed="neither")
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -193,11 +197,17 @@ class Training(BaseEstimator):
         """
         given = net_params if isinstance(net_params, Training) else cls()
         params = given.get_params(deep=False)
-        keywords = dict(params.pop("keywords") or {})
+        keywords = params.pop("keywords") or {}
         if isinstance(net_params, dict):
             own = params.keys() & net_params.keys()
             params |= {name: net_params[name] for name in own}
             keywords = {k: v for k, v in net_params.items() if k not in own}
+        elif net_params is not None and given is not net_params:
+            raise InvalidInputError(
+                "The 'net_params' parameter must be a dictionary, a Training or None. "
+                f"Got {net_params!r}; pass one of these."
+            )
+        _check_given(keywords, params)
         validate_parameter_constraints(
             {
                 "precision": [StrOptions({"float32", "bfloat16", "float16"})],
@@ -208,7 +218,7 @@ class Training(BaseEstimator):
             params,
             caller_name="Training",
         )
-        return TrainingSettings(**params, keywords=keywords)
+        return TrainingSettings(**params, keywords=dict(keywords))
 
     @classmethod
     def named(cls, net_params: dict[str, Any] | None) -> Training:
@@ -230,3 +240,187 @@ class Training(BaseEstimator):
         Training(keywords={'head_tol': 0.0001}, warm_start=True)
         """
         return cls(**vars(cls.of(net_params)))
+
+
+def _check_given(keywords: Any, own: dict[str, Any]) -> None:
+    """Refuse keywords that are none, or that `Training` has as parameters."""
+    if not isinstance(keywords, dict) or keywords.keys() & own.keys():
+        raise InvalidInputError(
+            "The 'keywords' parameter of Training must be a dictionary without its own "
+            f"parameters, {sorted(own)}. Got {keywords!r}; give those to Training."
+        )
+
+
+class Adam(BaseEstimator):
+    """Adam, `torch.optim.Adam`.
+
+    Parameters
+    ----------
+    betas : tuple of float, default=(0.9, 0.999)
+        Decay of the averages of the gradient and of its square.
+    eps : float, default=1e-8
+        Added to the root of the latter.
+    weight_decay : float, default=0.0
+        Weight of the squared norm of the parameters, halved.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import Adam, optimizer_keywords
+    >>> optimizer_keywords(Adam(weight_decay=0.1))["optimizer__weight_decay"]
+    0.1
+    """
+
+    optimizer = torch.optim.Adam
+
+    def __init__(
+        self,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
+
+
+class AdamW(BaseEstimator):
+    """Adam with decoupled weight decay, `torch.optim.AdamW`.
+
+    Parameters
+    ----------
+    betas : tuple of float, default=(0.9, 0.999)
+        Decay of the averages of the gradient and of its square.
+    eps : float, default=1e-8
+        Added to the root of the latter.
+    weight_decay : float, default=0.01
+        Share of the parameters that a step takes off, times the learning rate.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import AdamW
+    >>> AdamW(weight_decay=0.1)
+    AdamW(weight_decay=0.1)
+    """
+
+    optimizer = torch.optim.AdamW
+
+    def __init__(
+        self,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
+
+
+class SGD(BaseEstimator):
+    """Stochastic gradient descent, `torch.optim.SGD`.
+
+    Parameters
+    ----------
+    momentum : float, default=0.0
+        Decay of the sum of past gradients.
+    nesterov : bool, default=False
+        Nesterov's momentum.
+    weight_decay : float, default=0.0
+        Weight of the squared norm of the parameters, halved.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import SGD
+    >>> SGD(momentum=0.9)
+    SGD(momentum=0.9)
+    """
+
+    optimizer = torch.optim.SGD
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+
+
+OPTIMIZERS: dict[str, Any] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+
+Optimizer = str | Adam | AdamW | SGD | type | Callable[..., Any]
+
+
+def named_optimizer(name: str) -> Adam | AdamW | SGD:
+    """Return the optimiser that a name stands for, with its default parameters.
+
+    Parameters
+    ----------
+    name : {"adam", "adamw", "sgd"}
+        Its name.
+
+    Returns
+    -------
+    Adam, AdamW or SGD
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such name.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import named_optimizer
+    >>> named_optimizer("sgd")
+    SGD()
+    """
+    if not isinstance(name, str) or name not in OPTIMIZERS:
+        raise InvalidInputError(
+            f"The name of an optimizer must be one of {list(OPTIMIZERS)}. Got "
+            f"{name!r}; pass one of them, or an object such as Adam(eps=1e-7)."
+        )
+    found: Adam | AdamW | SGD = OPTIMIZERS[name]()
+    return found
+
+
+def optimizer_keywords(optimizer: Optimizer) -> dict[str, Any]:
+    """Keywords of a skorch net for an optimiser.
+
+    Parameters
+    ----------
+    optimizer : str, Adam, AdamW, SGD or callable
+        The `optimizer` parameter of a learner; a class of `torch.optim` is passed on.
+
+    Returns
+    -------
+    dict
+        "optimizer" and, where it has parameters, "optimizer__name" for each.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import optimizer_keywords
+    >>> optimizer_keywords("sgd")["optimizer"].__name__
+    'SGD'
+    """
+    if isinstance(optimizer, str):
+        optimizer = named_optimizer(optimizer)
+    if not isinstance(optimizer, Adam | AdamW | SGD):
+        if not callable(optimizer):
+            raise InvalidInputError(
+                f"An optimizer must be one of {list(OPTIMIZERS)}, an object such as "
+                "Adam(weight_decay=1e-4), or a class of torch.optim. Got "
+                f"{optimizer!r}; pass one of these."
+            )
+        return {"optimizer": optimizer}
+    params = optimizer.get_params(deep=False)
+    keywords = {f"optimizer__{name}": value for name, value in params.items()}
+    return {"optimizer": optimizer.optimizer, **keywords}

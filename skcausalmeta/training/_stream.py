@@ -14,9 +14,11 @@ from torch import Tensor
 from ..backbones import Augmentation
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
-from ..utils import read_rows
+from ..utils import read_rows, release_pages
 
 _CHANNEL_COUNTS = (1, 3, 4)
+_ROWS_PER_PASS = 256
+_ROWS_PER_BLOCK = 4
 
 
 class RowReader:
@@ -97,7 +99,15 @@ class RowReader:
     def __call__(self, X: NDArray[Any]) -> Tensor:
         """Tensor (n, *sample_shape); bytes are scaled to the range 0 to 1."""
         scale = 255.0 if X.dtype == np.uint8 and len(self.sample_shape) == 3 else 1.0
-        rows = _to_single(X).reshape(len(X), *self._shape)
+        try:
+            with np.errstate(over="raise"):
+                rows = np.ascontiguousarray(X, dtype=np.float32)
+        except FloatingPointError as error:
+            raise InvalidInputError(
+                "Rows must fit single precision, up to 3.4e38. Got a larger value; "
+                "scale the features."
+            ) from error
+        rows = rows.reshape(len(X), *self._shape)
         tensor = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
         tensor = tensor.to(self.device)
         if scale != 1.0:
@@ -105,6 +115,76 @@ class RowReader:
         if self._channels_last:
             return tensor.permute(0, 3, 1, 2).contiguous()
         return tensor.reshape(len(X), *self.sample_shape)
+
+
+def in_blocks(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int
+) -> NDArray[Any]:
+    """Apply a function of rows to whole blocks of `size` rows.
+
+    A product with one row takes another path through the processor than one with
+    many. Filled up with copies of a row, the last digits of a result, and the
+    class where two are tied, do not depend on which rows come together.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows)``, an array with as many rows.
+    rows : ndarray of shape (n, ...)
+        Any number of rows.
+    size : int
+        Rows of a block.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import in_blocks
+    >>> in_blocks(lambda rows: rows * len(rows), np.ones(3), 4)
+    array([4., 4., 4.])
+    """
+    missing = -len(rows) % size
+    if missing == 0:
+        return function(rows)
+    filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+    return function(filled)[: len(rows)]
+
+
+def in_passes(
+    function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]
+) -> NDArray[Any]:
+    """Apply a function of rows, each on its own, to some rows at a time.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows)``, an array with as many rows.
+    rows : ndarray of shape (n, ...)
+        In memory, or a memory map, which is read by parts.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import in_passes
+    >>> in_passes(np.sqrt, np.array([1.0, 4.0]))
+    array([1., 2.])
+    """
+    parts = []
+    for begin in range(0, len(rows), _ROWS_PER_PASS):
+        part = rows[begin : begin + _ROWS_PER_PASS]
+        whole = len(part) % _ROWS_PER_BLOCK == 0
+        found = function(part) if whole else in_blocks(function, part, _ROWS_PER_BLOCK)
+        parts.append(found)
+        if isinstance(rows, np.memmap):
+            release_pages(rows)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class ReadRows:
@@ -345,20 +425,10 @@ class EpisodeStream:
             support if undivided else self._rows(episode.query),
             torch.as_tensor(episode.support_targets, device=device),
             torch.as_tensor(episode.query_targets, device=device),
-            episode.n_way or 0,
+            0 if episode.classes is None else len(episode.classes),
         )
 
     def _rows(self, index: NDArray[Any]) -> Tensor:
-        rows = self._reader(read_rows(self._X, index))
+        on_disk = not isinstance(self._X, np.ndarray) or isinstance(self._X, np.memmap)
+        rows = self._reader(read_rows(self._X, index) if on_disk else self._X[index])
         return rows if self._augment is None else self._augment(rows, self._generator)
-
-
-def _to_single(X: NDArray[Any]) -> NDArray[np.float32]:
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(X, dtype=np.float32)
-    except FloatingPointError as error:
-        raise InvalidInputError(
-            "Rows must fit single precision, up to 3.4e38. Got a larger value; scale "
-            "the features."
-        ) from error

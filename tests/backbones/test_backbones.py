@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,14 +10,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from skcausalmeta.backbones import (
+    MLP,
+    Conv4,
     Conv4Module,
     DropBlock,
+    Identity,
     MLPModule,
+    ResNet12,
     ResNet12Module,
     build_backbone,
+    differentiated_twice,
+    n_features_out,
+    named_backbone,
 )
-from skcausalmeta.backbones._factory import n_features_out
-from skcausalmeta.backbones._layout import differentiated_twice
 
 SMALL_RESNET = {"n_filters": (4, 5, 6, 7)}
 
@@ -335,12 +341,11 @@ def test_drop_block_refuses_other_shapes_and_rates():
 
 
 @pytest.mark.parametrize(
-    ("name", "params"),
-    [("mlp", {}), ("conv4", {"n_filters": 5}), ("resnet12", SMALL_RESNET)],
+    "backbone", ["mlp", Conv4(n_filters=5), ResNet12(**SMALL_RESNET)]
 )
-def test_gradients_reach_every_parameter_and_seeds_repeat(name, params):
+def test_gradients_reach_every_parameter_and_seeds_repeat(backbone):
     def run():
-        module = build_backbone(name, (2, 12, 12), params=params)
+        module = build_backbone(backbone, (2, 12, 12))
         module(random_images(4, 2, 12, 12)).square().sum().backward()
         return module
 
@@ -356,12 +361,12 @@ def test_gradients_reach_every_parameter_and_seeds_repeat(name, params):
 @pytest.mark.parametrize(
     ("shape", "kind", "n_features"),
     [
-        ((10,), MLP, 64),
-        ((1, 28, 28), Conv4, 64),
-        ((3, 8, 9), Conv4, 64),
-        ((3, 7, 28), MLP, 64),
-        ((20, 6), MLP, 64),
-        ((2, 3, 4, 5), MLP, 64),
+        ((10,), MLPModule, 64),
+        ((1, 28, 28), Conv4Module, 64),
+        ((3, 8, 9), Conv4Module, 64),
+        ((3, 7, 28), MLPModule, 64),
+        ((20, 6), MLPModule, 64),
+        ((2, 3, 4, 5), MLPModule, 64),
     ],
 )
 def test_auto_chooses_by_shape(shape, kind, n_features):
@@ -385,15 +390,13 @@ def test_factories_get_the_input_shape_if_they_ask_for_it():
     def ask_by_keywords(**options):
         return nn.Linear(options["n_in"], 2)
 
-    module = build_backbone(ask, (2, 5), params={"width": 4})
+    module = build_backbone(partial(ask, width=4), (2, 5))
     assert module(torch.zeros(3, 2, 5)).shape == (3, 4)
-    module = build_backbone(
-        nn.Linear, [6], params={"in_features": 6, "out_features": 2}
-    )
+    assert n_features_out(build_backbone(ask, (2, 5)), (2, 5)) == 3
+    module = build_backbone(partial(nn.Linear, in_features=6, out_features=2), [6])
     assert n_features_out(module, (6,)) == 2
-    assert n_features_out(
-        build_backbone(ask_by_keywords, (6,), params={"n_in": 6}), [6]
-    )
+    module = build_backbone(partial(ask_by_keywords, n_in=6), (6,))
+    assert n_features_out(module, [6]) == 2
 
 
 def test_outputs_become_two_dimensional():
@@ -416,35 +419,59 @@ def test_instances_are_copied_with_their_weights():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "shape", "params", "message"),
+    ("backbone", "shape", "message"),
     [
-        ("conv5", (1, 9, 9), {}, r"\['auto', .*'identity'\].*Did you mean 'conv4'\?"),
-        ("MLP", (4,), {}, r"Got 'MLP' instead. Did you mean 'mlp'\?"),
-        ("zzz", (4,), {}, "Got 'zzz' instead.$"),
-        ("conv4", (4,), {}, r"needs images.*input_shape=\(4,\).*backbone='mlp'"),
-        ("resnet12", (4, 4), {}, "'resnet12' needs images"),
-        ("identity", (4,), {"width": 3}, "'identity' takes no parameters"),
+        ("conv5", (1, 9, 9), r"\['auto', .*'identity'\].*Did you mean 'conv4'\?"),
+        ("MLP", (4,), r"Got 'MLP' instead. Did you mean 'mlp'\?"),
+        ("zzz", (4,), "Got 'zzz' instead.$"),
+        ("conv4", (4,), r"needs images.*input_shape=\(4,\).*backbone='mlp'"),
+        ("resnet12", (4, 4), "'resnet12' needs images"),
+        (Conv4(n_filters=0), (1, 9, 9), "'n_filters' parameter of Conv4"),
+        (MLP(hidden=64), (4,), "'hidden' parameter of MLP must be a sequence"),
+        (ResNet12(n_filters=()), (1, 9, 9), "at least one block"),
+        (nn.Linear, (2,), "Linear must be callable with nothing but input_shape"),
         (
-            "auto",
-            (1, 9, 9),
-            {"n_filter": 3},
-            r"among \['n_filters', 'n_blocks', 'out_filters'.*mean 'n_filters'\?",
+            partial(nn.Linear, in_features=2),
+            (2,),
+            "backbone Linear must be callable .*'out_features'. .*functools.partial",
         ),
-        ("mlp", (4,), {"in_features": 4}, r"MLP must be among \['hidden',"),
-        ("resnet12", (1, 9, 9), {"image_size": 9}, "ResNet12 must be among"),
-        (nn.Linear(2, 2), (2,), {"bias": 1}, r"takes no parameters. Got \['bias'\]"),
-        (nn.Linear, (2,), {"in_features": 2}, "Linear cannot be called.*out_features"),
-        (nn.Linear, (2,), {"n_in": 2}, "Linear must be among.*Got 'n_in'"),
-        (lambda input_shape: 3, (2,), {}, "must return a torch.nn.Module. Got 3"),
-        (lambda input_shape: 3, (2,), {"input_shape": 3}, r"must be among \[\]"),
-        (7, (2,), {}, "The backbone must be one of .* Got 7"),
-        ("mlp", (), {}, r"at least one axis.*Got \(\)"),
-        ("mlp", (3, 0), {}, r"'input_shape\[1\]' parameter of build_backbone"),
+        (lambda input_shape: 3, (2,), "must return a torch.nn.Module. Got 3"),
+        (partial(lambda width: 3, width=3), (2,), "must return a torch.nn.Module"),
+        (7, (2,), "The backbone must be one of .* Got 7"),
+        ("mlp", (), r"at least one axis.*Got \(\)"),
+        ("mlp", (3, 0), r"'input_shape\[1\]' parameter of build_backbone"),
     ],
 )
-def test_build_backbone_refuses(backbone, shape, params, message):
+def test_build_backbone_refuses(backbone, shape, message):
     with pytest.raises(ValueError, match=message):
-        build_backbone(backbone, shape, params=params)
+        build_backbone(backbone, shape)
+
+
+def test_keywords_that_a_factory_lacks_are_named():
+    with pytest.raises(TypeError, match="'n_in'"):
+        build_backbone(partial(nn.Linear, n_in=2), (2,))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "params"),
+    [
+        ("mlp", MLP, {"in_features": 4}),
+        ("conv4", Conv4, {"n_filter": 3}),
+        ("resnet12", ResNet12, {"image_size": 9}),
+        ("identity", Identity, {"width": 3}),
+    ],
+)
+def test_names_stand_for_backbones_that_refuse_other_parameters(name, kind, params):
+    backbone = named_backbone(name)
+    assert type(backbone) is kind
+    ((wrong, _),) = params.items()
+    with pytest.raises(ValueError, match=f"Invalid parameter '{wrong}' for estimator"):
+        backbone.set_params(**params)
+
+
+def test_the_backbone_that_waits_for_the_data_has_no_parameters_yet():
+    with pytest.raises(ValueError, match="backbone='auto', which waits for the data"):
+        named_backbone("auto")
 
 
 class TwoOutputs(nn.Module):

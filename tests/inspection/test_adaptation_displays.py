@@ -52,7 +52,11 @@ def classifier():
 @pytest.fixture(scope="module")
 def regressor():
     learner = MAMLRegressor(
-        backbone="identity", linear_layers=1, inner_lr=0.1, n_shot=5, **SMALL
+        backbone="identity",
+        net_params={"linear_layers": 1},
+        inner_lr=0.1,
+        n_shot=5,
+        **SMALL,
     )
     return learner.fit(X, Y, tasks=TASKS)
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
+from skcausalmeta.training import Adam, Training, Validation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4))
@@ -74,6 +76,10 @@ def test_bad_data_is_refused_and_changes_nothing(fitted, method, rows, y, messag
     np.testing.assert_array_equal(learner.decision_function(X), scores)
 
 
+def net(params):
+    return {"net_params": params}
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -83,10 +89,26 @@ def test_bad_data_is_refused_and_changes_nothing(fitted, method, rows, y, messag
         ({"max_epochs": 0}, "The 'max_epochs' parameter"),
         ({"optimizer": "x"}, "The 'optimizer' parameter"),
         ({"batch_norm": "x"}, "The 'batch_norm' parameter"),
-        ({"micro_batch": 0}, "The 'micro_batch' parameter"),
-        ({"head_tol": 0.0}, "The 'head_tol' parameter"),
-        ({"logit_scale": -1.0}, "The 'logit_scale' parameter"),
-        ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter"),
+        (net({"micro_batch": 0}), "The 'micro_batch' parameter of EpisodicNet must be"),
+        (net({"head_tol": 0.0}), "The 'head_tol' parameter of EpisodicNet must be"),
+        (net({"logit_scale": -1.0}), "The 'logit_scale' parameter of EpisodicNet must"),
+        (net({"logit_scale": "big"}), "a str among {'auto'}. Got 'big' instead"),
+        (net({"head_toll": 1}), "Got 'head_toll'. Did you mean 'head_tol'"),
+        (net({"outer": "reptile"}), "'net_params' .* of EpisodicNet: .* Got 'outer'"),
+        (net({"frozen": True}), "Got 'frozen'"),
+        (net({"precision": "half"}), "'precision' parameter of Training .* Got 'half'"),
+        (net({"compile": "yes"}), "The 'compile' parameter of Training must be"),
+        (net({"warm_start": 1}), "The 'warm_start' parameter of Training must be"),
+        (net({"checkpoint_path": 3}), "The 'checkpoint_path' parameter of Training"),
+        (net("half"), "The 'net_params' parameter"),
+        (net(Training(keywords={"precision": "half"})), "give those to Training"),
+        ({"validation": 1.0}, "The 'validation' parameter .* Got 1.0 instead"),
+        ({"validation": True}, "The 'validation' parameter .* Got True instead"),
+        ({"validation": "a"}, "The 'validation' parameter .* Got 'a' instead"),
+        ({"validation": Validation(1.0)}, "The 'held_out' parameter of Validation"),
+        ({"validation": Validation(True)}, "'held_out' parameter .* Got True instead"),
+        ({"validation": Validation(patience=0)}, "The 'patience' parameter of Valid"),
+        ({"validation": Validation(n_episodes=0)}, "The 'n_episodes' parameter of Va"),
         ({"device": 3}, "The 'device' parameter"),
         ({"head": "svm"}, "The 'head' parameter"),
         ({"head": GroupLassoSVC(ridge_reg=0.0)}, "The 'ridge_reg' parameter"),
@@ -94,13 +116,14 @@ def test_bad_data_is_refused_and_changes_nothing(fitted, method, rows, y, messag
         ({"augment": "shift"}, "images of shape"),
         ({"backbone": "conv5"}, "Did you mean 'conv4'"),
         ({"backbone": "conv4"}, "needs images"),
-        ({"backbone": "mlp", "backbone_params": {"hiden": (8,)}}, "mean 'hidden'"),
+        ({"backbone": MLP(hidden=0)}, "'hidden' parameter of MLP must .* Got 0 inst"),
+        ({"optimizer": Adam(weight_decay=-1.0)}, "Invalid weight_decay value: -1.0"),
         ({"input_shape": (3, 3)}, "as many entries as a row"),
         ({"n_way": 4}, "n_way=4 for 3 classes"),
         ({"n_shot": 5, "n_query": 4}, "Got class 0 with 8 rows for n_shot=5"),
-        ({"early_stopping": True}, "Got 2 held out and 1 to train on"),
-        ({"validation_classes": [7]}, r"Got \[7\], which are not there"),
-        ({"validation_classes": [1]}, "Got 1 held out and 2 to train on"),
+        ({"validation": 0.2}, "Got 2 held out and 1 to train on"),
+        ({"validation": [7]}, r"Got \[7\], which are not there"),
+        ({"validation": [1]}, "Got 1 held out and 2 to train on"),
     ],
 )
 def test_bad_parameters_are_refused_and_change_nothing(sparse, params, message):
@@ -113,7 +136,15 @@ def test_bad_parameters_are_refused_and_change_nothing(sparse, params, message):
 
 @pytest.mark.parametrize(
     "params",
-    [{"lr": 0}, {"n_way": 9}, {"head": GroupLassoSVC(group_reg=-1.0)}],
+    [
+        {"lr": 0},
+        {"n_way": 9},
+        {"head": GroupLassoSVC(group_reg=-1.0)},
+        {"validation": Validation(patience=0)},
+        net({"head_tol": 0.0}),
+        net({"head_toll": 1e-4}),
+        net({"precision": "half"}),
+    ],
 )
 def test_parameters_are_checked_before_any_training(params):
     def backbone():
@@ -121,6 +152,27 @@ def test_parameters_are_checked_before_any_training(params):
 
     with pytest.raises(ValueError, match=r"parameter|n_way"):
         make_learner(backbone=backbone, **params).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"task_chunk_size": 0}, "The 'task_chunk_size' parameter of GradientNet must"),
+        ({"outer": "sgd"}, "The 'outer' parameter of GradientNet must be a str among"),
+        ({"linear_layers": -1}, "The 'linear_layers' parameter of GradientNet must be"),
+        ({"head_tol": 1e-4}, "of GradientNet: .* Got 'head_tol'. Remove it"),
+        ({"recompute": 1}, "The 'recompute' parameter of GradientNet must be"),
+    ],
+)
+def test_keywords_of_the_net_of_maml_are_checked_first(params, message):
+    def backbone():
+        pytest.fail("the net was built before the parameters were checked")
+
+    learner = make_learner(MAMLClassifier, backbone=backbone, net_params=params)
+    before = vars(learner).copy()
+    with pytest.raises(ValueError, match=message):
+        learner.fit(X, Y)
+    assert vars(learner) == before
 
 
 def test_small_classes_are_named():

@@ -24,7 +24,7 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.training import HeadWarmup
+from skcausalmeta.training import HeadWarmup, Validation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 4)).astype(np.float32)
@@ -78,9 +78,7 @@ def learners():
         SparseMetaClassifier(
             PrototypeHead(),
             backbone=Shaky,
-            early_stopping=True,
-            validation_fraction=0.4,
-            validation_episodes=4,
+            validation=Validation(0.4, n_episodes=4),
             callbacks=[decay(), CrashOnce()],
             **SMALL,
         ),
@@ -105,7 +103,9 @@ def learners():
     wrapped = SparseMetaClassifier(RidgeHead(), callbacks=[CrashOnce()], **SMALL)
     yield "metacrl", MetaCRLClassifier(wrapped, causal_every=2), (X, CLASSES), {}
     several = MTCRLClassifier(
-        max_epochs=4, batch_size=20, hidden=(4,), callbacks=[CrashOnce(), decay()]
+        max_epochs=4,
+        batch_size=20,
+        callbacks=[CrashOnce(), decay()],
     )
     yield "mtcrl", several, (X, BINARY), {}
 
@@ -123,10 +123,8 @@ def same(one, two):
 
 
 def with_path(learner, path):
-    name = "checkpoint_path"
-    if f"estimator__{name}" in learner.get_params():
-        name = f"estimator__{name}"
-    return learner.set_params(**{name: path})
+    inner = "estimator__" if hasattr(learner, "estimator") else ""
+    return learner.set_params(**{f"{inner}net_params__checkpoint_path": path})
 
 
 def fresh(name, path=None, random_state=0):
@@ -171,7 +169,7 @@ def test_without_a_seed_the_episodes_go_on_too(tmp_path):
 
 def test_early_stopping_goes_on_counting(tmp_path):
     path = tmp_path / "training.ckpt"
-    patient = {"max_epochs": 30, "n_iter_no_change": 3, "lr": 0.3}
+    patient = {"max_epochs": 30, "validation__patience": 3, "lr": 0.3}
     CrashOnce.armed = False
     learner, data, _ = fresh("shaky")
     whole = learner.set_params(**patient).fit(*data)
@@ -274,7 +272,8 @@ def test_a_learner_with_a_checkpoint_is_saved_as_any(tmp_path):
 def train_for_long(path, epochs):
     torch.set_num_threads(1)
     learner, data, _ = fresh("shaky", path)
-    learner.set_params(max_epochs=epochs, n_iter_no_change=epochs, callbacks=[decay()])
+    learner.set_params(max_epochs=epochs, validation__patience=epochs)
+    learner.set_params(callbacks=[decay()])
     return learner.fit(*data)
 
 
@@ -320,16 +319,14 @@ def test_a_warm_start_begins_with_the_weights_before(name):
     CrashOnce.armed = False
     learner, data, keywords = fresh(name)
     inner = "estimator__" if name == "metacrl" else ""
-    still = {f"{inner}lr": 1e-12, f"{inner}warm_start": True}
-    still |= {
-        k: 1e-12
-        for k in ("routing_lr", "xi_lr", "group_lr")
-        if k in learner.get_params()
-    }
+    still = {f"{inner}lr": 1e-12, f"{inner}net_params__warm_start": True}
+    still |= {k: 1e-12 for k in ("xi_lr", "group_lr") if k in learner.get_params()}
+    if name == "mtcrl":
+        still |= {"net_params__keywords": {"routing_lr": 1e-12}}
     before = parameters(learner.fit(*data, **keywords))
     warm = parameters(learner.set_params(**still).fit(*data, **keywords))
     assert max(map(distance, before, warm)) < 1e-4
-    learner.set_params(**{f"{inner}warm_start": False})
+    learner.set_params(**{f"{inner}net_params__warm_start": False})
     cold = parameters(learner.fit(*data, **keywords))
     assert max(map(distance, before, cold)) > 1e-3
 
@@ -339,7 +336,7 @@ def test_a_warm_start_needs_the_same_sizes():
     learner, data, _ = fresh("kfo")
     learner.fit(*data)
     before = weights(learner)
-    learner.set_params(warm_start=True)
+    learner.set_params(net_params__warm_start=True)
     with pytest.raises(InvalidInputError, match="set warm_start=False"):
         learner.fit(data[0][:, :3], data[1])
     assert same(weights(learner), before)

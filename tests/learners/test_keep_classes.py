@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.exceptions import InvalidInputError
@@ -34,7 +35,7 @@ SMALL = {
     "max_epochs": 1,
     "batches_per_epoch": 2,
     "tasks_per_batch": 2,
-    "backbone_params": {"hidden": (12,)},
+    "backbone": MLP(hidden=(12,)),
     "verbose": 0,
     "random_state": 0,
 }

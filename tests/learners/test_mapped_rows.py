@@ -15,9 +15,9 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
-    _multi_task,
 )
-from skcausalmeta.utils import _memory_map
+from skcausalmeta.learners._mtcrl import _streams
+from skcausalmeta.utils import _stored_rows
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(6), 12)
@@ -76,8 +76,8 @@ def test_a_store_gives_what_the_array_gives(learner, rows):
 
 
 def test_a_store_is_read_in_parts_and_checked(monkeypatch):
-    monkeypatch.setattr(_memory_map, "_BYTES_PER_BLOCK", 1000 * TABLE[0].nbytes)
-    monkeypatch.setattr(_multi_task, "_MOST_VALUES", 1000 * TABLE[0].size)
+    monkeypatch.setattr(_stored_rows, "_BYTES_PER_BLOCK", 1000 * TABLE[0].nbytes)
+    monkeypatch.setattr(_streams, "_MOST_VALUES", 1000 * TABLE[0].size)
     rows = np.repeat(TABLE, 400, axis=0)  # (28800, 5)
     y, X = np.repeat(Y, 400), Store(rows)
     for learner in (
@@ -135,6 +135,7 @@ def test_fit_keeps_a_large_file_on_disk(tmp_path):
         import resource
         import numpy as np
         import torch
+        from skcausalmeta.backbones import Conv4
         from skcausalmeta.learners import SparseMetaClassifier
 
         def peak():
@@ -143,7 +144,7 @@ def test_fit_keeps_a_large_file_on_disk(tmp_path):
         def learn(X):
             y = np.arange(len(X)) % 50
             learner = SparseMetaClassifier(
-                backbone_params={{"n_filters": 4}}, max_epochs=1, batches_per_epoch=10,
+                backbone=Conv4(n_filters=4), max_epochs=1, batches_per_epoch=10,
                 fit_head=False, verbose=0, random_state=0,
             )
             learner.fit(X, y)

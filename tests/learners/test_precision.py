@@ -17,7 +17,7 @@ from skorch.callbacks import GradientNormClipping
 from torch import nn
 from torch.amp import GradScaler
 
-from skcausalmeta.backbones._prepared_backbone import PreparedBackbone, prepare_backbone
+from skcausalmeta.backbones import MLP, Conv4, PreparedBackbone, prepare_backbone
 from skcausalmeta.datasets import make_sparse_classes, make_sparse_tasks
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import RidgeHead
@@ -40,13 +40,15 @@ SMALL = {
     "max_epochs": 1,
     "batches_per_epoch": 3,
     "tasks_per_batch": 2,
-    "backbone_params": {"hidden": (12,)},
+    "backbone": MLP(hidden=(12,)),
     "fit_head": False,
     "verbose": 0,
     "random_state": 0,
 }
-EAGER = {"backend": "eager"}
-TINY = {"backbone": nn.Linear(8, 5), "backbone_params": None}
+FLOAT16 = {"precision": "float16"}
+BFLOAT16 = {"precision": "bfloat16"}
+EAGER = {"compile": {"backend": "eager"}}
+TINY = {"backbone": nn.Linear(8, 5)}
 
 
 def sparse(**params):
@@ -94,9 +96,9 @@ class Watched(nn.Linear):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_only_the_backbone_runs_in_bfloat16(make):
-    params = {"backbone": Watched, "backbone_params": None}
+    params = {"backbone": Watched}
     single = make(**params).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
-    half = make(precision="bfloat16", **params).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
+    half = make(net_params=BFLOAT16, **params).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
     backbones = [net_of(learner).module_.backbone for learner in (single, half)]
     assert not isinstance(backbones[0], PreparedBackbone)
     assert isinstance(backbones[1], PreparedBackbone)
@@ -112,7 +114,7 @@ def test_only_the_backbone_runs_in_bfloat16(make):
 
 
 def test_features_are_those_of_torch_under_autocast():
-    learner = sparse(precision="bfloat16").fit(X_OLD, Y_OLD)
+    learner = sparse(net_params=BFLOAT16).fit(X_OLD, Y_OLD)
     plain = learner.net_.module_.backbone.backbone
     rows = torch.from_numpy(X_NEW).float()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -124,9 +126,9 @@ def test_features_are_those_of_torch_under_autocast():
 @pytest.mark.parametrize(
     "learner",
     [
-        SparseMetaRegressor(RidgeHead(), precision="bfloat16", **SMALL),
-        MAMLRegressor(precision="bfloat16", **SMALL),
-        MAMLRegressor(adapt_layers="head", compile=EAGER, **SMALL),
+        SparseMetaRegressor(RidgeHead(), net_params=BFLOAT16, **SMALL),
+        MAMLRegressor(net_params=BFLOAT16, **SMALL),
+        MAMLRegressor(adapt_layers="head", net_params=EAGER, **SMALL),
     ],
     ids=["sparse", "maml", "anil-compiled"],
 )
@@ -140,10 +142,9 @@ def test_regressors_too(learner):
 
 def test_images_with_either_statistics():
     params = {
-        "backbone": "conv4",
-        "backbone_params": {"n_blocks": 1, "n_filters": 4},
+        "backbone": Conv4(n_blocks=1, n_filters=4),
         "input_shape": (2, 4),
-        "precision": "bfloat16",
+        "net_params": BFLOAT16,
     }
     for batch_norm in ("running", "episode"):
         for make in (sparse, maml):
@@ -160,8 +161,8 @@ def test_images_with_either_statistics():
 )
 def test_a_compiled_backbone_learns_the_same(make, backend):
     plain = make(**TINY).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
-    learner = make(compile={"backend": backend}, **TINY).fit(X_OLD, Y_OLD)
-    learner.adapt(X_NEW, Y_NEW)
+    learner = make(net_params={"compile": {"backend": backend}}, **TINY)
+    learner.fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
     for found, wanted in zip(weights(learner), weights(plain), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     found, wanted = (one.predict_proba(X_NEW) for one in (learner, plain))
@@ -181,9 +182,9 @@ def counting(graphs):
 @pytest.mark.parametrize("batch_norm", ["running", "episode"])
 def test_a_compiled_backbone_follows_the_mode_of_batch_norm(batch_norm):
     module = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
-    params = {"backbone": module, "backbone_params": None, "batch_norm": batch_norm}
+    params = {"backbone": module, "batch_norm": batch_norm}
     plain, graphs = sparse(**params).fit(X_OLD, Y_OLD), []
-    learner = sparse(compile={"backend": counting(graphs)}, **params)
+    learner = sparse(net_params={"compile": {"backend": counting(graphs)}}, **params)
     learner.fit(X_OLD, Y_OLD)
     assert graphs
     found, wanted = learner.transform(X_NEW), plain.transform(X_NEW)
@@ -197,7 +198,7 @@ def test_the_compiler_is_called_for_every_learner():
     options = {"backend": counting(graphs), "fullgraph": False}
     for _ in range(6):
         before = len(graphs)
-        learner = sparse(compile=options, batches_per_epoch=1, **TINY)
+        learner = sparse(net_params={"compile": options}, batches_per_epoch=1, **TINY)
         learner.fit(X_OLD, Y_OLD).transform(X_NEW)
         assert len(graphs) > before
     assert len(graphs) <= 6 * 3  # training, prediction, and not every number of rows
@@ -215,10 +216,10 @@ def test_true_asks_for_dynamic_shapes_and_a_dict_may_refuse_them():
     assert prepare_backbone(linear, "float32", False, "cpu") is linear
 
 
-@pytest.mark.parametrize("options", [{"compile": EAGER}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("options", [EAGER, BFLOAT16])
 @pytest.mark.parametrize("make", [sparse, anil, wrapped])
 def test_copied_pickled_and_saved_without_compiled_code(make, options, tmp_path):
-    learner = make(**options, **TINY).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
+    learner = make(net_params=options, **TINY).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
     wanted = learner.predict_proba(X_NEW)
     save(learner, tmp_path / "learner")
     others = {
@@ -305,18 +306,24 @@ class Through(EpisodeHook):
 @pytest.mark.parametrize(
     ("learner", "match"),
     [
-        (sparse(precision="float16"), r"needs a GPU. Got device='cpu'; use"),
-        (anil(precision="float16"), r"needs a GPU. Got device='cpu'; use"),
+        (sparse(net_params=FLOAT16), r"needs a GPU. Got device='cpu'; use"),
+        (anil(net_params=FLOAT16), r"needs a GPU. Got device='cpu'; use"),
         (
-            sparse(precision="float16", device="meta", hook=Through()),
+            sparse(net_params=FLOAT16, device="meta", hook=Through()),
             "Got a hook; use precision='bfloat16'",
         ),
-        (maml(compile=True), r"need adapt_layers='head'.*'compile': True"),
         (
-            maml(precision="float16", device="meta", batch_norm="episode"),
+            maml(net_params={"compile": True}),
+            r"need adapt_layers='head'.*'compile': True",
+        ),
+        (
+            maml(net_params=FLOAT16, device="meta", batch_norm="episode"),
             r"need adapt_layers='head'.*adapt_layers='all'",
         ),
-        (sparse(compile={"backned": "eager"}), "keywords of torch.compile.*'backned'"),
+        (
+            sparse(net_params={"compile": {"backned": "eager"}}),
+            "keywords of torch.compile.*'backned'",
+        ),
     ],
 )
 def test_what_does_not_go_together(learner, match):
@@ -328,5 +335,5 @@ def test_what_does_not_go_together(learner, match):
 @pytest.mark.parametrize("options", [{"precision": "half"}, {"compile": "yes"}])
 def test_wrong_values(options):
     name = next(iter(options))
-    with pytest.raises(ValueError, match=f"'{name}' parameter of Sparse"):
-        sparse(**options).fit(X_OLD, Y_OLD)
+    with pytest.raises(ValueError, match=f"'{name}' parameter of Training"):
+        sparse(net_params=options).fit(X_OLD, Y_OLD)

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from skcausalmeta.exceptions import EpisodeError, InvalidInputError
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.learners import MAMLRegressor, SparseMetaRegressor
+from skcausalmeta.training import Validation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4))
@@ -83,15 +84,23 @@ def test_bad_data_is_refused_and_changes_nothing(either, method, rows, y, messag
         ({"n_shot": 0}, "The 'n_shot' parameter"),
         ({"n_query": "all"}, "The 'n_query' parameter"),
         ({"normalize_codes": "yes"}, "The 'normalize_codes' parameter"),
-        ({"head_tol": 0.0}, "The 'head_tol' parameter"),
+        (
+            {"net_params": {"head_tol": 0.0}},
+            "The 'head_tol' parameter of RegressionNet",
+        ),
+        (
+            {"net_params": {"logit_scale": 1.0}},
+            "of RegressionNet: .* Got 'logit_scale'",
+        ),
         ({"head": "lasso"}, "The 'head' parameter"),
         ({"head": LassoHead(-1.0)}, "The 'lasso_reg' parameter"),
         ({"head": RidgeHead(0.0)}, "The 'ridge_reg' parameter"),
         ({"head": RidgeHead(class_weight="balanced")}, "no meaning for real targets"),
         ({"backbone": "conv5"}, "Did you mean 'conv4'"),
         ({"n_shot": 9, "n_query": 4}, "Got task 0 with 12 rows for n_shot=9"),
-        ({"validation_tasks": [7]}, r"ids of tasks. Got \[7\], which are not there"),
-        ({"validation_tasks": [0, 1]}, "Got 2 held out and 0 to train on"),
+        ({"validation": Validation(patience=0)}, "'patience' parameter of Validation"),
+        ({"validation": [7]}, r"ids of tasks. Got \[7\], which are not there"),
+        ({"validation": [0, 1]}, "Got 2 held out and 0 to train on"),
     ],
 )
 def test_bad_parameters_are_refused_and_change_nothing(fitted, params, message):
@@ -146,13 +155,13 @@ def test_unknown_tasks_and_tasks_after_a_fit_without_are_refused(fitted):
     plain = make_learner().fit(X, Y)
     with pytest.raises(InvalidInputError, match="Got tasks after a fit without"):
         plain.predict(X, tasks=TASKS)
-    with pytest.raises(InvalidInputError, match="Got a fit without tasks"):
-        plain.set_params(validation_tasks=[0]).fit(X, Y)
+    with pytest.raises(InvalidInputError, match="Got ids for a fit without tasks"):
+        plain.set_params(validation=[0]).fit(X, Y)
 
 
 def test_too_few_rows_to_hold_out_are_refused():
     with pytest.raises(InvalidInputError, match="at least 2 of the rows held out"):
-        make_learner(early_stopping=True, validation_fraction=0.9).fit(X[:4], Y[:4])
+        make_learner(validation=0.9).fit(X[:4], Y[:4])
 
 
 @pytest.mark.parametrize(

@@ -20,21 +20,10 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
     SparseMetaRegressor,
-    _gradient_learner,
-    _head_learner,
-    _multi_task_adapt,
-    _sparse_meta,
-    _sparse_meta_regressor,
-    _task_chunks,
+    _checks,
+    _task_batches,
 )
 
-_TAKING_TURNS = (
-    _gradient_learner,
-    _head_learner,
-    _multi_task_adapt,
-    _sparse_meta,
-    _sparse_meta_regressor,
-)
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(6), 12)
 X = RNG.standard_normal((72, 5)) + Y[:, None]
@@ -110,18 +99,24 @@ def test_the_bound_is_a_number_of_bytes(bound):
         learner.predict_episodes(*make_tasks(False), max_memory=bound)
 
 
+def replace_in_learners(patch, **values):
+    """Replace what modules of the learners define or import under these names."""
+    for place, module in sorted(sys.modules.items()):
+        for name in values:
+            if place.startswith("skcausalmeta.learners.") and hasattr(module, name):
+                patch.setattr(module, name, values[name])
+
+
 def test_without_a_bound_tasks_are_still_taken_in_turns(case, monkeypatch):
     learner, tasks = case
     whole, sizes = learner.predict_episodes(*tasks), []
-    solve_in_turns = _task_chunks.in_task_chunks
+    solve_in_turns = _task_batches.in_task_chunks
 
     def watch(solve, n_tasks, size):
         sizes.append(size)
         return solve_in_turns(solve, n_tasks, size)
 
-    for module in _TAKING_TURNS:
-        for name, value in (("TASKS_AT_ONCE", 5), ("in_task_chunks", watch)):
-            monkeypatch.setattr(module, name, value, raising=False)
+    replace_in_learners(monkeypatch, TASKS_AT_ONCE=5, in_task_chunks=watch)
     found = learner.predict_episodes(*tasks)
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
     assert sizes == [5]
@@ -141,16 +136,15 @@ def test_a_pipeline_passes_the_bound_on():
 def test_chunks_are_halved_where_memory_runs_out(case, monkeypatch, error):
     learner, (support, targets, query) = case
     whole = learner.predict_episodes(support, targets, query)
-    owner = getattr(learner, "estimator_", learner)
-    check, sizes = type(owner)._check_rows, []
+    check, sizes = _checks.check_rows, []
 
-    def scarce(self, X):
+    def scarce(owner, X):
         sizes.append(len(X))
         if len(X) > 6 * 5:
             raise error("out of memory")
-        return check(self, X)
+        return check(owner, X)
 
-    monkeypatch.setattr(type(owner), "_check_rows", scarce)
+    replace_in_learners(monkeypatch, check_rows=scarce)
     found = learner.predict_episodes(support, targets, query)
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
     assert sizes[:3] == [16 * 6, 8 * 6, 4 * 6]
@@ -158,13 +152,12 @@ def test_chunks_are_halved_where_memory_runs_out(case, monkeypatch, error):
 
 def test_a_task_that_does_not_fit_is_named(case, monkeypatch):
     learner, tasks = case
-    owner = getattr(learner, "estimator_", learner)
     with monkeypatch.context() as patch:
 
-        def full(self, X):
+        def full(owner, X):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        patch.setattr(type(owner), "_check_rows", full)
+        replace_in_learners(patch, check_rows=full)
         with pytest.raises(OutOfMemoryError, match="task 0, which does not fit"):
             learner.predict_episodes(*tasks)
     assert len(learner.predict_episodes(*tasks)) == N_TASKS
@@ -177,6 +170,7 @@ def test_thousands_of_tasks_stay_within_their_bound(tmp_path):
         import resource
         import numpy as np
         import torch
+        from skcausalmeta.backbones import MLP
         from skcausalmeta.learners import SparseMetaClassifier
 
         def peak():
@@ -187,7 +181,7 @@ def test_thousands_of_tasks_stay_within_their_bound(tmp_path):
         X, y = rng.standard_normal((60, 2500)), np.arange(60) % 6
         learner = SparseMetaClassifier(
             max_epochs=1, batches_per_epoch=1, verbose=0, random_state=0,
-            backbone_params={{"hidden": (8,), "out_features": 8}},
+            backbone=MLP(hidden=(8,), out_features=8),
         ).fit(X, y)
         shape = (2_000, 10, 2500)
         with open({str(tmp_path / "rows")!r}, "wb") as file:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.heads import PrototypeHead, RidgeHead
 from skcausalmeta.learners import (
@@ -23,6 +25,7 @@ from skcausalmeta.learners import (
 from skcausalmeta.learners._temperature import best_temperature
 from skcausalmeta.model_selection import evaluate_few_shot
 from skcausalmeta.persistence import load, save
+from skcausalmeta.training import Validation
 
 BUNCH = make_sparse_classes(
     16, 14, 8, n_factors=6, n_informative=2, noise=1.0, random_state=0
@@ -38,7 +41,7 @@ SMALL = {
     "batches_per_epoch": 2,
     "tasks_per_batch": 2,
     "n_way": 3,
-    "backbone_params": {"hidden": (12,)},
+    "backbone": MLP(hidden=(12,)),
     "n_shot": 3,
     "n_query": 5,
     "verbose": 0,
@@ -76,9 +79,10 @@ class Recorded:
 
 
 class RecordedSparse(Recorded, SparseMetaClassifier):
-    @staticmethod
-    def _default_head():
-        return RidgeHead()
+    _parts: ClassVar = {
+        **SparseMetaClassifier._parts,
+        "head": lambda _: RidgeHead(),
+    }
 
 
 class RecordedMAML(Recorded, MAMLClassifier):
@@ -159,9 +163,8 @@ def test_equal_logits_have_no_temperature():
 @pytest.mark.parametrize("cls", [RecordedSparse, RecordedMAML])
 @pytest.mark.parametrize("held_out", [None, HELD_OUT])
 def test_learned_on_episodes_of_held_out_classes(cls, held_out):
-    learner = cls(
-        **SMALL, validation_classes=held_out, validation_episodes=4, calibrate=12
-    ).fit(X_OLD, Y_OLD)
+    validation = held_out and Validation(held_out, n_episodes=4, patience=None)
+    learner = cls(**SMALL, validation=validation, calibrate=12).fit(X_OLD, Y_OLD)
     assert len(learner.drawn) == 12
     classes = {int(c) for e in learner.drawn for c in e.classes}
     assert classes <= set(range(10) if held_out is None else held_out)
@@ -177,7 +180,7 @@ def test_learned_on_episodes_of_held_out_classes(cls, held_out):
 
 def test_learned_on_tasks_with_task_ids():
     tasks = Y_OLD // 2
-    learner = RecordedSparse(**{**SMALL, "n_shot": 1}, validation_classes=[2, 3, 4])
+    learner = RecordedSparse(**{**SMALL, "n_shot": 1}, validation=[2, 3, 4])
     learner.set_params(calibrate=20).fit(X_OLD, Y_OLD % 2, tasks=tasks)
     assert len(learner.drawn) == 20
     for episode in learner.drawn:
@@ -187,10 +190,9 @@ def test_learned_on_tasks_with_task_ids():
 
 @MAKERS
 def test_only_the_probabilities_change(make):
-    plain = make(validation_classes=HELD_OUT, validation_episodes=2).fit(X_OLD, Y_OLD)
-    warm = make(validation_classes=HELD_OUT, validation_episodes=2, calibrate=8).fit(
-        X_OLD, Y_OLD
-    )
+    validation = Validation(HELD_OUT, n_episodes=2, patience=None)
+    plain = make(validation=validation).fit(X_OLD, Y_OLD)
+    warm = make(validation=validation, calibrate=8).fit(X_OLD, Y_OLD)
     assert plain.temperature_ == 1.0 != warm.temperature_
     for learner in (plain, warm):
         learner.adapt(X_TASK[::2], Y_TASK[::2])
@@ -216,10 +218,9 @@ def test_calibration_error_on_new_classes_goes_down():
     for calibrate in (None, 40):
         learner = sparse(
             head=head,
-            validation_classes=HELD_OUT,
-            validation_episodes=2,
+            validation=Validation(HELD_OUT, n_episodes=2, patience=None),
             calibrate=calibrate,
-            logit_scale=10.0,
+            net_params={"logit_scale": 10.0},
         ).fit(X_OLD, Y_OLD)
         result = evaluate_few_shot(
             learner, X_NEW, Y_NEW, calibration=True, random_state=0, **sizes
@@ -285,7 +286,7 @@ def test_a_frozen_adapted_learner_is_calibrated_on_rows_of_its_task():
     # The temperature of scikit-learn 1.9 takes labels for positions.
     labels = Y_NEW - Y_NEW.min()
     head = PrototypeHead(temperature=2.0)
-    learner = sparse(head=head, logit_scale=100.0, fit_head=False)
+    learner = sparse(head=head, net_params={"logit_scale": 100.0}, fit_head=False)
     learner.fit(X_OLD, Y_OLD).adapt(X_NEW[first], labels[first])
     before = learner.predict_proba(X_NEW[second])
     model = CalibratedClassifierCV(FrozenEstimator(learner), method="temperature")
@@ -301,9 +302,9 @@ def test_task_ids_reach_the_learner_by_metadata_routing():
     seen = []
 
     class Watching(SparseMetaClassifier):
-        def _learn(self, rows, targets, tasks, envs):
+        def _train(self, rows, targets, tasks, envs):
             seen.append(np.unique(tasks).tolist())
-            super()._learn(rows, targets, tasks, envs)
+            return super()._train(rows, targets, tasks, envs)
 
     tasks = np.arange(len(Y_OLD)) % 5
     learner = Watching(RidgeHead(), **{**SMALL, "n_query": 2})

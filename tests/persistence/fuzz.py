@@ -34,6 +34,7 @@ from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks._harness import Harness, make_parser
+from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import GroupLassoSVC, RidgeHead
@@ -67,16 +68,16 @@ SMALL = {"max_epochs": 1, "batches_per_epoch": 2, "tasks_per_batch": 2, "verbose
 def sound_files(folder: Path) -> dict[str, bytes]:
     """Saved estimators of several kinds."""
     X, y = load_iris(return_X_y=True)
-    hidden = {"hidden": (6,)}
+    hidden = MLP(hidden=(6,))
     estimators = {
         "RidgeHead": RidgeHead(),
         "GroupLassoSVC": GroupLassoSVC(solver="newton"),
         "MetaPipeline": make_meta_pipeline(
             StandardScaler(),
-            SparseMetaClassifier(backbone_params=hidden, random_state=0, **SMALL),
+            SparseMetaClassifier(backbone=hidden, random_state=0, **SMALL),
         ),
         "MAMLClassifier": MAMLClassifier(
-            backbone_params=hidden, random_state=np.random.RandomState(0), **SMALL
+            backbone=hidden, random_state=np.random.RandomState(0), **SMALL
         ),
         "MTCRLClassifier": MTCRLClassifier(max_epochs=1, random_state=0),
     }

@@ -1,6 +1,8 @@
 """What comes back from a file equals what went in, to the last bit."""
 
 import copy
+import dataclasses
+import functools
 import pickle
 
 import numpy as np
@@ -19,6 +21,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
+from skcausalmeta.backbones import MLP, Conv4, ResNet12
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.heads import GroupLassoSVC, RidgeHead
 from skcausalmeta.learners import (
@@ -27,7 +30,9 @@ from skcausalmeta.learners import (
     MTCRLClassifier,
     SparseMetaClassifier,
 )
+from skcausalmeta.learners._training import episode_streams
 from skcausalmeta.persistence import describe, load, save
+from skcausalmeta.training import SGD, Adam, AdamW, Training, Validation
 from skcausalmeta.utils import all_estimators
 
 RNG = np.random.RandomState(0)
@@ -132,29 +137,40 @@ def test_every_estimator_comes_back_before_fit(name, tmp_path):
 
 VARIANTS = {
     "conv4": SparseMetaClassifier(
-        input_shape=(8, 8), backbone_params={"n_filters": 4, "n_blocks": 1}
+        backbone=Conv4(n_filters=4, n_blocks=1),
+        input_shape=(8, 8),
+        validation=Validation(["class 1", "class 4"], n_episodes=3, patience=None),
+        optimizer=Adam(betas=(0.8, 0.99)),
     ),
     "resnet12": SparseMetaClassifier(
-        backbone="resnet12",
+        backbone=ResNet12(n_filters=(2, 3)),
         input_shape=(1, 8, 8),
-        backbone_params={"n_filters": (2, 3)},
+        validation=np.array(["class 1", "class 4"]),
+        optimizer=AdamW(weight_decay=0.1),
+        net_params=Training(precision="bfloat16", keywords={"head_tol": 1e-2}),
     ),
     "callbacks": SparseMetaClassifier(
         GroupLassoSVC(solver="newton"),
-        early_stopping=True,
+        validation=0.3,
         callbacks=[LRScheduler("StepLR", step_size=1), GradientNormClipping(1.0)],
         random_state=np.random.RandomState(3),
         optimizer=torch.optim.AdamW,
         net_params={"optimizer__weight_decay": 5e-4},
     ),
-    "kfo": MAMLClassifier(KFOUpdate(1, bias=True), adapt_layers="head"),
-    "meta-curvature": MAMLClassifier("meta-curvature", linear_layers=1),
+    "kfo": MAMLClassifier(
+        KFOUpdate(1, bias=True), adapt_layers="head", backbone=MLP((9,), dropout=0.1)
+    ),
+    "meta-curvature": MAMLClassifier(
+        "meta-curvature",
+        optimizer=SGD(momentum=0.9, nesterov=True),
+        net_params={"linear_layers": 1, "warm_start": True},
+    ),
     "many tasks": MTCRLClassifier("mmoe", max_epochs=1, task_types="multiclass"),
     "layers": SparseMetaClassifier(
         backbone=nn.Sequential(nn.Linear(64, 9), nn.GELU(), nn.LayerNorm(9))
     ),
     "class": SparseMetaClassifier(
-        backbone=nn.Linear, backbone_params={"in_features": 64, "out_features": 5}
+        backbone=functools.partial(nn.Linear, in_features=64, out_features=5)
     ),
 }
 IMAGES = RNG.rand(72, 64)
@@ -172,16 +188,35 @@ def test_settings_of_all_kinds_come_back(estimator, tmp_path):
     np.testing.assert_array_equal(again.predict(IMAGES), estimator.predict(IMAGES))
 
 
+@pytest.mark.parametrize("estimator", VARIANTS.values(), ids=VARIANTS.keys())
+def test_settings_of_all_kinds_come_back_before_fit(estimator, tmp_path):
+    assert_same(estimator, there_and_back(estimator, tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_solved_task_comes_back_with_its_kind(tmp_path):
+    learner = fitted(small(MAMLClassifier))
+    kinds = []
+    for _ in range(2):
+        again = there_and_back(learner, tmp_path)
+        assert_same(learner.task_, again.task_)
+        kinds.append(type(again.task_).__name__)
+        learner.adapt(X_NEW, Y_NEW)
+    assert kinds == ["HeadTask", "AdaptedTask"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        again.task_.scale = 2.0
+
+
 @pytest.mark.parametrize("optimizer_state", [True, False])
 def test_training_goes_on_from_a_file(tmp_path, optimizer_state):
     learner = fitted(small(SparseMetaClassifier))
     path = tmp_path / "learner"
     save(learner, path, optimizer_state=optimizer_state)
     nets = [learner.net_, load(path).net_]
+    seeds = {"episodes": 1, "validation": 2, "held-out": 3}
     for net in nets:
-        plan = learner._plan(Y, None, learner._seeds())
-        streams = learner._streams(X, learner.reader_, plan, learner._seeds())
-        net.partial_fit(streams)
+        plan = learner._plan(Y, None, None, None, seeds)
+        net.partial_fit(episode_streams(learner, X, learner.reader_, plan, None, 4))
     weights = [net.module_.state_dict() for net in nets]
     same = all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert same == optimizer_state
@@ -189,9 +224,7 @@ def test_training_goes_on_from_a_file(tmp_path, optimizer_state):
 
 
 def test_the_optimizer_is_most_of_a_file(tmp_path):
-    learner = fitted(
-        small(MAMLClassifier).set_params(backbone_params={"hidden": (99,)})
-    )
+    learner = fitted(small(MAMLClassifier).set_params(backbone=MLP(hidden=(99,))))
     save(learner, tmp_path / "all")
     save(learner, tmp_path / "less", optimizer_state=False)
     sizes = [(tmp_path / name).stat().st_size for name in ("all", "less")]
@@ -384,15 +417,25 @@ def test_a_memory_map_and_one_array_twice_come_back(tmp_path):
 
 def test_a_file_describes_itself(tmp_path):
     learner = small(SparseMetaClassifier).set_params(
-        head=RidgeHead(0.5), input_shape=(3, 2), backbone_params={"hidden": (4,)}
+        head=RidgeHead(0.5),
+        input_shape=(3, 2),
+        backbone=MLP(hidden=(4,)),
+        validation=Validation(0.3, n_episodes=9),
+        optimizer=Adam(weight_decay=0.1),
+        net_params=Training(warm_start=True, keywords={"head_tol": 0.01}),
     )
     save(fitted(learner), tmp_path / "learner")
     found = describe(tmp_path / "learner")
     assert found["class"] == "SparseMetaClassifier"
     assert set(found["parameters"]) == set(learner.get_params(deep=False))
-    assert found["parameters"]["head"] == "RidgeHead(...)"
+    assert found["parameters"]["head"].startswith("RidgeHead(ridge_reg=0.5, ")
     assert found["parameters"]["input_shape"] == "[3, 2]"
-    assert found["parameters"]["backbone_params"] == "{'hidden': [4]}"
+    assert found["parameters"]["backbone"].startswith("MLP(hidden=[4], out_features=")
+    assert found["parameters"]["validation"] == (
+        "Validation(held_out=0.3, n_episodes=9, patience=5)"
+    )
+    assert "weight_decay=0.1" in found["parameters"]["optimizer"]
+    assert "keywords={'head_tol': 0.01}" in found["parameters"]["net_params"]
     assert found["versions"]["torch"] == str(torch.__version__)
     assert found["modules"] == []
     assert found["n_bytes"] == (tmp_path / "learner").stat().st_size

@@ -64,13 +64,13 @@ def holder(thing):
 
 
 def test_a_backbone_of_ones_own_comes_back_with_its_class(tmp_path):
-    fitted = learner(backbone_params={"width": 4}).fit(X, Y)
+    fitted = learner(functools.partial(Sequences, width=4)).fit(X, Y)
     save(fitted, tmp_path / "own")
     n_made = len(MADE)
     again = load(tmp_path / "own", modules={"Sequences": Sequences})
     assert len(MADE) == n_made
     np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
-    assert again.backbone is Sequences
+    assert again.backbone.func is Sequences
     assert again.fit(X, Y).net_.module_.backbone.backbone.lstm.hidden_size == 4
 
 

@@ -9,6 +9,7 @@ from distributed import Client, LocalCluster
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
 from skcausalmeta.utils import RowsOnDisk
@@ -17,11 +18,9 @@ RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(8), 10)
 X = (RNG.standard_normal((80, 5)) + Y[:, None]).astype(np.float32)
 SMALL = {"max_epochs": 1, "batches_per_epoch": 2, "verbose": 0, "random_state": 0}
-DROPOUT = {"hidden": (8,), "out_features": 8, "dropout": 0.2}
+DROPOUT = MLP(hidden=(8,), out_features=8, dropout=0.2)
 SEARCH = GridSearchCV(
-    SparseMetaClassifier(
-        backbone="mlp", backbone_params=DROPOUT, n_way=3, fit_head=False, **SMALL
-    ),
+    SparseMetaClassifier(backbone=DROPOUT, n_way=3, fit_head=False, **SMALL),
     {"head__group_reg": [0.1, 0.5]},
     cv=ClassKFold(2),
     scoring=few_shot_scorer(n_way=3, n_shot=3, n_query=3, n_episodes=4),

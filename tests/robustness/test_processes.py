@@ -16,6 +16,7 @@ PROGRAM = """
     import numpy as np
     import torch
     from accelerate import PartialState
+    from skcausalmeta.backbones import Conv4
     from skcausalmeta.heads import RidgeHead
     from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
     from skcausalmeta.learners import SparseMetaRegressor
@@ -30,6 +31,7 @@ PROGRAM = """
         batches_per_epoch=3, max_epochs=1, tasks_per_batch=5, verbose=0, random_state=0,
         net_params={"accelerate": True},
     )
+    exact = {**small, "net_params": {"accelerate": True, "head_tol": 1e-9}}
     rank, drawn = PartialState(cpu=True).process_index, []
     make = EpisodeStream._task
 
@@ -39,14 +41,14 @@ PROGRAM = """
 
     EpisodeStream._task = record
     learners = {
-        "sparse": SparseMetaClassifier(**small, head_tol=1e-9, early_stopping=True),
+        "sparse": SparseMetaClassifier(**exact, validation=0.2),
         "ridge": SparseMetaClassifier(RidgeHead(), **small),
         "conv": SparseMetaClassifier(
-            RidgeHead(), **small, backbone="conv4", input_shape=(8, 8),
-            backbone_params={"n_blocks": 2, "n_filters": 4},
+            RidgeHead(), **small, input_shape=(8, 8),
+            backbone=Conv4(n_blocks=2, n_filters=4),
         ),
         "maml": MAMLClassifier(**small, inner_steps=2),
-        "values": SparseMetaRegressor(**small, normalize_codes=False, head_tol=1e-9),
+        "values": SparseMetaRegressor(**exact, normalize_codes=False),
     }
     found = {}
     for name, learner in learners.items():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skcausalmeta.backbones import Conv4Module, MLPModule, ResNet12Module
-from skcausalmeta.training._batch_norm import batch_norm_mode, has_batch_norm
+from skcausalmeta.training import batch_norm_mode, has_batch_norm
 
 
 def random_rows(*shape, seed=0):

@@ -101,8 +101,9 @@ def inner_loop(
                 current, fast = _leaves(current), _leaves(fast)
             moves = rule.direction(gradients, fast, step)
             current = {name: value - moves[name] for name, value in current.items()}
-        path.append(current)
-    return path if record else [_leaves(point) for point in path]
+        # The next gradient in the rule's own parts walks back through this move.
+        path.append(current if record else _leaves(current))
+    return path
 
 
 def _recomputed(

@@ -15,14 +15,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import PreparedBackbone, is_frozen, n_features_out
 from ...exceptions import DivergenceError, InvalidInputError
-from ...training import EpisodeTensors, HookedFeatures, RowReader, Training
+from ...training import (
+    EpisodeTensors,
+    HookedFeatures,
+    RowReader,
+    Training,
+    TrainingSettings,
+    in_passes,
+    refuse_infinite_rows,
+)
 from ...utils import read_rows
-from .._checks import check_finite_rows, check_task_rows
+from .._checks import check_task_rows
 from .._episode_plan import EpisodePlan
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
 from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
-from .._training import check_keywords
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
@@ -38,6 +45,7 @@ _KEYWORDS: dict[str, list[Any]] = {
         Interval(Integral, 1, None, closed="left"),
     ],
     "recompute": ["boolean"],
+    "accelerate": ["boolean"],
 }
 # Rows, and values, that the standardisation of the input is computed from, at most.
 _MOST_ROWS = 10_000
@@ -71,8 +79,9 @@ class AdaptedTask(SolvedTask):
             found = learner.net_.scores(self.parameters, tensor, self.code)
             return found.double().cpu().numpy()
 
-        found: NDArray[Any] = learner._in_passes(scores, rows)
-        check_finite_rows(found, "scores")
+        whole = learner.batch_norm == "episode"
+        found = scores(rows) if whole else in_passes(scores, rows)
+        refuse_infinite_rows(found, "scores")
         if self.classes is not None:
             return found[:, : len(self.classes)]
         return self.center + self.scale * found[:, 0]
@@ -89,6 +98,10 @@ class GradientLearnerMixin:
         "first_order": ["boolean"],
         "adapt_layers": [StrOptions(set(LAYERS))],
     }
+    _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]] = (
+        "GradientNet",
+        _KEYWORDS,
+    )
 
     net_: GradientNet
     reader_: RowReader
@@ -114,7 +127,6 @@ class GradientLearnerMixin:
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> GradientNet:
-        check_keywords("GradientNet", keywords, _KEYWORDS)
         linear_layers = keywords.pop("linear_layers", 0)
         rule = build_rule(self.update)
         is_ready = isinstance(self.backbone, nn.Module) and is_frozen(backbone)
@@ -134,7 +146,7 @@ class GradientLearnerMixin:
         )
         settings = Training.of(self.net_params)
         _check_outer(keywords, rule, self.adapt_layers, hooked)
-        _check_backward(keywords, rule, module, settings.precision, settings.compile)
+        _check_backward(keywords, rule, module, settings, self.adapt_layers)
         criterion = nn.CrossEntropyLoss if plan.n_way else nn.MSELoss
         return GradientNet(
             module,
@@ -153,14 +165,16 @@ class GradientLearnerMixin:
         self, rows: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[Named, Tensor | None]:
         """Run the inner loop from what `fit` learned; parameters and code."""
-        support, wanted = self.reader_(rows), self._as_targets(targets)
+        support = self.reader_(rows)
+        wanted = torch.as_tensor(targets, device=self.reader_.device)
         adapted, code = self.net_.adapted(support, wanted, self._n_steps)
-        if not all(torch.isfinite(value).all() for value in adapted.values()):
-            raise DivergenceError(
-                "The inner loop must stay finite. Got infinite or undefined "
-                f"parameters after {self._n_steps} steps on {len(rows)} rows; lower "
-                "adapt_steps, fit with a lower inner_lr, or scale the rows."
-            )
+        for value in adapted.values():
+            if not torch.isfinite(value).all():
+                raise DivergenceError(
+                    "The inner loop must stay finite. Got infinite or undefined "
+                    f"parameters after {self._n_steps} steps on {len(rows)} rows; "
+                    "lower adapt_steps, fit with a lower inner_lr, or scale the rows."
+                )
         return adapted, code
 
     def _as_targets(self, targets: NDArray[Any]) -> Tensor:
@@ -344,19 +358,18 @@ def _check_backward(
     keywords: dict[str, Any],
     rule: UpdateRule,
     module: AdaptedModule,
-    precision: str,
-    compile_with: bool | dict[str, Any],
+    settings: TrainingSettings,
+    adapt_layers: str,
 ) -> None:
     """Refuse what cannot be differentiated twice, or computed again."""
-    if not module.features_are_fixed and (
-        compile_with is not False or precision == "float16"
-    ):
-        asked = {"compile": compile_with, "precision": precision}
+    asked = {"compile": settings.compile, "precision": settings.precision}
+    twice = not module.features_are_fixed
+    if twice and (asked["compile"] is not False or asked["precision"] == "float16"):
         raise InvalidInputError(
             "compile and precision='float16' need adapt_layers='head': inner steps "
             "through the backbone differentiate it twice, with small gradients. "
-            f"Got {asked} with other layers; use precision='bfloat16' and "
-            "compile=False, or adapt the head."
+            f"Got {asked} with adapt_layers={adapt_layers!r}; use "
+            "precision='bfloat16' and compile=False, or adapt the head."
         )
     if keywords.get("recompute") and rule.start():
         raise InvalidInputError(

@@ -92,8 +92,8 @@ class AdaptedModule(nn.Module):
         if not self.adapted:
             raise InvalidInputError(
                 "adapt_layers='body' needs a backbone with parameters that are "
-                "trained. Got none; use adapt_layers='head' or 'all', or another "
-                "backbone with freeze_backbone=False."
+                "trained. Got none; use adapt_layers='head' or 'all', or a backbone "
+                "whose parameters require gradients."
             )
         self.features_are_fixed = all(n.startswith("output.") for n in self.adapted)
         self.rule = rule
@@ -126,7 +126,9 @@ class AdaptedModule(nn.Module):
             inputs = self.backbone(inputs)
         if part == "features":
             return inputs
-        return self.output(self.hooked.transform(inputs, code))
+        if code is not None:
+            inputs = self.hooked.transform(inputs, code)
+        return self.output(inputs)
 
 
 class BatchedModule:
@@ -228,14 +230,11 @@ class BatchedModule:
 
     def start(self) -> Named:
         """Return what the rule adapts within a task."""
-        start = self._module.rule.start()
-        return start if self._n_tasks == 1 else self._spread(start)
+        return self._spread(self._module.rule.start())
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
         """Return what to subtract from the parameters."""
         rule = self._module.rule
-        if self._n_tasks == 1:
-            return rule.direction(gradients, fast, step)
 
         def one(gradients: Named, fast: Named) -> Named:
             return rule.direction(gradients, fast, step)

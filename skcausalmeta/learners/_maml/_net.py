@@ -340,7 +340,8 @@ class GradientNet(BaseEpisodicNet):
         if support is None:
             with self._normalisation(len(tasks)):
                 support = self._inputs([task.support for task in tasks])
-            codes = self._codes(tasks, support)
+            if self.module_.hooked.is_active:
+                codes = self._codes(tasks, support)
         function = BatchedModule(self.module_, len(tasks), codes)
         second_order = record and not self.first_order
         twice = differentiated_twice if second_order else nullcontext
@@ -354,7 +355,7 @@ class GradientNet(BaseEpisodicNet):
         path = inner_loop(
             loss,
             function.parameters(),
-            function,
+            self.module_.rule if len(tasks) == 1 else function,
             n_steps,
             first_order=self.first_order,
             record=record,
@@ -372,6 +373,8 @@ class GradientNet(BaseEpisodicNet):
             return torch.stack([self.module_(rows) for rows in parts])
 
     def _normalisation(self, n_tasks: int) -> Any:
+        if self.batch_norm == "running":
+            return nullcontext()
         many = n_tasks > 1
         return batch_norm_mode(self.module_, self.batch_norm, vectorized=many)
 

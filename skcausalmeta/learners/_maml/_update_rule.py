@@ -1,9 +1,10 @@
-"""Update rules: what a gradient-based learner does with a gradient."""
+"""Update rules: what a gradient-based learner does with a gradient; plain steps."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 Named = dict[str, Tensor]
@@ -20,7 +21,14 @@ class UpdateRule(nn.Module, ABC):
        will be adapted. Called once, before training.
     2. ``start()``: what the rule itself adapts within a task, {} for nothing; it
        follows its own gradient at the rate ``lr``.
-    3. ``direction(gradients, fast, step)``: what to subtract from the parameters.
+    3. ``direction(gradients, fast, step)``: what to subtract from the parameters, a
+       differentiable function of its arguments and of what was learned. It takes
+       later steps than `n_steps`, writes to nothing, and runs on many tasks at once
+       (`torch.func.vmap`), so that it cannot branch on values.
+
+    See Also
+    --------
+    check_update_rule : Runs the contract.
 
     Examples
     --------
@@ -75,3 +83,58 @@ class UpdateRule(nn.Module, ABC):
         -------
         dict of str to Tensor
         """
+
+
+class SGDUpdate(UpdateRule):
+    """Plain gradient steps, with a fixed or a learned rate.
+
+    Parameters
+    ----------
+    learn_lr : bool, default=False
+        Learn one rate per step and tensor [1]_.
+
+    References
+    ----------
+    .. [1] A. Antoniou, H. Edwards, A. Storkey (2019). How to train your MAML. ICLR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.learners import SGDUpdate
+    >>> rule = SGDUpdate()
+    >>> rule.build({"w": torch.zeros(2)}, n_steps=1, lr=0.5)
+    >>> rule.direction({"w": torch.tensor([2.0, -3.0])}, {}, 0)
+    {'w': tensor([ 1.0000, -1.5000])}
+    """
+
+    def __init__(self, learn_lr: bool = False) -> None:
+        super().__init__()
+        self.learn_lr = learn_lr
+
+    def build(self, named: Named, n_steps: int, lr: float) -> None:
+        """Create the rates, (n_steps, n_tensors) if learned."""
+        self.lr = lr
+        self.columns = {name: k for k, name in enumerate(named)}
+        if self.learn_lr:
+            rates = torch.full((n_steps, len(named)), float(lr))
+            self.rates = nn.Parameter(rates)
+
+    def direction(self, gradients: Named, fast: Named, step: int) -> Named:
+        """Rate times gradient; later steps than trained take the last rate."""
+        if not self.learn_lr:
+            return {name: self.lr * g for name, g in gradients.items()}
+        rates = self.rates[min(step, len(self.rates) - 1)]
+        return {name: rates[self.columns[name]] * g for name, g in gradients.items()}
+
+
+def learned_copies(tensors: Named) -> nn.ParameterDict:
+    """Learned copies, by their `flat_name`."""
+    copies = nn.ParameterDict()
+    for name, tensor in tensors.items():
+        copies[flat_name(name)] = nn.Parameter(tensor.detach().clone())
+    return copies
+
+
+def flat_name(name: str) -> str:
+    """Name of a learned part: those of a ParameterDict hold no dots."""
+    return name.replace(".", "/")

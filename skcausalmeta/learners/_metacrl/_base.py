@@ -26,13 +26,12 @@ from sklearn.utils.validation import check_is_fitted
 from ...exceptions import InvalidInputError
 from ...training import Training
 from ...utils import named_seeds
-from .._nested import fill_in
+from .._nested import Makers, fill_in
 from ._factors import FactorHook
 
 _WEIGHT = [Interval(Real, 0, None, closed="left")]
 _RATE = [Interval(Real, 0, None, closed="neither")]
 _COUNT = Interval(Integral, 1, None, closed="left")
-_NAMES = ("n_features_in_", "feature_names_in_")
 
 
 class BaseMetaCRL(
@@ -126,8 +125,11 @@ class BaseMetaCRL(
         self : object
             Itself.
         """
-        parts = {"estimator": lambda _: self._default_estimator()}
-        return super().set_params(**fill_in(self, params, parts))
+        return super().set_params(**fill_in(self, params, self._parts))
+
+    @property
+    def _parts(self) -> Makers:
+        return {"estimator": lambda _: self._default_estimator()}
 
     # -- learning ----------------------------------------------------------------------
 
@@ -171,10 +173,6 @@ class BaseMetaCRL(
         if warm_start and "estimator_" in vars(self):
             learner.net_ = self.estimator_.net_
         learner.fit(X, y, tasks=tasks, envs=envs)
-        for name in _NAMES:
-            self.__dict__.pop(name, None)
-            if hasattr(learner, name):
-                setattr(self, name, getattr(learner, name))
         self.estimator_ = learner
         return self
 
@@ -382,6 +380,20 @@ class BaseMetaCRL(
         return self._hook.xi.detach().double().cpu().numpy()
 
     @property
+    def n_features_in_(self) -> int:
+        """Length of the second axis of X."""
+        return self._fitted().n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns of X, where it had such."""
+        return self._fitted().feature_names_in_
+
+    def _fitted(self) -> Any:
+        check_is_fitted(self)
+        return self.estimator_
+
+    @property
     def history_(self) -> list[dict[str, Any]]:
         """Losses and every term of the second level, by epoch."""
         return self.estimator_.history_
@@ -394,6 +406,3 @@ class BaseMetaCRL(
     @property
     def _n_features_out(self) -> int:
         return self.factors_.shape[1]
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")

@@ -37,12 +37,12 @@ from ...training import (
     named_optimizer,
 )
 from .._checks import (
-    check_given,
     check_given_ids,
     check_ids,
     check_known_rows,
     check_rows,
     check_task_rows,
+    refuse_none,
 )
 from .._nested import Makers, fill_in
 from .._task_batches import (
@@ -52,6 +52,7 @@ from .._task_batches import (
     in_task_chunks,
     task_cost,
 )
+from .._training import adopt
 from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
 from ._fit import train_learner
 from ._net import MultiTaskNet
@@ -233,7 +234,8 @@ class BaseMultiTask(
             For invalid rows, targets or parameters, before any training. A learner
             that was fitted before stays as it was.
         """
-        check_given(self, y, "label")
+        if y is None:
+            refuse_none(self, "label")
         rows = check_rows(self, X)
         task_ids = check_ids(tasks, rows, "tasks")
         types = self._default_type if self.task_types is None else self.task_types
@@ -243,7 +245,7 @@ class BaseMultiTask(
         validate_data(fitted, X, skip_check_array=True)
         train_learner(fitted, rows, targets, env_ids)
         fitted.task_ = None
-        self.__dict__ = fitted.__dict__
+        adopt(self, fitted)
         return self
 
     # -- new tasks ---------------------------------------------------------------------
@@ -284,7 +286,8 @@ class BaseMultiTask(
             For invalid rows or targets; the learner stays as it was.
         """
         rows = check_known_rows(self, X)
-        check_given(self, y, "label" if self._classifies else "real number")
+        if y is None:
+            refuse_none(self, "label" if self._classifies else "real number")
         pixels = self.targets_.pixels
         targets = as_targets(y if pixels else column_or_1d(y, warn=True))
         check_consistent_length(rows, targets)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from torch import Tensor, nn
 
 from ...exceptions import InvalidInputError
@@ -111,7 +111,8 @@ class MultiTaskNet(NeuralNet):
             for name in ("train_loss", *TERMS)
         ]
         valid = ("valid_loss", PassthroughScoring("valid_loss"))
-        return [("epoch_timer", EpochTimer()), *scores, valid]
+        table = ("print_log", PrintLog())  # silent where `verbose` is 0
+        return [("epoch_timer", EpochTimer()), *scores, valid, table]
 
     # -- skorch steps ---------------------------------------------------------------
 

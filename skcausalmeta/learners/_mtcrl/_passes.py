@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...training import refuse_infinite_rows
 from ...utils import read_rows
-from .._checks import check_finite_rows
 from ._routing import RoutedExperts
 from ._targets import TaskTargets
 
@@ -40,7 +40,7 @@ def outputs_of(
         for part in _passes(module, reader, rows, where)
     )
     outputs = _joined(parts, n_rows)
-    check_finite_rows(outputs, "outputs")
+    refuse_infinite_rows(outputs, "outputs")
     return outputs.swapaxes(0, 1)
 
 
@@ -58,7 +58,7 @@ def features_of(
     if pooled:
         parts = (part.mean(axis=1) for part in parts)
     features = _joined(parts, len(rows))
-    check_finite_rows(features, "features")
+    refuse_infinite_rows(features, "features")
     return features
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import HasMethods
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -28,9 +29,10 @@ from .._episode_plan import EpisodePlan
 from .._nested import Makers
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
-from .._training import check_keywords
 from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import classify_tasks, tasks_within
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
 class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
@@ -208,6 +210,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         **BaseMetaClassifier._parts,
         "head": lambda _: GroupLassoSVC(solver="newton"),
     }
+    _net_keywords = (
+        "EpisodicNet",
+        {**NET_KEYWORDS, "logit_scale": [_POSITIVE, StrOptions({"auto"})]},
+    )
 
     def __init__(
         self,
@@ -283,7 +289,6 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> EpisodicNet:
-        check_keywords("EpisodicNet", keywords, NET_KEYWORDS)
         return EpisodicNet(
             EpisodicModule(backbone, hooked),
             head=self._new_head(),
@@ -297,12 +302,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.task_ = self._solve(rows, targets) if self.fit_head else None
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        features = self._features(rows)
-        classes, numbers = np.unique(targets, return_inverse=True)
-        hooked = self.net_.module_.hooked
-        codes = hooked.codes_of(features[None], numbers[None], len(classes))
-        code = None if codes is None else codes[0]
-        features = hooked.features_of(features, code)
+        features = self.net_.features_of(self.reader_, rows)
+        hooked, code = self.net_.module_.hooked, None
+        if hooked.is_active:
+            classes, numbers = np.unique(targets, return_inverse=True)
+            code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
+            features = hooked.features_of(features, code)
         center = features.mean(axis=0) * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ...training import in_blocks
 from .._nested import Makers
 from .._solved_task import SolvedTask
-from .._task_batches import in_blocks
 
 _SCORES_PER_BLOCK = 8
 # Keywords of the net, as net_params gives them.
 NET_KEYWORDS: dict[str, list[Any]] = {
     "head_tol": [Interval(Real, 0, None, closed="neither")],
-    "logit_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "accelerate": ["boolean"],
     "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
 

@@ -30,7 +30,6 @@ from .._episode_plan import EpisodePlan, ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
-from .._training import check_keywords
 from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
@@ -229,6 +228,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         **BaseMetaRegressor._parts,
         "head": lambda _: LassoHead(),
     }
+    _net_keywords = ("RegressionNet", NET_KEYWORDS)
 
     training_tasks_: SolvedTasks | None
 
@@ -311,7 +311,6 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> RegressionNet:
-        check_keywords("RegressionNet", keywords, NET_KEYWORDS)
         n_codes = None
         if self.normalize_codes:
             n_codes = n_features_out(backbone, reader.sample_shape)

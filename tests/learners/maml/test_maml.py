@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.exceptions import DivergenceError, InvalidInputError
@@ -32,7 +33,7 @@ def make_learner(update="sgd", **params):
         "max_epochs": 1,
         "batches_per_epoch": 3,
         "tasks_per_batch": 2,
-        "backbone_params": {"hidden": (16,), "out_features": 12},
+        "backbone": MLP(hidden=(16,), out_features=12),
         "verbose": 0,
         "random_state": 0,
     }
@@ -257,12 +258,17 @@ def test_pickles_and_deep_copies_predict_the_same(update):
 def test_clone_is_unfitted_with_equal_parameters(fitted):
     twin = clone(fitted)
     assert not hasattr(twin, "net_")
-    assert twin.get_params() == fitted.get_params()
+    params, others = twin.get_params(), fitted.get_params()
+    spec, other = params.pop("backbone"), others.pop("backbone")
+    assert params == others  # those of the backbone among them
+    assert type(spec) is type(other)
+    assert spec is not other
 
 
 def test_a_pipeline_adapts_and_predicts_many_tasks():
     pipeline = make_meta_pipeline(
-        StandardScaler(), make_learner(backbone_params={"standardize": False})
+        StandardScaler(),
+        make_learner(backbone=MLP((16,), out_features=12, standardize=False)),
     ).fit(X_OLD, Y_OLD)
     rows = rows_of(6, 7, 9)
     adapted = copy.copy(pipeline).adapt(X_NEW[rows], Y_NEW[rows])
@@ -289,7 +295,7 @@ IMAGE_LABELS = np.tile([0, 1], 24)
 
 
 def image_learner(**params):
-    small = {"n_way": 2, "backbone_params": {"n_filters": 4, "n_blocks": 1}}
+    small = {"n_way": 2, "backbone": Conv4(n_filters=4, n_blocks=1)}
     return make_learner(**{**small, **params})
 
 
@@ -309,7 +315,7 @@ def test_running_averages_are_learned_and_used_or_left_alone(mode):
         assert torch.equal(value, before[name]), name
     if mode == "episode":
         with pytest.raises(InvalidInputError, match="or use batch_norm='running'"):
-            image_learner(batch_norm=mode, backbone="mlp", backbone_params=None).fit(
+            image_learner(batch_norm=mode, backbone="mlp").fit(
                 IMAGES, IMAGE_LABELS
             ).predict(IMAGES[:1])
 
@@ -321,7 +327,7 @@ def test_frozen_backbone_is_neither_adapted_nor_learned():
         module(torch.randn(9, 8))
     before = module.state_dict().values()
     learner = make_learner(
-        backbone=module, backbone_params=None, freeze_backbone=True, linear_layers=1
+        backbone=module.requires_grad_(False), net_params={"linear_layers": 1}
     ).fit(X_OLD, Y_OLD)
     found = learner.net_.module_.backbone.state_dict().values()
     for one, two in zip(found, before, strict=True):

@@ -13,9 +13,11 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
+from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.exceptions import DivergenceError, InvalidInputError
 from skcausalmeta.heads import RidgeRegressionHead
 from skcausalmeta.learners import MAMLRegressor
+from skcausalmeta.training import Validation
 
 RNG = np.random.default_rng(0)
 N_TASKS, N_ROWS = 20, 15
@@ -31,7 +33,7 @@ def make_learner(update="sgd", **params):
         "max_epochs": 1,
         "batches_per_epoch": 3,
         "tasks_per_batch": 4,
-        "backbone_params": {"hidden": (16,), "out_features": 12},
+        "backbone": MLP(hidden=(16,), out_features=12),
         "verbose": 0,
         "random_state": 0,
     }
@@ -107,7 +109,10 @@ def test_predict_episodes_is_adapt_and_predict_of_every_task(
     update, adapt_layers, batch_norm
 ):
     learner = make_learner(
-        update, adapt_layers=adapt_layers, batch_norm=batch_norm, linear_layers=1
+        update,
+        adapt_layers=adapt_layers,
+        batch_norm=batch_norm,
+        net_params={"linear_layers": 1},
     ).fit(X, Y, tasks=TASKS)
     rows, y = X.reshape(N_TASKS, N_ROWS, 2), Y.reshape(N_TASKS, N_ROWS)
     before = vars(learner).copy()
@@ -161,7 +166,11 @@ def test_pickles_and_deep_copies_predict_the_same(update):
 def test_clone_is_unfitted_with_equal_parameters(fitted):
     twin = clone(fitted)
     assert not hasattr(twin, "net_")
-    assert twin.get_params() == fitted.get_params()
+    params, others = twin.get_params(), fitted.get_params()
+    spec, other = params.pop("backbone"), others.pop("backbone")
+    assert params == others  # those of the backbone among them
+    assert type(spec) is type(other)
+    assert spec is not other
 
 
 def test_predictions_do_not_depend_on_which_rows_come_together(learner):
@@ -189,7 +198,7 @@ def test_equal_seeds_give_equal_bits():
 
 def test_identity_backbone_is_a_linear_model():
     learner = make_learner(
-        backbone="identity", backbone_params=None, linear_layers=2, adapt_layers="all"
+        backbone="identity", net_params={"linear_layers": 2}, adapt_layers="all"
     ).fit(X, Y, tasks=TASKS)
     assert len(learner.adapt(X[:9], Y[:9]).adapted_) == 6
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -208,8 +217,7 @@ class Spoil(Callback):
 
 def test_the_best_epoch_is_restored():
     learner = make_learner(
-        validation_tasks=[1, 4, 7],
-        validation_episodes=5,
+        validation=Validation([1, 4, 7], n_episodes=5, patience=None),
         callbacks=[Spoil()],
         max_epochs=3,
     ).fit(X, Y, tasks=TASKS)
@@ -237,7 +245,7 @@ def test_steps_before_fit_and_reptile_with_learned_parts_are_refused():
     with pytest.raises(NotFittedError, match="not fitted yet"):
         make_learner().staged_predict_episodes(X[None], Y[None], X[None])
     with pytest.raises(InvalidInputError, match="adapted parameters only"):
-        make_learner("meta-sgd", outer="reptile").fit(X, Y)
+        make_learner("meta-sgd", net_params={"outer": "reptile"}).fit(X, Y)
 
 
 @pytest.mark.slow
@@ -258,7 +266,7 @@ def test_meta_learning_finds_what_the_tasks_share():
             n_query=10,
             batches_per_epoch=150,
             tasks_per_batch=16,
-            backbone_params={"hidden": (32,), "out_features": 32},
+            backbone=MLP(hidden=(32,), out_features=32),
             fit_head=False,
         ).fit(rows[old], y[old], tasks=tasks[old])
         found = learner.predict_episodes(
@@ -277,7 +285,7 @@ def test_images_take_a_convolutional_net():
     images = RNG.integers(256, size=(40, 8, 8), dtype=np.uint8)
     y = images[:, :4].mean(axis=(1, 2)) / 255
     learner = make_learner(
-        backbone_params={"n_filters": 4, "n_blocks": 1}, batches_per_epoch=1
+        backbone=Conv4(n_filters=4, n_blocks=1), batches_per_epoch=1
     ).fit(images, y)
     assert any(isinstance(m, nn.Conv2d) for m in learner.net_.module_.modules())
     assert learner.adapt(images[:10], y[:10]).predict(images).shape == (40,)

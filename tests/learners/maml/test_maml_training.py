@@ -11,10 +11,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.exceptions import DivergenceError
-from skcausalmeta.learners import KFOUpdate, MAMLClassifier, SGDUpdate, UpdateRule
+from skcausalmeta.learners import (
+    KFOUpdate,
+    MAMLClassifier,
+    MetaSGDUpdate,
+    SGDUpdate,
+    UpdateRule,
+)
 from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
+from skcausalmeta.training import Validation
 
 BUNCH = make_sparse_classes(9, 12, 8, n_factors=6, n_informative=3, random_state=0)
 X, Y = BUNCH.data, BUNCH.target
@@ -28,7 +36,7 @@ def make_learner(update="sgd", **params):
         "max_epochs": 1,
         "batches_per_epoch": 3,
         "tasks_per_batch": 2,
-        "backbone_params": {"hidden": (16,), "out_features": 12},
+        "backbone": MLP(hidden=(16,), out_features=12),
         "verbose": 0,
         "random_state": 0,
     }
@@ -50,7 +58,10 @@ def global_random_states():
 
 @pytest.mark.parametrize("update", ["sgd", "kfo"])
 def test_equal_seeds_give_equal_bits_and_leave_the_global_states(update):
-    params = {"linear_layers": 1, "backbone_params": {"hidden": (9,), "dropout": 0.3}}
+    params = {
+        "net_params": {"linear_layers": 1},
+        "backbone": MLP(hidden=(9,), dropout=0.3),
+    }
     before = global_random_states()
     one, two = (make_learner(update, **params).fit(X, Y) for _ in range(2))
     other = make_learner(update, **params, random_state=1).fit(X, Y)
@@ -62,31 +73,28 @@ def test_equal_seeds_give_equal_bits_and_leave_the_global_states(update):
     assert not same_state(state(one), state(other))
 
 
-def test_chunks_and_checkpoints_do_not_change_the_weights():
+def test_chunks_and_steps_computed_again_do_not_change_the_weights():
     plain = {"optimizer": "sgd", "lr": 0.1, "tasks_per_batch": 4}
-    expected = state(make_learner(**plain, task_chunk_size=1).fit(X, Y))
-    for params in ({"task_chunk_size": 3}, {}, {"checkpoint": True}):
-        found = state(make_learner(**plain, **params).fit(X, Y))
+    one = make_learner(**plain, net_params={"task_chunk_size": 1})
+    expected = state(one.fit(X, Y))
+    for params in ({"task_chunk_size": 3}, {}, {"recompute": True}):
+        found = state(make_learner(**plain, net_params=params).fit(X, Y))
         for name, value in found.items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("update", "params", "start"),
+    ("update", "start"),
     [
-        ("meta-sgd", {}, 0.1),
-        ("meta-curvature", {}, None),
-        ("kfo", {"update_params": {"psd": True, "n_hidden": 1}}, None),
-        ("sgd", {"learn_inner_lr": True}, 0.1),
+        ("meta-sgd", 0.1),
+        ("meta-curvature", None),
+        (KFOUpdate(1, psd=True), None),
+        (SGDUpdate(learn_lr=True), 0.1),
     ],
 )
-def test_outer_steps_learn_what_the_rule_learns(update, params, start):
+def test_outer_steps_learn_what_the_rule_learns(update, start):
     still, moved = (
-        dict(
-            make_learner(update, lr=lr, **params)
-            .fit(X, Y)
-            .net_.module_.rule.state_dict()
-        )
+        dict(make_learner(update, lr=lr).fit(X, Y).net_.module_.rule.state_dict())
         for lr in (1e-30, 0.01)
     )
     for name, value in still.items():
@@ -96,8 +104,8 @@ def test_outer_steps_learn_what_the_rule_learns(update, params, start):
 
 
 def test_rates_are_learned_by_step_and_tensor():
-    learner = make_learner(learn_inner_lr=True, inner_steps=3, lr=0.01).fit(X, Y)
-    rates = learner.net_.module_.rule.rates
+    learner = make_learner(SGDUpdate(learn_lr=True), inner_steps=3, lr=0.01)
+    rates = learner.fit(X, Y).net_.module_.rule.rates
     assert rates.shape == (3, len(learner.net_.module_.adapted))
     assert len(rates.detach().unique()) > 3
 
@@ -127,8 +135,9 @@ def test_a_rule_of_the_user_is_copied_and_learned():
     )
     trained = make_learner(rule, lr=0.01).fit(X, Y).net_.module_.rule
     assert float(trained.number.detach()) != 0.5
-    ready = make_learner(SGDUpdate(learn_lr=True)).fit(X, Y)
-    named = make_learner(learn_inner_lr=True).fit(X, Y)
+    ready, named = (
+        make_learner(rule).fit(X, Y) for rule in (MetaSGDUpdate(), "meta-sgd")
+    )
     assert same_state(state(ready), state(named))
 
 
@@ -137,7 +146,7 @@ def test_reptile_trains_and_differs_from_maml():
         state(make_learner(optimizer="sgd", **params).fit(X, Y))
         for params in (
             {"lr": 1e-30},
-            {"outer": "reptile", "lr": 0.5},
+            {"net_params": {"outer": "reptile"}, "lr": 0.5},
             {"lr": 0.5},
         )
     )
@@ -145,6 +154,9 @@ def test_reptile_trains_and_differs_from_maml():
     for name in names:
         assert not torch.equal(one[name], start[name])
         assert not torch.allclose(one[name], two[name])
+
+
+REPTILE = {"net_params": {"outer": "reptile"}}
 
 
 @pytest.mark.parametrize(
@@ -155,35 +167,33 @@ def test_reptile_trains_and_differs_from_maml():
         ({"inner_lr": 0.0}, "The 'inner_lr' parameter"),
         ({"adapt_steps": -1}, "The 'adapt_steps' parameter"),
         ({"adapt_layers": "tail"}, "The 'adapt_layers' parameter"),
-        ({"linear_layers": -1}, "The 'linear_layers' parameter"),
-        ({"outer": "newton"}, "The 'outer' parameter"),
-        ({"multi_step_epochs": -1}, "The 'multi_step_epochs' parameter"),
-        ({"task_chunk_size": "all"}, "The 'task_chunk_size' parameter"),
-        ({"checkpoint": "yes"}, "The 'checkpoint' parameter"),
-        ({"update": "kfo", "update_params": {"psdd": 1}}, "among .*'psd'.* Got 'psdd'"),
-        ({"update": "sgd", "update_params": {"psd": 1}}, r"among \['learn_lr'\]"),
-        ({"update": "meta-sgd", "update_params": {"args": 1}}, r"among \[\]. Got"),
-        ({"update": KFOUpdate(), "update_params": {"psd": 1}}, "no update_params"),
-        ({"update": "kfo", "update_params": {"n_hidden": -1}}, "int >= 0. Got -1"),
-        ({"update": "kfo", "update_params": {"n_hidden": 1.0}}, "int >= 0. Got 1.0"),
-        ({"update": "kfo", "learn_inner_lr": True}, "needs update='sgd'"),
-        ({"outer": "reptile", "update": "kfo"}, "adapted parameters only"),
-        ({"outer": "reptile", "learn_inner_lr": True}, "adapted parameters only"),
-        ({"outer": "reptile", "adapt_layers": "head"}, "adapted parameters only"),
-        ({"outer": "reptile", "multi_step_epochs": 2}, "no multi_step_epochs. Got 2"),
+        ({"net_params": {"linear_layers": -1}}, "The 'linear_layers' parameter"),
+        ({"net_params": {"outer": "newton"}}, "The 'outer' parameter"),
+        (
+            {"net_params": {"multi_step_epochs": -1}},
+            "The 'multi_step_epochs' parameter",
+        ),
+        ({"net_params": {"task_chunk_size": "all"}}, "The 'task_chunk_size' parameter"),
+        ({"net_params": {"recompute": "yes"}}, "The 'recompute' parameter"),
+        ({**REPTILE, "update": "kfo"}, "adapted parameters only"),
+        ({**REPTILE, "update": SGDUpdate(learn_lr=True)}, "adapted parameters only"),
+        ({**REPTILE, "adapt_layers": "head"}, "adapted parameters only"),
+        (
+            {"net_params": {"outer": "reptile", "multi_step_epochs": 2}},
+            "no multi_step_epochs. Got 2",
+        ),
         (
             {
-                "update": "kfo",
-                "update_params": {"adapt_transform": True},
-                "checkpoint": True,
+                "update": KFOUpdate(adapt_transform=True),
+                "net_params": {"recompute": True},
             },
-            "checkpoint=True cannot be used",
+            "recompute=True cannot be used",
         ),
         ({"adapt_layers": "body", "backbone": "identity"}, "needs a backbone with"),
     ],
 )
 def test_bad_parameters_are_refused_and_change_nothing(params, message):
-    learner = make_learner(**{"backbone_params": None, **params})
+    learner = make_learner(**{"backbone": "auto", **params})
     before = vars(learner).copy()
     with pytest.raises(ValueError, match=message):
         learner.fit(X, Y)
@@ -229,12 +239,10 @@ class Spoil(Callback):
                 parameter.data.zero_()
 
 
-@pytest.mark.parametrize("early_stopping", [True, False])
-def test_the_best_epoch_is_restored(early_stopping):
+@pytest.mark.parametrize("patience", [5, None])
+def test_the_best_epoch_is_restored(patience):
     learner = make_learner(
-        validation_classes=[1, 4, 7],
-        validation_episodes=10,
-        early_stopping=early_stopping,
+        validation=Validation([1, 4, 7], n_episodes=10, patience=patience),
         callbacks=[Spoil()],
         max_epochs=4,
     ).fit(X, Y)
@@ -246,10 +254,7 @@ def test_the_best_epoch_is_restored(early_stopping):
 def test_training_stops_when_nothing_improves():
     learner = make_learner(
         lr=1e-30,
-        early_stopping=True,
-        validation_fraction=0.4,
-        validation_episodes=5,
-        n_iter_no_change=2,
+        validation=Validation(0.4, n_episodes=5, patience=2),
         max_epochs=9,
     ).fit(X, Y)
     assert learner.n_iter_ == 3
@@ -258,14 +263,14 @@ def test_training_stops_when_nothing_improves():
 
 def test_tasks_with_different_numbers_of_classes_train_together():
     keep = (TASKS != "bob") | (Y_WITHIN < 2)
-    learner = make_learner(tasks_per_batch=4, n_way="auto", validation_classes=["cid"])
+    learner = make_learner(tasks_per_batch=4, n_way="auto", validation=["cid"])
     learner.fit(X[keep], Y_WITHIN[keep], tasks=TASKS[keep])
     assert np.isfinite(learner.history_[0]["train_loss"])
     assert learner.net_.module_.output[-1].out_features == 3
     two = np.isin(Y, (3, 4))
     assert learner.adapt(X[two], Y[two]).classes_.tolist() == [3, 4]
     # Validation tasks may have more classes than those trained on.
-    learner = make_learner(validation_classes=["ann", "cid"])
+    learner = make_learner(validation=["ann", "cid"])
     learner.fit(X[keep], Y_WITHIN[keep], tasks=TASKS[keep])
     assert learner.net_.module_.output[-1].out_features == 3
 
@@ -280,7 +285,7 @@ def test_task_ids_travel_through_pipeline_and_search():
 
     rows = np.arange(len(X))
     with config_context(enable_metadata_routing=True):
-        learner = Recorder(**make_learner().get_params())
+        learner = Recorder(**make_learner().get_params(deep=False))
         learner.set_fit_request(tasks=True, envs=True)
         pipeline = make_pipeline(StandardScaler(), learner)
         search = GridSearchCV(
@@ -328,7 +333,7 @@ def test_interrupted_training_keeps_what_was_learned(capsys):
 
 
 def test_verbose_zero_is_silent(capfd):
-    learner = make_learner(validation_classes=[0, 1, 2], validation_episodes=2)
+    learner = make_learner(validation=Validation([0, 1, 2], n_episodes=2))
     learner.fit(X, Y).adapt(X[Y < 3], Y[Y < 3]).predict(X)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")

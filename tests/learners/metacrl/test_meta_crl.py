@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.datasets import make_confounded_tasks
 from skcausalmeta.exceptions import InvalidInputError, NotFittedError
 from skcausalmeta.heads import GroupLassoSVC, LassoHead, PrototypeHead, RidgeHead
@@ -26,7 +27,7 @@ from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
 from skcausalmeta.training import EpisodeHook
 
 SMALL = {
-    "backbone_params": {"hidden": (6,), "out_features": 5},
+    "backbone": MLP(hidden=(6,), out_features=5),
     "max_epochs": 1,
     "batches_per_epoch": 3,
     "tasks_per_batch": 2,
@@ -42,14 +43,20 @@ X = RNG.standard_normal((len(TASKS), 4))
 LABELS = np.tile([0, 1], len(TASKS) // 2)
 X[np.arange(len(TASKS)), TASKS % 3] += 2 * LABELS
 VALUES = X[np.arange(len(TASKS)), TASKS % 3]
+
+
+def frozen_mlp(input_shape):
+    return SMALL["backbone"].build(input_shape).requires_grad_(False)
+
+
 CLASSIFIERS = {
     "maml": MAMLClassifier(**SMALL),
     "maml-first-order": MAMLClassifier(first_order=True, **SMALL),
-    "maml-checkpoint": MAMLClassifier(checkpoint=True, **SMALL),
-    "maml-multi-step": MAMLClassifier(multi_step_epochs=1, **SMALL),
-    "maml-linear-layers": MAMLClassifier(linear_layers=1, **SMALL),
+    "maml-checkpoint": MAMLClassifier(net_params={"recompute": True}, **SMALL),
+    "maml-multi-step": MAMLClassifier(net_params={"multi_step_epochs": 1}, **SMALL),
+    "maml-linear-layers": MAMLClassifier(net_params={"linear_layers": 1}, **SMALL),
     "maml-episode": MAMLClassifier(batch_norm="episode", **SMALL),
-    "maml-chunks": MAMLClassifier(task_chunk_size=1, **SMALL),
+    "maml-chunks": MAMLClassifier(net_params={"task_chunk_size": 1}, **SMALL),
     "anil": MAMLClassifier(adapt_layers="head", **SMALL),
     "anil-episode": MAMLClassifier(adapt_layers="head", batch_norm="episode", **SMALL),
     "boil": MAMLClassifier(adapt_layers="body", **SMALL),
@@ -60,7 +67,7 @@ CLASSIFIERS = {
     "ridge": SparseMetaClassifier(RidgeHead(), **SMALL),
     "svc": SparseMetaClassifier(GroupLassoSVC(solver="newton"), **SMALL),
     "svc-episode": SparseMetaClassifier(batch_norm="episode", center=False, **SMALL),
-    "frozen": SparseMetaClassifier(RidgeHead(), freeze_backbone=True, **SMALL),
+    "frozen": SparseMetaClassifier(RidgeHead(), **{**SMALL, "backbone": frozen_mlp}),
 }
 REGRESSORS = {
     "maml": MAMLRegressor(**SMALL),
@@ -177,7 +184,7 @@ def test_it_finds_the_causes_and_beats_the_wrapped_learner():
         tasks_per_batch=8,
         batches_per_epoch=100,
         max_epochs=2,
-        logit_scale=0.1,
+        net_params={"logit_scale": 0.1},
         lr=3e-3,
         fit_head=False,
         verbose=0,
@@ -323,7 +330,7 @@ def test_training_tasks_are_answered_by_id():
         (MTCRLClassifier(), "'estimator' parameter of MetaCRLClassifier must be"),
         (MAMLRegressor(), "same kind that takes a hook, .* Got MAMLRegressor"),
         (MAMLClassifier(hook=EpisodeHook()), "Got one with hook=EpisodeHook"),
-        (MAMLClassifier(outer="reptile"), "outer='reptile' follows no query loss"),
+        (MAMLClassifier(net_params={"outer": "reptile"}), "'reptile' follows no query"),
     ],
 )
 def test_learners_that_do_not_fit_are_refused(estimator, message):

@@ -258,7 +258,7 @@ def test_options_change_what_is_learned(params):
 def test_the_net_is_told_of_its_keywords(modules):
     own = {"warmup": (0.0, 0.5), "routing_lr": 0.5, "gradient_clip_value": None}
     learner = make(modules=modules, net_params=own, max_epochs=1)
-    with pytest.raises(TypeError, match="gradient_clip_value"):
+    with pytest.raises(ValueError, match="gradient_clip_value"):
         learner.fit(SEM.data, SEM.target)
     del own["gradient_clip_value"]
     net = learner.fit(SEM.data, SEM.target).net_

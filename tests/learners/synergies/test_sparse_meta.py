@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
+from skcausalmeta.backbones import Conv4
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
@@ -213,7 +214,8 @@ def test_identity_backbone_hands_the_rows_on():
 def test_ready_module_is_copied_with_its_weights():
     module = nn.Linear(8, 4)
     before = copy.deepcopy(module.state_dict())
-    frozen = make_learner(backbone=module, freeze_backbone=True).fit(X_OLD, Y_OLD)
+    still = copy.deepcopy(module).requires_grad_(False)
+    frozen = make_learner(backbone=still).fit(X_OLD, Y_OLD)
     trained = make_learner(backbone=module, lr=0.1).fit(X_OLD, Y_OLD)
     with torch.no_grad():
         features = module(torch.from_numpy(X_NEW).float()).double().numpy()
@@ -225,10 +227,10 @@ def test_ready_module_is_copied_with_its_weights():
 
 
 def test_callable_backbone_gets_the_shape_of_a_row():
-    def backbone(input_shape, width):
+    def backbone(input_shape, width=3):
         return nn.Linear(input_shape[0], width)
 
-    learner = make_learner(backbone=backbone, backbone_params={"width": 3})
+    learner = make_learner(backbone=backbone)
     assert learner.fit(X_OLD, Y_OLD).n_features_out_ == 3
 
 
@@ -238,8 +240,7 @@ IMAGE_LABELS = np.tile([0, 1], 20)
 
 
 def image_learner(**params):
-    small = {"backbone": "conv4", "backbone_params": {"n_filters": 4, "n_blocks": 1}}
-    return make_learner(**{**small, **params})
+    return make_learner(backbone=Conv4(n_filters=4, n_blocks=1), **params)
 
 
 def test_images_in_every_layout_are_the_same_images():
@@ -263,7 +264,7 @@ def test_images_in_every_layout_are_the_same_images():
 def test_auto_backbone_takes_images_for_images():
     learner = make_learner(batches_per_epoch=1).fit(IMAGES, IMAGE_LABELS)
     layers = [type(layer).__name__ for layer in learner.net_.module_.modules()]
-    assert "Conv4" in layers
+    assert "Conv4Module" in layers
     assert learner.adapt(IMAGES, IMAGE_LABELS).predict(IMAGES).shape == (40,)
 
 

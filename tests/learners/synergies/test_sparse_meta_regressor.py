@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Lasso, Ridge
 from torch import nn
 
+from skcausalmeta.backbones import Conv4
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.learners import SparseMetaRegressor
 
@@ -188,7 +189,8 @@ def test_fit_head_false_leaves_the_head_to_adapt(fitted):
 @pytest.mark.parametrize("verbose", [0, 1])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_pickles_and_deep_copies_predict_the_same(verbose, frozen):
-    learner = make_learner(verbose=verbose, freeze_backbone=frozen)
+    backbone = nn.Linear(5, 3).requires_grad_(not frozen)
+    learner = make_learner(verbose=verbose, backbone=backbone)
     learner.fit(X, Y, tasks=TASKS)
     for twin in (pickle.loads(pickle.dumps(learner)), copy.deepcopy(learner)):
         assert twin.net_ is not learner.net_
@@ -215,9 +217,8 @@ def test_identity_backbone_gives_standardised_rows():
 def test_ready_module_is_copied_and_can_be_frozen():
     module = nn.Linear(5, 3)
     before = copy.deepcopy(module.state_dict())
-    frozen = make_learner(
-        backbone=module, freeze_backbone=True, normalize_codes=False
-    ).fit(X, Y)
+    still = copy.deepcopy(module).requires_grad_(False)
+    frozen = make_learner(backbone=still, normalize_codes=False).fit(X, Y)
     make_learner(backbone=module, lr=0.1).fit(X, Y)
     with torch.no_grad():
         features = module(torch.from_numpy(X).float()).double().numpy()
@@ -229,7 +230,7 @@ def test_ready_module_is_copied_and_can_be_frozen():
 def test_images_are_reshaped():
     images = RNG.integers(256, size=(40, 8, 8, 3), dtype=np.uint8)
     y = images[:, :4].mean(axis=(1, 2, 3)) / 255
-    params = {"backbone": "conv4", "backbone_params": {"n_filters": 4, "n_blocks": 1}}
+    params = {"backbone": Conv4(n_filters=4, n_blocks=1)}
     one = make_learner(**params).fit(images, y)
     two = make_learner(**params, input_shape=(8, 8, 3)).fit(images.reshape(40, -1), y)
     np.testing.assert_allclose(

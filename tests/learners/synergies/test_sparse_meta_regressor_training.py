@@ -14,9 +14,13 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.learners import SparseMetaRegressor
+from skcausalmeta.learners._training import episode_streams
+from skcausalmeta.training import Validation
+from skcausalmeta.utils import named_seeds
 
 RNG = np.random.default_rng(0)
 
@@ -49,8 +53,14 @@ def make_learner(head=None, **params):
     return SparseMetaRegressor(head, **{**small, **params})
 
 
+def seeds_of(learner):
+    """The seeds of what decides the episodes of a fit."""
+    return named_seeds(learner.random_state, "episodes", "validation", "held-out")
+
+
 def plan_of(learner, y=Y, tasks=TASKS):
-    return learner._plan(y, tasks, learner._seeds())
+    validation = Validation.of(learner.validation)
+    return learner._plan(y, tasks, None, validation, seeds_of(learner))
 
 
 def state(learner):
@@ -105,8 +115,8 @@ def normal(rows):
 
 def first_batch(learner):
     """Net at its first weights and the first meta-batch."""
-    net, seeds = learner.net_, learner._seeds()
-    streams = learner._streams(X, learner.reader_, plan_of(learner), seeds)
+    net, plan = learner.net_, plan_of(learner)
+    streams = episode_streams(learner, X, learner.reader_, plan, None, seed=0)
     net._set_training(True)
     return net, next(iter(streams[0]))
 
@@ -119,8 +129,7 @@ def test_loss_is_that_of_scikit_learn_on_codes_of_the_whole_batch(split, micro_b
         backbone="identity",
         split=split,
         tasks_per_batch=3,
-        micro_batch=micro_batch,
-        head_tol=1e-12,
+        net_params={"micro_batch": micro_batch, "head_tol": 1e-12},
     ).fit(X, Y, tasks=TASKS)
     net, batch = first_batch(learner)
     tasks = batch.tasks
@@ -146,7 +155,7 @@ def test_gradient_is_that_of_finite_differences(split):
     # reg_gradient: finite differences move the units of the strength too.
     head = LassoHead(0.3, reg_gradient=True, tol=1e-13)
     learner = make_learner(
-        head, backbone=nn.Linear(4, 3), split=split, head_tol=1e-13
+        head, backbone=nn.Linear(4, 3), split=split, net_params={"head_tol": 1e-13}
     ).fit(X, Y, tasks=TASKS)
     net, batch = first_batch(learner)
     net.module_.double()
@@ -210,7 +219,7 @@ def test_an_unused_code_gets_no_gradient_through_its_weight():
 
 @pytest.mark.parametrize("head", [LassoHead(), RidgeHead()], ids=["lasso", "ridge"])
 def test_equal_seeds_give_equal_bits_and_leave_the_global_states(head):
-    params = {"backbone_params": {"dropout": 0.3}}
+    params = {"backbone": MLP(dropout=0.3)}
     before = global_random_states()
     one, two = (make_learner(head, **params).fit(X, Y, tasks=TASKS) for _ in range(2))
     other = make_learner(head, **params, random_state=1).fit(X, Y, tasks=TASKS)
@@ -222,10 +231,16 @@ def test_equal_seeds_give_equal_bits_and_leave_the_global_states(head):
 
 @pytest.mark.parametrize("micro_batch", [1, 2, "auto"])
 def test_micro_batches_do_not_change_the_weights(micro_batch):
-    plain = {"backbone_params": {"standardize": False}, "tasks_per_batch": 4}
+    plain = {"backbone": MLP(standardize=False), "tasks_per_batch": 4}
     plain |= {"optimizer": "sgd", "lr": 0.01}
-    expected = state(make_learner(**plain, micro_batch=4).fit(X, Y, tasks=TASKS))
-    found = state(make_learner(**plain, micro_batch=micro_batch).fit(X, Y, tasks=TASKS))
+    expected, found = (
+        state(
+            make_learner(**plain, net_params={"micro_batch": size}).fit(
+                X, Y, tasks=TASKS
+            )
+        )
+        for size in (4, micro_batch)
+    )
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
 
@@ -242,9 +257,7 @@ class Spoil(Callback):
 @pytest.mark.parametrize("tasks", [TASKS, None], ids=["tasks", "rows"])
 def test_the_best_epoch_is_restored(tasks):
     learner = make_learner(
-        early_stopping=True,
-        validation_fraction=0.4,
-        validation_episodes=10,
+        validation=Validation(0.4, n_episodes=10),
         callbacks=[Spoil()],
         max_epochs=4,
     ).fit(X, Y if tasks is not None else X[:, 0], tasks=tasks)
@@ -257,23 +270,21 @@ def test_training_stops_when_nothing_improves():
     learner = make_learner(
         backbone="identity",
         normalize_codes=False,
-        early_stopping=True,
-        validation_episodes=5,
-        n_iter_no_change=2,
+        validation=Validation(n_episodes=5, patience=2),
         max_epochs=9,
     ).fit(X, Y, tasks=TASKS)
     assert learner.n_iter_ == 3
 
 
 def test_held_out_tasks_are_not_trained_on():
-    learner = make_learner(validation_tasks=[1, 4])
+    learner = make_learner(validation=[1, 4])
     plan = plan_of(learner)
     assert {episode.task for episode in plan.train(12)} == {0, 2, 3, 5}
     assert {episode.task for episode in plan.valid(12)} == {1, 4}
 
 
 def test_held_out_rows_are_not_trained_on():
-    plan = plan_of(make_learner(early_stopping=True), tasks=None)
+    plan = plan_of(make_learner(validation=0.2), tasks=None)
     seen = [
         {row for e in draw(60) for row in (*e.support, *e.query)}
         for draw in (plan.train, plan.valid)
@@ -339,7 +350,8 @@ def test_interrupted_training_leaves_a_usable_learner(capsys):
 
 
 def test_verbose_zero_is_silent_and_one_shows_a_bar(capfd):
-    params = {"validation_tasks": [0], "validation_episodes": 2, "max_epochs": 2}
+    validation = Validation([0], n_episodes=2, patience=None)
+    params = {"validation": validation, "max_epochs": 2}
     make_learner(**params).fit(X, Y, tasks=TASKS)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -356,11 +368,10 @@ def test_sparse_heads_find_correlated_factors_where_dense_ones_mix_them():
     for name, head in {"lasso": LassoHead(), "ridge": RidgeHead(1e-6)}.items():
         learner = make_learner(
             head,
-            backbone="mlp",
-            backbone_params={"hidden": (), "out_features": 3, "standardize": False},
+            backbone=MLP(hidden=(), out_features=3, standardize=False),
             split="none",
             tasks_per_batch=8,
-            micro_batch=8,
+            net_params={"micro_batch": 8},
             batches_per_epoch=200,
             lr=0.03,
             fit_head=False,

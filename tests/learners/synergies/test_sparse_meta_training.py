@@ -9,11 +9,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.learners._training import episode_streams
 from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
+from skcausalmeta.training import Validation
+from skcausalmeta.utils import named_seeds
 
 BUNCH = make_sparse_classes(9, 12, 8, n_factors=6, n_informative=3, random_state=0)
 X, Y = BUNCH.data, BUNCH.target
@@ -46,7 +50,7 @@ def global_random_states():
 
 
 def test_equal_seeds_give_equal_bits_and_leave_the_global_states():
-    params = {"backbone_params": {"dropout": 0.3}}
+    params = {"backbone": MLP(dropout=0.3)}
     before = global_random_states()
     one, two = (make_learner(**params).fit(X, Y) for _ in range(2))
     other = make_learner(**params, random_state=1).fit(X, Y)
@@ -72,18 +76,23 @@ def test_single_and_double_precision_rows_give_the_same():
 
 @pytest.mark.parametrize("micro_batch", [1, 2, "auto"])
 def test_micro_batches_do_not_change_the_weights(micro_batch):
-    plain = {"backbone_params": {"standardize": False}, "tasks_per_batch": 4}
+    plain = {"backbone": MLP(standardize=False), "tasks_per_batch": 4}
     # With sgd a difference of gradients is not blown up to a step of full length.
     plain |= {"optimizer": "sgd", "lr": 0.1}
-    expected = state(make_learner(**plain, micro_batch=4).fit(X, Y))
-    found = state(make_learner(**plain, micro_batch=micro_batch).fit(X, Y))
+    expected, found = (
+        state(make_learner(**plain, net_params={"micro_batch": size}).fit(X, Y))
+        for size in (4, micro_batch)
+    )
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
 
 
 def test_frozen_backbone_learns_the_scale_alone():
-    start = state(make_learner(lr=1e-12, freeze_backbone=True).fit(X, Y))
-    frozen = state(make_learner(lr=0.1, freeze_backbone=True).fit(X, Y))
+    def still(input_shape):
+        return MLP().build(input_shape).requires_grad_(False)
+
+    start = state(make_learner(lr=1e-12, backbone=still).fit(X, Y))
+    frozen = state(make_learner(lr=0.1, backbone=still).fit(X, Y))
     trained = state(make_learner(lr=0.1).fit(X, Y))
     changed = [name for name in start if not torch.equal(start[name], frozen[name])]
     assert changed == ["log_scale"]
@@ -107,19 +116,27 @@ def test_augmentation_is_for_training_rows_only():
         return rows
 
     images = np.repeat(X[:, :4, None], 4, axis=2)
-    params = {"augment": spy, "validation_classes": [0, 1, 2], "n_way": 3}
-    params |= {"n_shot": 2, "n_query": 3, "validation_episodes": 2}
+    validation = Validation([0, 1, 2], n_episodes=2, patience=None)
+    params = {"augment": spy, "validation": validation, "n_way": 3}
+    params |= {"n_shot": 2, "n_query": 3}
     learner = make_learner(**params).fit(images, Y)
     learner.adapt(images, Y).predict(images)
     # Support and query of 2 tasks, for the logit scale and in 3 batches.
     assert seen == [6, 9] * 8
 
 
+def plan_of(learner, y, tasks=None):
+    """The episodes of a fit."""
+    names = ("episodes", "validation", "held-out")
+    seeds = named_seeds(learner.random_state, *names)
+    return learner._plan(y, tasks, None, Validation.of(learner.validation), seeds)
+
+
 def validation_accuracy(learner, y):
     """Accuracy of the net as it is on the validation episodes of `fit`."""
-    seeds = learner._seeds()
-    plan = learner._plan(y, None, seeds)
-    _, stream = learner._streams(X, learner.reader_, plan, seeds)
+    validation, plan = Validation.of(learner.validation), plan_of(learner, y)
+    streams = episode_streams(learner, X, learner.reader_, plan, validation, seed=0)
+    stream = streams[1]
     learner.net_._set_training(False)
     with torch.no_grad():
         return np.mean([learner.net_._batch_loss(batch)[1] for batch in stream])
@@ -134,12 +151,10 @@ class Spoil(Callback):
                 parameter.data.zero_()
 
 
-@pytest.mark.parametrize("early_stopping", [True, False])
-def test_the_best_epoch_is_restored(early_stopping):
+@pytest.mark.parametrize("patience", [5, None])
+def test_the_best_epoch_is_restored(patience):
     learner = make_learner(
-        validation_classes=[1, 4, 7],
-        validation_episodes=10,
-        early_stopping=early_stopping,
+        validation=Validation([1, 4, 7], n_episodes=10, patience=patience),
         callbacks=[Spoil()],
         max_epochs=4,
     ).fit(X, Y)
@@ -151,10 +166,7 @@ def test_the_best_epoch_is_restored(early_stopping):
 def test_training_stops_when_nothing_improves():
     learner = make_learner(
         backbone="identity",  # the scale alone is learned: accuracy cannot change
-        early_stopping=True,
-        validation_fraction=0.4,
-        validation_episodes=5,
-        n_iter_no_change=2,
+        validation=Validation(0.4, n_episodes=5, patience=2),
         max_epochs=9,
     ).fit(X, Y)
     assert learner.n_iter_ == 3
@@ -162,8 +174,7 @@ def test_training_stops_when_nothing_improves():
 
 
 def test_validation_classes_are_not_trained_on():
-    learner = make_learner(validation_classes=[0, 1, 2], validation_episodes=2)
-    plan = learner._plan(Y, None, learner._seeds())
+    plan = plan_of(make_learner(validation=[0, 1, 2]), Y)
     trained = np.concatenate([e.classes for e in plan.train(30)])
     validated = np.concatenate([e.classes for e in plan.valid(30)])
     assert set(trained) == {3, 4, 5, 6, 7, 8}
@@ -176,7 +187,7 @@ def test_validation_classes_are_not_trained_on():
 def test_auto_sizes_leave_out_classes_of_one_row():
     y = np.array([0] * 8 + [1] * 7 + [2] * 4 + [3])
     learner = make_learner()
-    episode = learner._plan(y, None, learner._seeds()).train(1)[0]
+    episode = plan_of(learner, y).train(1)[0]
     assert sorted(episode.classes) == [0, 1, 2]
     assert (episode.n_support, episode.n_query) == (6, 6)
     rows = np.random.default_rng(0).standard_normal((20, 3))
@@ -185,7 +196,7 @@ def test_auto_sizes_leave_out_classes_of_one_row():
 
 def test_tasks_are_problems_of_their_own():
     learner = make_learner()
-    plan = learner._plan(Y_WITHIN, TASKS, learner._seeds())
+    plan = plan_of(learner, Y_WITHIN, TASKS)
     for episode in plan.train(9):
         rows = np.concatenate([episode.support, episode.query])
         assert set(TASKS[rows]) == {episode.task}
@@ -205,8 +216,8 @@ def test_tasks_with_different_numbers_of_classes_train_together():
 
 
 def test_tasks_are_held_out_by_their_ids():
-    learner = make_learner(validation_classes=["cid"], validation_episodes=2)
-    plan = learner._plan(Y_WITHIN, TASKS, learner._seeds())
+    learner = make_learner(validation=["cid"])
+    plan = plan_of(learner, Y_WITHIN, TASKS)
     assert {episode.task for episode in plan.train(9)} == {"ann", "bob"}
     assert {episode.task for episode in plan.valid(9)} == {"cid"}
 
@@ -253,15 +264,15 @@ def test_interrupted_training_leaves_a_usable_learner(capsys):
 
 
 def test_verbose_zero_is_silent(capfd):
-    make_learner(validation_classes=[0, 1], validation_episodes=2).fit(X, Y)
+    validation = Validation([0, 1], n_episodes=2, patience=None)
+    make_learner(validation=validation).fit(X, Y)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
 def test_verbose_shows_a_bar_on_stderr(capsys):
-    make_learner(
-        verbose=1, max_epochs=2, validation_classes=[0, 1], validation_episodes=2
-    ).fit(X, Y)
+    validation = Validation([0, 1], n_episodes=2, patience=None)
+    make_learner(verbose=1, max_epochs=2, validation=validation).fit(X, Y)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "6/6" in captured.err
