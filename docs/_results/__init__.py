@@ -1,0 +1,1 @@
+"""The results page: how tables are made of lines, and one module a subject."""

@@ -1,0 +1,129 @@
+"""Tables of the heads and of the solvers behind them."""
+
+from __future__ import annotations
+
+from .tables import Benchmark, Column, Table, ratio
+
+_LAYER = (
+    *("auto", "newton", "fista", "fista+cg", "cvxpylayers"),
+    *("published-5", "lean-5", "published-1000"),
+)
+_RIDGE = ("auto", "newton", "fista", "qpth shift 1e-06", "qpth shift 1.0")
+
+
+def _times(names: tuple[str, ...]) -> list[Column]:
+    return [Column(name, f"{name}/ms_per_task", "median") for name in names]
+
+
+BENCHMARKS = [
+    Benchmark(
+        "group_lasso_svc",
+        "The group-Lasso SVM",
+        [
+            Table(
+                "Certificates of random problems",
+                "Largest relative duality gap, and distance to the objective of "
+                "cvxpy's primal program; 2 to 20 classes, 1 to 30 shots, 2 to 2,000 "
+                "features, from no Lasso to all features off.",
+                (),
+                [
+                    Column("cvxpy, largest gap", "cvxpy/relative_gap", "max"),
+                    Column("newton, largest gap", "newton/relative_gap", "max"),
+                    Column("cvxpy, difference", "cvxpy/difference", "max"),
+                    Column("newton, difference", "newton/difference", "max"),
+                ],
+                {"part": "certificates"},
+            ),
+            Table(
+                "Gradients through the solved head",
+                "Largest relative error against central differences.",
+                (),
+                [Column("error", "relative_error", "max")],
+                {"part": "hypergradient"},
+            ),
+            Table(
+                "Working set against the plain dual",
+                "5-way 5-shot; seconds, medians of 5; shares of features in use.",
+                ("n_features", "share"),
+                [
+                    Column("GroupLassoSVC", "seconds", "median"),
+                    Column("CLARABEL", "CLARABEL/seconds", "median"),
+                    Column("SCS", "SCS/seconds", "median"),
+                    Column(
+                        "times CLARABEL", ratio("CLARABEL/seconds", "seconds"), "max"
+                    ),
+                    Column("times SCS", ratio("SCS/seconds", "seconds"), "max"),
+                ],
+                {"part": "working-set"},
+            ),
+        ],
+    ),
+    Benchmark(
+        "solvers",
+        "Solvers as layers",
+        [
+            Table(
+                "Forward and backward",
+                "Milliseconds a task, by ways, shots and features; 35% of the features "
+                "on, float64, 8 tasks at once, 2 threads, medians of 5 in one process. "
+                '"published-5" is the published scheme of 5 projected steps, "lean-5" '
+                "the same numbers with less overhead: neither is solved, and their "
+                "gradients are not those of the problem.",
+                ("size",),
+                _times(_LAYER),
+                {"part": "layer"},
+            ),
+            Table(
+                "What the times are worth: relative duality gap",
+                "Largest of the 8 tasks.",
+                ("size",),
+                [Column(name, f"{name}/gap", "max") for name in _LAYER],
+                {"part": "layer"},
+            ),
+            Table(
+                "Relative error of the gradient",
+                "Against a solution to 1e-12; -- where it is not finite.",
+                ("size",),
+                [Column(name, f"{name}/gradient_error", "max") for name in _LAYER],
+                {"part": "layer"},
+            ),
+            Table(
+                "Times the time of ours",
+                "Other layers over solver='auto', forward and backward.",
+                ("size",),
+                [
+                    Column(
+                        name,
+                        ratio(f"{name}/ms_per_task", "auto/ms_per_task"),
+                        "median",
+                    )
+                    for name in ("fista+cg", "cvxpylayers")
+                ],
+                {"part": "layer"},
+            ),
+            Table(
+                "Without a Lasso",
+                "Milliseconds a task, forward and backward, against qpth.",
+                ("size", "case", "dtype"),
+                _times(_RIDGE),
+                {"part": "ridge"},
+            ),
+            Table(
+                "At other tolerances",
+                "Milliseconds a task, forward and backward, by precision and relative "
+                "gap.",
+                ("size",),
+                _times(
+                    tuple(
+                        f"{solver} {precision}"
+                        for solver in ("auto", "fista")
+                        for precision in (
+                            *("float32 0.001", "float32 1e-06", "float64 1e-06"),
+                        )
+                    )
+                ),
+                {"part": "tolerance"},
+            ),
+        ],
+    ),
+]
