@@ -176,7 +176,8 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         ndarray of shape (n_samples,)
             Class labels.
         """
-        labels: NDArray[Any] = self.head_.predict(self._chosen(X))
+        chosen = self._chosen(X)
+        labels: NDArray[Any] = self.head_.predict(chosen)
         return labels
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
@@ -193,7 +194,8 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             For two classes the score of ``classes_[1]`` minus the one of
             ``classes_[0]``.
         """
-        scores: NDArray[Any] = self.head_.decision_function(self._chosen(X))
+        chosen = self._chosen(X)
+        scores: NDArray[Any] = self.head_.decision_function(chosen)
         return scores
 
     @available_if(_head_has_probabilities)

@@ -1,5 +1,6 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
+from ._classifier import BaseMetaClassifier
 from ._maml import (
     KFOUpdate,
     MAMLClassifier,
@@ -12,9 +13,13 @@ from ._maml import (
 )
 from ._metacrl import MetaCRLClassifier, MetaCRLRegressor
 from ._mtcrl import ConvExpert, MLPExpert, MTCRLClassifier, MTCRLRegressor
+from ._regressor import BaseMetaRegressor
+from ._solved_task import SolvedTask
 from ._synergies import SparseMetaClassifier, SparseMetaRegressor
 
 __all__ = [
+    "BaseMetaClassifier",
+    "BaseMetaRegressor",
     "ConvExpert",
     "KFOUpdate",
     "MAMLClassifier",
@@ -27,6 +32,7 @@ __all__ = [
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
     "SGDUpdate",
+    "SolvedTask",
     "SparseMetaClassifier",
     "SparseMetaRegressor",
     "UpdateRule",

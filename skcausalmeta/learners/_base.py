@@ -91,6 +91,22 @@ class BaseMetaLearner(
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
+    # What holds where a learner has no such parameter.
+    input_shape: Any = None
+    tasks_per_batch: int = 4
+    batches_per_epoch: int = 20
+    optimizer: Any = "adam"
+    augment: Any = None
+    batch_norm: str = "running"
+    hook: Any = None
+    across_envs: bool = False
+    validation: Any = None
+    fit_head: bool = True
+    callbacks: Any = None
+    net_params: Any = None
+    device: Any = "cpu"
+    verbose: int = 0
+    random_state: Any = None
     # What stands for a part that is named or left out, where one of its parameters
     # is set.
     _parts: ClassVar[Makers] = {

@@ -25,7 +25,32 @@ _CALIBRATION_EPISODES = 100
 
 
 class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
-    """A meta-learner of classes; episodes are N-way problems or tasks by id."""
+    """A meta-learner of classes; episodes are N-way problems or tasks by id.
+
+    The base of the classifiers, and of one of your own: checks of data, episodes,
+    training, validation, calibration, checkpoints and predictions are here. A
+    subclass says what its net is (`_make_net`, `_net_keywords`), how a task is solved
+    (`_solve`), what is solved at the end of `fit` (`_solve_training`) and the logits
+    behind probabilities (`_logits`). Its constructor takes what it offers of the
+    parameters of `SparseMetaClassifier`; the rest has the defaults of this class.
+
+    See Also
+    --------
+    SolvedTask : What `_solve` returns.
+
+    Examples
+    --------
+    The page "Extend" of the guide shows a whole learner. What it has to write:
+
+    >>> from skcausalmeta.learners import BaseMetaClassifier
+    >>> sorted(BaseMetaClassifier.__abstractmethods__)
+    ['_logits', '_make_net', '_solve', '_solve_training']
+    """
+
+    n_way: int | str = "auto"
+    n_shot: int | str = "auto"
+    n_query: int | str = "auto"
+    calibrate: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaLearner._parameter_constraints,

@@ -18,8 +18,22 @@ from ._episode_plan import EpisodePlan, ValueSizes, plan_value_episodes
 class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
     """A meta-learner of real targets; every task id is a problem of its own.
 
-    Without task ids all rows are one task, so that it is a regressor like others.
+    Without task ids all rows are one task, so that it is a regressor like others. A
+    subclass writes what one of `BaseMetaClassifier` does, and `predict`.
+
+    See Also
+    --------
+    SolvedTask : What `_solve` returns.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners import BaseMetaRegressor
+    >>> sorted(BaseMetaRegressor.__abstractmethods__)
+    ['_make_net', '_solve', '_solve_training']
     """
+
+    n_shot: int | str = "auto"
+    n_query: int | str = "auto"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaLearner._parameter_constraints,

@@ -24,12 +24,26 @@ class SolvedTask(ABC):
     are views of it. It holds what is particular to the task and shares nothing that
     a learner may change.
 
-    Attributes
+    Parameters
     ----------
-    classes : ndarray of shape (n_classes,) or None
+    classes : ndarray of shape (n_classes,) or None, default=None
         Labels of its classes, sorted; None in regression.
-    support_rows, support_labels : ndarray or None
+    support_rows, support_labels : ndarray or None, default=None
         The rows given to `adapt`, where classes may be added to them.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import SolvedTask
+    >>> @dataclass(frozen=True, eq=False, kw_only=True)
+    ... class MeanTask(SolvedTask):
+    ...     mean: float
+    ...
+    ...     def scores(self, learner, rows):
+    ...         return np.full(len(rows), self.mean)
+    >>> MeanTask(mean=2.0).scores(None, np.zeros((3, 1)))
+    array([2., 2., 2.])
     """
 
     classes: NDArray[Any] | None = None

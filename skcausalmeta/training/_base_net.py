@@ -141,6 +141,14 @@ class BaseEpisodicNet(NeuralNet, ABC):
         The steps are those of one process. Not with a hook or standardised codes.
     **kwargs : dict
         Keywords of `skorch.NeuralNet`.
+
+    Examples
+    --------
+    A net of one kind of learner supplies `_accumulate` and `_batch_loss`:
+
+    >>> from skcausalmeta.training import BaseEpisodicNet
+    >>> sorted(BaseEpisodicNet.__abstractmethods__)
+    ['_accumulate', '_batch_loss', '_is_divisible']
     """
 
     # What to do where training diverges.
@@ -345,6 +353,7 @@ def has_batch_norm(module: nn.Module) -> bool:
     Parameters
     ----------
     module : torch.nn.Module
+        Searched at any depth.
 
     Returns
     -------

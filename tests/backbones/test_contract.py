@@ -253,7 +253,7 @@ def test_a_frozen_module_stays_as_it_is_in_fit(kind, frozen, net_params):
         verbose=0,
         random_state=0,
     ).fit(X, Y * 1.0 if kind.__name__.endswith("Regressor") else Y, tasks=TASKS)
-    assert learner.net_.frozen == frozen
+    assert learner.net_.frozen_ == frozen
     prefix = "backbone." * (1 if net_params is None else 2)
     after = learner.net_.module_.backbone.state_dict()
     moved = [k for k in before if not torch.equal(after[prefix + k], before[k])]

@@ -285,7 +285,7 @@ def test_it_trains_a_backbone(metric, logit_scale):
     X, y = bunch.data, bunch.target
     learner = SparseMetaClassifier(
         PrototypeHead(metric),
-        logit_scale=logit_scale,
+        net_params={"logit_scale": logit_scale},
         max_epochs=1,
         batches_per_epoch=5,
         verbose=0,

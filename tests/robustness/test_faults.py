@@ -39,7 +39,7 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 from skcausalmeta.learners._maml._net import GradientNet
-from skcausalmeta.training import EpisodicNet
+from skcausalmeta.training._episodic_net import HeadNet
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(3), 12)
@@ -254,7 +254,7 @@ def test_training_takes_fewer_tasks_where_memory_runs_out(monkeypatch, name, err
 def starve(monkeypatch, error, most):
     """Let the nets run out of memory with more than `most` tasks at a time."""
     seen = []
-    for kind, method in ((EpisodicNet, "_batch_loss"), (GradientNet, "_query_loss")):
+    for kind, method in ((HeadNet, "_batch_loss"), (GradientNet, "_query_loss")):
         whole = getattr(kind, method)
 
         def scarce(self, tasks, *args, whole=whole, **kwargs):

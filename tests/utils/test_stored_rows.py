@@ -8,7 +8,7 @@ import pytest
 
 from skcausalmeta.utils import (
     StoredRows,
-    _memory_map,
+    _stored_rows,
     all_finite,
     is_memory_map,
     read_rows,
@@ -38,7 +38,7 @@ def test_only_maps_of_rows_of_numbers_count(rows, tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 4, 9])
 def test_one_bad_value_is_found_in_every_block(rows, monkeypatch, value, row):
-    monkeypatch.setattr(_memory_map, "_BYTES_PER_BLOCK", 3 * rows[0].nbytes)
+    monkeypatch.setattr(_stored_rows, "_BYTES_PER_BLOCK", 3 * rows[0].nbytes)
     assert all_finite(rows)
     rows[row, 1, 2] = value
     assert not all_finite(rows)
@@ -65,7 +65,7 @@ def test_other_arrays_are_left_alone(rows, monkeypatch):
     release_pages(np.zeros((2, 3)))
     release_pages(None)
     release_pages(rows + 1)  # a memmap by type, but in memory
-    monkeypatch.setattr(_memory_map, "mmap", types.SimpleNamespace())
+    monkeypatch.setattr(_stored_rows, "mmap", types.SimpleNamespace())
     release_pages(rows)  # a system without the call
     assert hasattr(mmap.mmap, "madvise") or not hasattr(mmap, "MADV_DONTNEED")
 
@@ -74,8 +74,8 @@ def test_rows_are_read_in_small_groups(tmp_path, monkeypatch):
     X = np.memmap(tmp_path / "rows", dtype=np.int64, mode="w+", shape=(500, 3))
     X[:] = np.arange(1500).reshape(500, 3)
     released = []
-    monkeypatch.setattr(_memory_map, "_ROWS_PER_READ", 50)
-    monkeypatch.setattr(_memory_map, "release_pages", released.append)
+    monkeypatch.setattr(_stored_rows, "_ROWS_PER_READ", 50)
+    monkeypatch.setattr(_stored_rows, "release_pages", released.append)
     index = np.random.default_rng(0).permutation(500)[:220]
     rows = read_rows(X, index)
     np.testing.assert_array_equal(rows, np.asarray(X)[index])

@@ -91,9 +91,12 @@ def test_frozen_backbone_learns_the_scale_alone():
     def still(input_shape):
         return MLP().build(input_shape).requires_grad_(False)
 
+    def free(input_shape):
+        return MLP().build(input_shape)
+
     start = state(make_learner(lr=1e-12, backbone=still).fit(X, Y))
     frozen = state(make_learner(lr=0.1, backbone=still).fit(X, Y))
-    trained = state(make_learner(lr=0.1).fit(X, Y))
+    trained = state(make_learner(lr=0.1, backbone=free).fit(X, Y))
     changed = [name for name in start if not torch.equal(start[name], frozen[name])]
     assert changed == ["log_scale"]
     assert len([n for n in start if not torch.equal(start[n], trained[n])]) > 3
