@@ -7,6 +7,7 @@ from ._augment import (
     RandomFlip,
     RandomShift,
     build_augmentation,
+    named_augmentation,
 )
 from ._checks import positive_int, positive_ints
 from ._contract import Backbone, check_backbone
@@ -46,6 +47,7 @@ __all__ = [
     "differentiated_twice",
     "is_frozen",
     "n_features_out",
+    "named_augmentation",
     "named_backbone",
     "positive_int",
     "positive_ints",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from sklearn.base import BaseEstimator
 
 from ..exceptions import InvalidInputError
 from ._checks import positive_int, real_between
@@ -17,8 +19,19 @@ from ._checks import positive_int, real_between
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class RandomShift:
+class _Augmentation(BaseEstimator):
+    """Parameters of an augmentation: read, searched and set, refused where invalid."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, all of them or none."""
+        unknown = params.keys() - self.get_params(deep=False).keys()
+        if not unknown:
+            type(self)(**{**self.get_params(deep=False), **params})  # refuses
+        return super().set_params(**params)
+
+
+@dataclass(unsafe_hash=True)
+class RandomShift(_Augmentation):
     """Shift every image by a whole number of pixels, filling with zeros.
 
     Parameters
@@ -65,8 +78,8 @@ class RandomShift:
         return padded[image, channel, rows[:, None, :, None], columns[:, None, None]]
 
 
-@dataclass(frozen=True)
-class RandomFlip:
+@dataclass(unsafe_hash=True)
+class RandomFlip(_Augmentation):
     """Mirror every image left to right with probability one half.
 
     Raises
@@ -93,8 +106,8 @@ class RandomFlip:
         return torch.where(flips, images.flip(-1), images)
 
 
-@dataclass(frozen=True)
-class RandomAffine:
+@dataclass(unsafe_hash=True)
+class RandomAffine(_Augmentation):
     """Rotate, scale and shift every image, with bilinear interpolation.
 
     The three changes are drawn uniformly for each image by itself. Places that come
@@ -162,8 +175,8 @@ class RandomAffine:
         return F.grid_sample(images, grid, align_corners=False)
 
 
-@dataclass(frozen=True)
-class RandomColor:
+@dataclass(unsafe_hash=True)
+class RandomColor(_Augmentation):
     """Change brightness, contrast and saturation of every image.
 
     For each image a factor is drawn uniformly from [1 - strength, 1 + strength] for
@@ -226,8 +239,8 @@ class RandomColor:
         return changed.clamp(images.min(), images.max())
 
 
-@dataclass(frozen=True)
-class Compose:
+@dataclass(unsafe_hash=True)
+class Compose(_Augmentation):
     """Apply augmentations one after the other.
 
     Parameters
@@ -288,7 +301,7 @@ def build_augmentation(
     if augment is None:
         return None
     if isinstance(augment, str):
-        return _by_name(augment)
+        return named_augmentation(augment)
     if isinstance(augment, (list, tuple)):
         built = [build_augmentation(member) for member in augment]
         steps = tuple(step for step in built if step is not None)
@@ -305,9 +318,36 @@ def build_augmentation(
     )
 
 
-def _by_name(name: str) -> Augmentation:
+def named_augmentation(name: str | None) -> Augmentation:
+    """Return the augmentation that a name stands for, with its default parameters.
+
+    Parameters
+    ----------
+    name : {"shift", "flip", "flip-shift", "affine", "color"}
+        Its name.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such name.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import named_augmentation
+    >>> named_augmentation("shift")
+    RandomShift(max_shift=1)
+    """
+    if not isinstance(name, str):
+        raise InvalidInputError(
+            "The parameters of an augmentation need one that is named. Got "
+            f"augment={name!r}; set augment to one of {sorted(_NAMED)} as well."
+        )
     if name in _NAMED:
-        return _NAMED[name]
+        return copy.copy(_NAMED[name])
     close = get_close_matches(name.lower(), _NAMED, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise InvalidInputError(

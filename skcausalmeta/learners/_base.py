@@ -19,7 +19,7 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from ..backbones import Backbone, named_backbone
+from ..backbones import Backbone, named_augmentation, named_backbone
 from ..exceptions import InvalidInputError, NotFittedError
 from ..training import (
     HOOK_SEED,
@@ -110,6 +110,7 @@ class BaseMetaLearner(
     # What stands for a part that is named or left out, where one of its parameters
     # is set.
     _parts: ClassVar[Makers] = {
+        "augment": named_augmentation,
         "backbone": named_backbone,
         "optimizer": named_optimizer,
         "validation": lambda given: Validation.of(given) or Validation(),

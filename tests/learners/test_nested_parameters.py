@@ -72,6 +72,11 @@ CASES = {
         (True, False),
         lambda fitted: fitted.net_params.warm_start,
     ),
+    "augment__max_shift": (
+        {"augment": "shift", "input_shape": (8, 8)},
+        (1, 2),
+        lambda fitted: fitted.augment.max_shift,
+    ),
     "head__group_reg": ({}, (0.1, 0.2), lambda fitted: fitted.head_.group_reg),
 }
 NAMED = pytest.mark.parametrize("name", CASES)
