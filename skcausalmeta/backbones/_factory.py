@@ -140,9 +140,8 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
     Parameters
     ----------
     module : torch.nn.Module
-        Gives (n, d) for (n, *input_shape). It runs in eval mode without gradients; the
-        training flag of every layer is restored.
-
+        Gives (n, d) for ``(n, *input_shape)``. It runs in eval mode without gradients;
+        the training flag of every layer is restored.
     input_shape : tuple of int
         Shape of one sample.
 

@@ -232,9 +232,9 @@ class EpisodeTensors(NamedTuple):
 
     Parameters
     ----------
-    support : Tensor of shape (n_support, *sample_shape)
+    support : Tensor of shape (n_support, ...)
         Rows to learn from.
-    query : Tensor of shape (n_query, *sample_shape)
+    query : Tensor of shape (n_query, ...)
         Rows to predict.
     support_targets : Tensor of shape (n_support,)
         Classes 0, ..., n_way - 1 of the support rows, or their real targets.
