@@ -48,7 +48,7 @@ def page(name: str) -> str:
     room = importlib.import_module(f"skcausalmeta.{name}")
     title = f"skcausalmeta.{name}"
     summary = inspect.cleandoc(room.__doc__ or "")
-    lines = [title, "=" * len(title), "", summary, "", f".. currentmodule:: {title}"]
+    lines = [title, "=" * len(title), "", summary, "", f".. module:: {title}"]
     for heading, names in _kinds(room).items():
         lines += ["", heading, "-" * len(heading), "", ".. autosummary::"]
         lines += ["   :toctree: generated/", "", *(f"   {name}" for name in names)]
