@@ -191,7 +191,9 @@ def check_scale(X: Any) -> None:
     if X.dtype.kind != "f":
         return
     step = -(-len(X) // _ROWS_FOR_SCALE)
-    largest = float(np.abs(read_rows(X, np.arange(0, len(X), step))).max())
+    in_memory = type(X) is np.ndarray
+    some = X[::step] if in_memory else read_rows(X, np.arange(0, len(X), step))
+    largest = float(np.abs(some).max())
     if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
         raise InvalidInputError(
             "Rows must fit single precision: the largest value of X must lie between "
