@@ -283,7 +283,7 @@ def test_a_scorer_starts_no_jobs_of_its_own(monkeypatch):
     def refuse(**kwargs):
         raise AssertionError("asked for jobs")
 
-    monkeypatch.setattr("skcausalmeta.model_selection._evaluate.Parallel", refuse)
+    monkeypatch.setattr("skcausalmeta.model_selection._judge.Parallel", refuse)
     scorer = few_shot_scorer(n_way=3, n_shot=2, n_query=3, n_episodes=3)
     rng = np.random.RandomState(0)
     y = np.repeat(np.arange(4), 8)
