@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from ..metrics import error_of_confidences, mean_confidence_interval
 from ._judge import EpisodeRecord, Judge, Scorer, judge_episodes
 from ._result import FewShotResult
 
+_CONFIDENCE = 0.95
+
 
 @validate_params(
     {
@@ -38,7 +40,6 @@ from ._result import FewShotResult
         "random_state": ["random_state"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_jobs": [Integral, None],
-        "confidence": [Interval(Real, 0, 1, closed="neither")],
         "calibration": ["boolean"],
     },
     prefer_skip_nested_validation=True,
@@ -56,7 +57,6 @@ def evaluate_few_shot(
     random_state: int | np.random.RandomState | None = None,
     scoring: str | Scorer | None = None,
     n_jobs: int | None = None,
-    confidence: float = 0.95,
     calibration: bool = False,
 ) -> FewShotResult:
     r"""Score an estimator on few-shot episodes: of the classes of `y`, or of tasks.
@@ -97,8 +97,6 @@ def evaluate_few_shot(
         None is the accuracy, or R\ :sup:`2` of a regressor.
     n_jobs : int, default=None
         Number of processes that share the episodes, as in scikit-learn.
-    confidence : float, default=0.95
-        Confidence of the interval of the mean score.
     calibration : bool, default=False
         Also ask for probabilities and report their expected calibration error over
         the query rows of all episodes.
@@ -106,7 +104,7 @@ def evaluate_few_shot(
     Returns
     -------
     result : FewShotResult
-        Scores of the episodes, their mean with its interval, the time to adapt,
+        Scores of the episodes, their mean with its 95% interval, the time to adapt,
         and the mean sparsity and largest duality gap where the learner has them.
 
     Raises
@@ -122,6 +120,8 @@ def evaluate_few_shot(
     See Also
     --------
     few_shot_scorer : The same as a scorer for GridSearchCV and cross_val_score.
+    skcausalmeta.metrics.mean_confidence_interval : Intervals of ``result.scores`` with
+        another confidence.
     skcausalmeta.metrics.paired_difference : Compares two results.
 
     Examples
@@ -169,7 +169,7 @@ def evaluate_few_shot(
     records = judge_episodes(judge, rows, labels, episodes, n_jobs)
 
     # 4. The records are summed up.
-    return _summary(records, sampler, _name_of(scoring), confidence)
+    return _summary(records, sampler, _name_of(scoring))
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:
@@ -217,10 +217,9 @@ def _summary(
     records: list[EpisodeRecord],
     sampler: EpisodeSampler | TaskSampler,
     scoring: str,
-    confidence: float,
 ) -> FewShotResult:
     scores = _values(records, "score")
-    mean, half_width = mean_confidence_interval(scores, confidence=confidence)
+    mean, half_width = mean_confidence_interval(scores, confidence=_CONFIDENCE)
     facts = ["adapt_time", "sparsity", "dual_gap"]
     if isinstance(sampler, TaskSampler):
         facts.append("task")
@@ -230,7 +229,7 @@ def _summary(
         mean=mean,
         half_width=half_width,
         n_episodes=len(records),
-        confidence=confidence,
+        confidence=_CONFIDENCE,
         adapt_time=float(np.median(by_episode["adapt_time"])),
         sparsity=float(np.mean(by_episode["sparsity"])),
         max_dual_gap=float(np.max(by_episode["dual_gap"])),
