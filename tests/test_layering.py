@@ -34,6 +34,8 @@ RANKS = {
 MAX_BYTES = 24 * 1024
 FILES = sorted(ROOT.rglob("*.py"))
 DOORS = sorted(path for path in FILES if path.name == "__init__.py")
+# The root takes its names from the doors: test_packaging compares them with discovery.
+ROOM_DOORS = [path for path in DOORS if path.parent != ROOT]
 
 
 def dotted_name(path, root=ROOT):
@@ -155,7 +157,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert set(graphlib.TopologicalSorter(graph).static_order()) == names
 
 
-@pytest.mark.parametrize("path", DOORS, ids=relative_id)
+@pytest.mark.parametrize("path", ROOM_DOORS, ids=relative_id)
 def test_doors_list_names_that_exist(path):
     source = path.read_text(encoding="utf-8")
     exported = literal_all(source)

@@ -139,12 +139,17 @@ def test_importing_the_package_imports_no_heavy_dependency():
 
 
 def test_the_root_offers_every_estimator_and_no_other_name():
-    for name, estimator in all_estimators():
+    found = dict(all_estimators())
+    assert skcausalmeta.__all__ == sorted([*found, "__version__"])
+    assert set(skcausalmeta.__all__) <= set(dir(skcausalmeta))
+    for name, estimator in found.items():
         assert getattr(skcausalmeta, name) is estimator
-        assert name in skcausalmeta.__all__
-        assert name in dir(skcausalmeta)
-    with pytest.raises(AttributeError, match="no attribute 'SparseMeta'"):
-        skcausalmeta.SparseMeta  # noqa: B018
+    imported = {}
+    exec("from skcausalmeta import *", imported)
+    assert imported.keys() - {"__builtins__"} == set(skcausalmeta.__all__)
+    for name in ("SparseMeta", "Head", "check_head", "BaseMetaClassifier"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(skcausalmeta, name)
 
 
 def test_ci_runs_exactly_both_tiers_from_the_root(tmp_path):

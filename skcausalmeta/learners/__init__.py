@@ -1,21 +1,20 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
 from ._classifier import BaseMetaClassifier
-from ._maml import (
-    KFOUpdate,
-    MAMLClassifier,
-    MAMLRegressor,
-    MetaCurvatureUpdate,
-    MetaSGDUpdate,
-    SGDUpdate,
-    UpdateRule,
-    check_update_rule,
-)
-from ._metacrl import MetaCRLClassifier, MetaCRLRegressor
-from ._mtcrl import ConvExpert, MLPExpert, MTCRLClassifier, MTCRLRegressor
+from ._maml._check_update_rule import check_update_rule
+from ._maml._classifier import MAMLClassifier
+from ._maml._kfo import KFOUpdate
+from ._maml._regressor import MAMLRegressor
+from ._maml._rules import MetaCurvatureUpdate, MetaSGDUpdate
+from ._maml._update_rule import SGDUpdate, UpdateRule
+from ._metacrl._classifier import MetaCRLClassifier
+from ._metacrl._regressor import MetaCRLRegressor
+from ._mtcrl._estimators import MTCRLClassifier, MTCRLRegressor
+from ._mtcrl._experts import ConvExpert, MLPExpert
 from ._regressor import BaseMetaRegressor
 from ._solved_task import SolvedTask
-from ._synergies import SparseMetaClassifier, SparseMetaRegressor
+from ._synergies._classifier import SparseMetaClassifier
+from ._synergies._regressor import SparseMetaRegressor
 
 __all__ = [
     "BaseMetaClassifier",
