@@ -55,6 +55,7 @@ def test_smoke_run_prints_a_table_and_keeps_the_results(path, tmp_path, run_here
     assert committed_results() == before
 
 
+@pytest.mark.slow
 def test_the_structure_is_listed_and_appended_as_a_line(tmp_path, run_here):
     path = FOLDER / "structure" / "bench_structure.py"
     lines = tmp_path / "lines.jsonl"

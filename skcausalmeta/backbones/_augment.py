@@ -365,7 +365,7 @@ def _check_floating(what: str, images: torch.Tensor) -> None:
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
-    """Luma (n, 1, h, w) of colour images, by the weights of ITU-R BT.601."""
+    """Return the luma (n, 1, h, w) of colour images, by the weights of ITU-R BT.601."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]

@@ -1,4 +1,4 @@
-"""What every backbone offers: parameters, and a module for samples of a shape."""
+"""Contract of backbones: parameters, and a module for samples of a shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order the values of image maps lie in memory."""
+"""Memory layout of image maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _twice = ContextVar("maps are differentiated twice", default=False)
 
 @contextmanager
 def differentiated_twice(on: bool = True) -> Iterator[None]:
-    """Say that gradients of what is computed inside are differentiated again.
+    """Mark a block whose gradients are differentiated again.
 
     Values stay the same up to rounding; only `fastest_layout` listens.
 

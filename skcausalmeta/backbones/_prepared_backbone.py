@@ -66,7 +66,7 @@ class PreparedBackbone(nn.Module):
         self.compile_with = compile_with
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Features of rows."""
+        """Return the features of rows."""
         half, device = _HALF.get(self.precision), rows.device.type
         run = self.backbone if self.compile_with is None else self._compiled()
         if half is None or (half is torch.float16 and device == "cpu"):

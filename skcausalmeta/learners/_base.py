@@ -1,4 +1,4 @@
-"""What all meta-learners share: data, net, training, features."""
+"""Base class of all meta-learners: data, net, training, features."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class BaseMetaLearner(
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-    # What holds where a learner has no such parameter.
+    # Defaults of parameters that a learner may not have.
     input_shape: Any = None
     tasks_per_batch: int = 4
     batches_per_epoch: int = 20
@@ -107,8 +107,7 @@ class BaseMetaLearner(
     device: Any = "cpu"
     verbose: int = 0
     random_state: Any = None
-    # What stands for a part that is named or left out, where one of its parameters
-    # is set.
+    # Makers of parts given by name or None, used when a parameter of a part is set.
     _parts: ClassVar[Makers] = {
         "augment": named_augmentation,
         "backbone": named_backbone,
@@ -116,9 +115,9 @@ class BaseMetaLearner(
         "validation": lambda given: Validation.of(given) or Validation(),
         "net_params": Training.named,
     }
-    # What tells the best epoch, and whether less is better.
+    # Figure that tells the best epoch, and whether lower is better.
     _monitor: ClassVar[tuple[str, bool]] = ("valid_loss", True)
-    # The net, and what its own keywords may be.
+    # Name of the net, and constraints of its own keywords.
     _net_keywords: ClassVar[tuple[str, dict[str, list[Any]]]]
 
     net_: Any
@@ -237,7 +236,7 @@ class BaseMetaLearner(
 
     @abstractmethod
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-        """Targets of checked rows."""
+        """Check the targets of checked rows and return them."""
 
     @abstractmethod
     def _plan(
@@ -248,7 +247,7 @@ class BaseMetaLearner(
         validation: Validation | None,
         seeds: dict[str, int],
     ) -> EpisodePlan:
-        """Which episodes to train and to validate on."""
+        """Return the plan of the episodes to train and to validate on."""
 
     @abstractmethod
     def _make_net(
@@ -260,7 +259,7 @@ class BaseMetaLearner(
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> BaseEpisodicNet:
-        """The net around a backbone, not initialised."""
+        """Return the net around a backbone, not initialised."""
 
     @abstractmethod
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> SolvedTask:
@@ -270,7 +269,7 @@ class BaseMetaLearner(
     def _solve_training(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
-        """Solve what answers after `fit`."""
+        """Set `task_` to the task that answers after `fit`, or to None."""
 
     def _train(
         self,
@@ -279,7 +278,7 @@ class BaseMetaLearner(
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
     ) -> dict[str, int]:
-        """Train the net on the episodes of the data; the seeds of this fit."""
+        """Train the net on the episodes of the data; return the seeds of this fit."""
         settings = Training.of(self.net_params)
         check_keywords(self._net_keywords[0], settings.keywords, self._net_keywords[1])
         validation = Validation.of(self.validation)
@@ -319,11 +318,11 @@ class BaseMetaLearner(
     # -- features ------------------------------------------------------------------
 
     def _features(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Backbone features of checked rows, float64 (n, d)."""
+        """Return the backbone features of checked rows, float64 (n, d)."""
         return self.net_.features_of(self.reader_, X)
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Features (n_tasks, n_rows, d) of rows with a leading task axis."""
+        """Return features (n_tasks, n_rows, d) of rows with a leading task axis."""
         tasks = check_task_rows(self, X)
         if self.batch_norm == "episode":
             return np.stack([self._features(rows) for rows in tasks])
@@ -331,7 +330,7 @@ class BaseMetaLearner(
         return self._features(rows).reshape(*tasks.shape[:2], -1)
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Features of the backbone.
+        """Return the features of the backbone.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ _SMALLEST, _LARGEST = 1e-6, 1e18
 
 
 def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
-    """Numeric, finite rows; matrices or arrays with more axes.
+    """Return rows, numeric and finite: a matrix or an array with more axes.
 
     A memory map, or an array kept elsewhere, is neither copied nor read as a whole.
     """
@@ -46,7 +46,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 
 
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
-    """Rows of the kind that a fitted learner has seen in `fit`."""
+    """Return rows of the kind that a fitted learner has seen in `fit`."""
     check_is_fitted(learner)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
@@ -61,7 +61,7 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 
 
 def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
-    """Rows of tasks, (n_tasks, n, ...), of the kind seen in `fit`."""
+    """Return rows of tasks, (n_tasks, n, ...), of the kind seen in `fit`."""
     # Without validate_data: an array of tasks cannot carry feature names.
     rows = check_rows(learner, X.reshape(-1, *X.shape[2:]))
     learner.reader_.check(rows)
@@ -69,7 +69,7 @@ def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_elsewhere(X: Any) -> bool:
-    """Tell whether rows are not in memory, and to be read in blocks."""
+    """Tell whether rows lie on disk, and are to be read in blocks."""
     return is_memory_map(X) or is_stored(X)
 
 
@@ -86,7 +86,7 @@ def _check_in_blocks(learner: Any, X: Any) -> NDArray[Any]:
 
 
 def check_labels(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-    """Labels of checked rows, of any number of classes."""
+    """Return the labels of checked rows, of any number of classes."""
     if y is None:
         refuse_none(learner, "label")
     with own_errors():
@@ -98,7 +98,7 @@ def check_labels(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]
 
 
 def check_classes(learner: Any, labels: NDArray[Any]) -> NDArray[Any]:
-    """Refuse labels of a single class."""
+    """Return labels; refuse those of a single class."""
     classes = np.unique(labels)
     if len(classes) < 2:
         raise InvalidInputError(
@@ -109,7 +109,7 @@ def check_classes(learner: Any, labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
-    """Real targets of checked rows, float64."""
+    """Return the real targets of checked rows, float64."""
     if y is None:
         refuse_none(learner, "real number")
     with own_errors(y, "y"):
@@ -137,12 +137,12 @@ def refuse_none(learner: Any, what: str) -> NoReturn:
 
 
 def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any] | None:
-    """Ids of checked rows, or None."""
+    """Return the ids of checked rows, or None."""
     return None if ids is None else check_given_ids(ids, X, name)
 
 
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
-    """Ids of checked rows, none of them missing."""
+    """Return the ids of checked rows, none of them missing."""
     values: NDArray[Any] = column_or_1d(ids)
     check_consistent_length(X, values)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -152,7 +152,7 @@ def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows of objects (a table with a categorical column) as double.
+    """Convert rows of objects (a table with a categorical column) to double.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
 
 @contextmanager
 def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
-    """What scikit-learn says of data, as an error of the package.
+    """Turn errors of scikit-learn about data into errors of the package.
 
     Text in `values`, which must hold numbers, is named with its place.
     """
@@ -191,7 +191,9 @@ def check_scale(X: Any) -> None:
     if X.dtype.kind != "f":
         return
     step = -(-len(X) // _ROWS_FOR_SCALE)
-    largest = float(np.abs(read_rows(X, np.arange(0, len(X), step))).max())
+    in_memory = type(X) is np.ndarray
+    some = X[::step] if in_memory else read_rows(X, np.arange(0, len(X), step))
+    largest = float(np.abs(some).max())
     if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
         raise InvalidInputError(
             "Rows must fit single precision: the largest value of X must lie between "

@@ -1,4 +1,4 @@
-"""What all meta-learning classifiers share: labels, episodes and probabilities."""
+"""Base class of meta-learning classifiers: labels, episodes and probabilities."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             rows = join_rows(old.support_rows, rows)  # type: ignore[arg-type]
             labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
         task = self._solve(rows, check_classes(self, labels))
-        # What the caller may change is copied; rows on a disk stay there.
+        # Copied, since the caller may change the rows; those on a disk stay there.
         if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
             rows = rows.copy()
         self.task_ = replace(task, support_rows=rows, support_labels=labels.copy())
@@ -200,7 +200,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         return self._task_with_support().support_labels
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes.
+        """Return the scores of the classes.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of every row.
+        """Predict the class of every row.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities of the classes: softmax of the logits over `temperature_`.
+        """Predict probabilities: the softmax of the logits over `temperature_`.
 
         Parameters
         ----------
@@ -253,7 +253,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
 
     @abstractmethod
     def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
-        """Logits (n, n_classes) of checked rows for a task."""
+        """Return the logits (n, n_classes) of checked rows for a task."""
 
     def _is_calibrated(self, task: SolvedTask) -> bool:
         """Tell whether the temperature was learned on tasks like this one."""

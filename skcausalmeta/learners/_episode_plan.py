@@ -1,4 +1,4 @@
-"""Which episodes a learner trains and validates on."""
+"""Plan of the episodes that a learner trains and validates on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from ..episodes import Episode, EpisodeSampler, TaskSampler
 from ..exceptions import EpisodeError, InvalidInputError
 from ..training import Validation
 
-_MOST_WAYS, _MOST_SHOTS, _MOST_QUERIES = 5, 5, 10
-# Of a task of values.
-_MOST_ROWS = 25
+# Caps of "auto" sizes: support and query rows of a class, or of a regression task.
+_MOST_WAYS, _MOST_PER_CLASS, _MOST_PER_TASK = 5, (5, 10), (25, 25)
 _FEWEST_ROWS = 2  # one to learn from and one to be predicted
 
 
@@ -25,13 +24,24 @@ class EpisodeSizes(NamedTuple):
     n_query: int | str
 
 
+class ValueSizes(NamedTuple):
+    """Support and query rows of an episode, "auto" where the data decide.
+
+    With `disjoint` False both together are support and query at once.
+    """
+
+    n_shot: int | str
+    n_query: int | str
+    disjoint: bool = True
+
+
 class EpisodeSource:
-    """Draws episodes of some rows, as episodes of all rows.
+    """Draws episodes of some rows, with their numbers among all rows.
 
     Parameters
     ----------
     sampler : EpisodeSampler or TaskSampler
-        Draws from the some.
+        Draws from some of the rows.
     index : ndarray of shape (n_some,)
         Their numbers among all rows.
     disjoint : bool, default=True
@@ -51,7 +61,7 @@ class EpisodeSource:
 
     @property
     def generator(self) -> np.random.Generator:
-        """What the draws come from."""
+        """Random generator of the draws."""
         return self._sampler.generator
 
     def _of_all(self, episode: Episode) -> Episode:
@@ -82,7 +92,7 @@ def plan_episodes(
     seeds: dict[str, int],
     envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
-    """Samplers of training and validation episodes.
+    """Plan the training and validation episodes of a classifier.
 
     Parameters
     ----------
@@ -130,7 +140,7 @@ def _source(
     seed: int,
     envs: NDArray[Any] | None,
 ) -> tuple[EpisodeSource, int]:
-    """Draws episodes from the marked rows, by indices of all rows; their most ways."""
+    """Return a source of episodes of the marked rows, and their most classes."""
     index = np.flatnonzero(rows)
     if tasks is None:
         index = index[_usable(y[index], sizes)]
@@ -146,7 +156,7 @@ def _source(
     else:
         pairs = _count_rows(tasks[index], y[index])
         way = int(np.unique(pairs[0][0], return_counts=True)[1].max())
-        shot, query = _shot_and_query(sizes, int(pairs[1].min()))
+        shot, query = _shot_and_query(sizes, int(pairs[1].min()), _MOST_PER_CLASS)
         if envs is not None:
             cells = _count_rows(tasks[index], y[index], envs[index])
             shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
@@ -162,28 +172,28 @@ def _source(
     return EpisodeSource(sampler, index), way
 
 
-def _codes(labels: NDArray[Any]) -> NDArray[Any]:
+def _numbers(labels: NDArray[Any]) -> NDArray[Any]:
     return np.unique(labels, return_inverse=True)[1]
 
 
 def _usable(y: NDArray[Any], sizes: EpisodeSizes) -> NDArray[Any]:
-    """With sizes chosen by the data, classes of one row serve no episode."""
+    """Tell which rows serve: with "auto" sizes not the only one of a class."""
     if "auto" not in (sizes.n_shot, sizes.n_query):
         return np.ones(len(y), dtype=bool)
-    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    classes, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
     if (counts >= 2).sum() < 2:
         raise EpisodeError(
             "Episodes need at least 2 classes with 2 rows each. Got "
             f"{int((counts >= 2).sum())} such classes among {len(classes)}; "
             "collect more rows per class."
         )
-    return counts[codes] >= 2
+    return counts[numbers] >= 2
 
 
 def _count_rows(*ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Combinations of ids that occur, as columns of codes, and their rows."""
-    codes = np.stack([_codes(column) for column in ids])
-    found, counts = np.unique(codes, axis=1, return_counts=True)
+    """Return the combinations of ids that occur, as columns, and their row counts."""
+    numbers = np.stack([_numbers(column) for column in ids])
+    found, counts = np.unique(numbers, axis=1, return_counts=True)
     return found, counts
 
 
@@ -196,7 +206,7 @@ def _resolve(
 ) -> tuple[int, int, int]:
     counts = np.unique(y, return_counts=True)[1]
     way = min(_MOST_WAYS, len(counts)) if sizes.n_way == "auto" else int(sizes.n_way)
-    shot, query = _shot_and_query(sizes, int(counts.min()))
+    shot, query = _shot_and_query(sizes, int(counts.min()), _MOST_PER_CLASS)
     if envs is not None:
         cells = _count_rows(y, envs)
         shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
@@ -204,9 +214,9 @@ def _resolve(
 
 
 def _in_environments(
-    sizes: EpisodeSizes, smallest: int, shot: int, query: int
+    sizes: EpisodeSizes | ValueSizes, smallest: int, shot: int, query: int
 ) -> tuple[int, int]:
-    """Sizes that are free, no larger than what every environment can give."""
+    """Lower "auto" sizes to the rows that every environment has."""
     if sizes.n_shot == "auto":
         shot = min(shot, smallest)
     if sizes.n_query == "auto":
@@ -214,26 +224,17 @@ def _in_environments(
     return shot, query
 
 
-def _shot_and_query(sizes: EpisodeSizes, smallest: int) -> tuple[int, int]:
-    """Half of the smallest class for support, the rest for queries, both capped."""
+def _shot_and_query(
+    sizes: EpisodeSizes | ValueSizes, smallest: int, most: tuple[int, int]
+) -> tuple[int, int]:
+    """Choose "auto" sizes: half of the smallest class or task, and the rest, capped."""
     shot, query = sizes.n_shot, sizes.n_query
     if shot == "auto":
         rest = smallest // 2 if query == "auto" else smallest - int(query)
-        shot = max(1, min(_MOST_SHOTS, rest))
+        shot = max(1, min(most[0], rest))
     if query == "auto":
-        query = max(1, min(_MOST_QUERIES, smallest - int(shot)))
+        query = max(1, min(most[1], smallest - int(shot)))
     return int(shot), int(query)
-
-
-class ValueSizes(NamedTuple):
-    """Support and query rows of an episode, "auto" where the data decide.
-
-    With `disjoint` False both together are support and query at once.
-    """
-
-    n_shot: int | str
-    n_query: int | str
-    disjoint: bool = True
 
 
 def plan_value_episodes(
@@ -245,7 +246,7 @@ def plan_value_episodes(
     validation: Validation | None = None,
     envs: NDArray[Any] | None = None,
 ) -> EpisodePlan:
-    """Samplers of training and validation episodes of regression tasks.
+    """Plan the training and validation episodes of a regressor.
 
     An episode draws rows of one task at random and divides them into support and
     query. Without tasks all rows are one, and validation holds out rows of it.
@@ -313,37 +314,24 @@ def _draw(
     seed: int,
     envs: NDArray[Any] | None,
 ) -> EpisodeSource:
-    """Draw episodes from the marked rows; indices refer to all rows."""
+    """Return a source of episodes of the marked rows."""
     index = np.flatnonzero(rows)
     smallest = int(np.unique(ids[index], return_counts=True)[1].min())
-    shot, query = _resolve_values(sizes, smallest)
+    shot, query = _shot_and_query(sizes, smallest, _MOST_PER_TASK)
     if envs is not None:
-        cells = np.stack([_codes(ids[index]), _codes(envs[index])])
-        fewest = int(np.unique(cells, axis=1, return_counts=True)[1].min())
-        shot = min(shot, fewest) if sizes.n_shot == "auto" else shot
-        query = min(query, fewest) if sizes.n_query == "auto" else query
+        cells = _count_rows(ids[index], envs[index])
+        shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
     sampler = TaskSampler(
         ids[index],
         y[index],
         n_shot=shot,
         n_query=query,
         target_type="value",
-        envs=None if envs is None else envs[index],
+        envs=_part(envs, index),
         random_state=seed,
     )
 
     return EpisodeSource(sampler, index, sizes.disjoint)
-
-
-def _resolve_values(sizes: ValueSizes, smallest: int) -> tuple[int, int]:
-    """Half of the smallest task for support, the rest for queries, both capped."""
-    shot, query = sizes.n_shot, sizes.n_query
-    if shot == "auto":
-        rest = smallest // 2 if query == "auto" else smallest - int(query)
-        shot = max(1, min(_MOST_ROWS, rest))
-    if query == "auto":
-        query = max(1, min(_MOST_ROWS, smallest - int(shot)))
-    return int(shot), int(query)
 
 
 def choose_held_out(
@@ -354,7 +342,7 @@ def choose_held_out(
     seed: int,
     units_are: str,
 ) -> NDArray[Any]:
-    """Classes, task ids or rows to hold out for validation.
+    """Choose the classes, task ids or rows to hold out for validation.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ Makers = Mapping[str, Callable[[Any], Any]]
 def fill_in(
     learner: BaseEstimator, params: Mapping[str, Any], makers: Makers
 ) -> dict[str, Any]:
-    """Parameters with the objects that nested names need.
+    """Return parameters with the objects that nested names need.
 
     ``head__group_reg=0.3`` needs a head; where the learner has None or a name, the
     object that it stands for comes in its place, with the parameter set. Nothing of

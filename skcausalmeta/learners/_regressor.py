@@ -1,4 +1,4 @@
-"""What all meta-learning regressors share: real targets and episodes of tasks."""
+"""Base class of meta-learning regressors: real targets and episodes of tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `adapt` makes: a solved task, as a value."""
+"""The solved task that `adapt` makes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SolvedTask(ABC):
 
 
 def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """Rows of both, in that order.
+    """Join old and new rows, in that order.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
 
 
 def join_labels(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """Labels of both, in that order.
+    """Join old and new labels, in that order.
 
     Raises
     ------

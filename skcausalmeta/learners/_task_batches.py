@@ -36,7 +36,8 @@ _SYSTEM_COPIES = 3
 # Tasks that a solver takes at once.
 TASKS_PER_SOLVE = 64
 _ROWS_PER_PASS = 512
-# Where no bound is given. More leave the caches and cost a fifth more each.
+# Tasks at once without max_memory: more of them no longer fit the caches of a
+# processor, and cost a fifth more each.
 TASKS_AT_ONCE = 1000
 
 Solve = Callable[[slice], NDArray[Any]]
@@ -49,7 +50,7 @@ class TaskCost(NamedTuple):
     each: int
 
     def tasks_within(self, max_memory: int, n_tasks: int) -> int:
-        """Most tasks at a time that stay within a bound.
+        """Count the most tasks at a time that stay within a bound.
 
         Parameters
         ----------
@@ -88,7 +89,7 @@ def task_cost(
     adapted: int = 0,
     n_points: int = 0,
 ) -> TaskCost:
-    """Estimate of the bytes of a task, from shapes alone.
+    """Estimate the bytes that a task takes, from shapes alone.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def task_cost(
 
 
 def in_task_chunks(solve: Solve, n_tasks: int, size: int) -> NDArray[Any]:
-    """Answers of all tasks, some at a time.
+    """Answer for all tasks, some at a time.
 
     Where memory runs out, on a GPU or at the host, chunks are halved and the chunk is
     tried again.
@@ -163,7 +164,7 @@ def in_task_chunks(solve: Solve, n_tasks: int, size: int) -> NDArray[Any]:
 
 
 def chunk_of(X: Any, part: slice) -> NDArray[Any]:
-    """Some tasks of an array that may be on disk."""
+    """Read some tasks of an array that may be on disk."""
     rows = np.asarray(X[part])
     if isinstance(X, np.memmap):
         rows = np.array(rows)
@@ -183,7 +184,7 @@ def _smaller(size: int, begin: int, error: BaseException) -> int:
 
 
 def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Numbers that the layers give for one row: all of them, and two neighbours."""
+    """Count the values of all layers for a row, and the most of two neighbours."""
     counts: list[int] = [math.prod(shape)]
 
     def count(layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -208,7 +209,7 @@ def check_tasks(
     X_query: ArrayLike,
     pixels: tuple[int, ...] = (),
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Support rows, targets and query rows as arrays that agree in shape.
+    """Return support rows, targets and query rows as arrays that agree in shape.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def check_tasks(
 
 
 def _as_tasks(X: ArrayLike) -> NDArray[Any]:
-    """An array; memory maps and stored arrays stay what they are."""
+    """Return an array; memory maps and stored arrays stay on disk."""
     if is_stored(X):
         stored: Any = StoredRows(X)
         return stored  # type: ignore[no-any-return]
@@ -246,20 +247,20 @@ def _as_tasks(X: ArrayLike) -> NDArray[Any]:
 def encode_tasks(
     labels: NDArray[Any],
 ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """Class numbers (n_tasks, n_support) and the classes of every task."""
+    """Return class numbers (n_tasks, n_support) and the classes of every task."""
     check_sortable(labels.ravel(), "y_support")
     check_classification_targets(labels.ravel())
-    codes = np.empty(labels.shape, dtype=np.int64)
+    numbers = np.empty(labels.shape, dtype=np.int64)
     classes = []
     for k, row in enumerate(labels):
-        names, codes[k] = np.unique(row, return_inverse=True)
+        names, numbers[k] = np.unique(row, return_inverse=True)
         if len(names) < 2:
             raise InvalidInputError(
                 f"Every task needs at least 2 classes. Got 1 class in task {k}: "
                 f"{names[0]!r}."
             )
         classes.append(names)
-    return codes, classes
+    return numbers, classes
 
 
 def by_way(ways: NDArray[Any], size: int = TASKS_PER_SOLVE) -> Iterator[NDArray[Any]]:

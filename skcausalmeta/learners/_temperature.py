@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-# Times the root mean square of the logits.
+# Bounds of the temperature, in root mean squares of the logits.
 COLDEST, HOTTEST = 0.01, 100.0
 _MAX_ITER = 100
 _TOL = 1e-13
@@ -19,7 +19,7 @@ _TOL = 1e-13
 def best_temperature(
     logits: Sequence[NDArray[Any]], targets: Sequence[NDArray[Any]]
 ) -> float:
-    r"""Temperature of the smallest negative log-likelihood.
+    r"""Find the temperature of the smallest negative log-likelihood.
 
     .. math:: \min_T \; - \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
 
@@ -85,7 +85,7 @@ def best_temperature(
 
 
 def _derivatives(excess: list[NDArray[Any]], inverse: float) -> tuple[float, float]:
-    """First and second derivative of the loss in 1 / T."""
+    """Return the first and second derivative of the loss in 1 / T."""
     slope, curvature = 0.0, 0.0
     for z in excess:
         share = softmax(inverse * z, axis=1)

@@ -1,4 +1,4 @@
-"""How a learner trains: its net, its streams of episodes, its checkpoint."""
+"""Training of a learner: its net, its streams of episodes, its checkpoint."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from ..training import (
 from ..utils import isolated_torch_rng
 from ._episode_plan import EpisodePlan
 
-# What a training may be continued with although it began with another.
+# Parameters that may differ between a training and its continuation.
 _FREE = frozenset({"device", "net_params", "verbose"})
 # Keywords of skorch's net that a learner does not set by itself.
 _OF_SKORCH = inspect.signature(NeuralNet).parameters.keys() - {"module", "kwargs"}
@@ -118,7 +118,7 @@ def net_keywords(
     monitor: str,
     lower_is_better: bool,
 ) -> dict[str, Any]:
-    """Keywords of the skorch net of a learner."""
+    """Return the keywords of the skorch net of a learner."""
     callbacks = _copied_callbacks(learner.callbacks)
     if validation is not None:
         # Without patience the best weights are still restored.
@@ -149,7 +149,7 @@ def episode_keywords(
     settings: TrainingSettings,
     validation: Validation | None,
 ) -> dict[str, Any]:
-    """Keywords of a net that trains on episodes."""
+    """Return the keywords of a net that trains on episodes."""
     monitor, lower_is_better = learner._monitor
     keywords = net_keywords(
         learner,
@@ -172,7 +172,7 @@ def episode_streams(
     validation: Validation | None,
     seed: int,
 ) -> tuple[EpisodeStream, EpisodeStream | None]:
-    """Streams of training and of validation episodes."""
+    """Return the streams of training and of validation episodes."""
     augment = None if learner.augment is None else build_augmentation(learner.augment)
     train = EpisodeStream(
         X,
@@ -200,7 +200,7 @@ def checkpoint_of(
     rows: NDArray[Any],
     *others: NDArray[Any] | None,
 ) -> TrainingCheckpoint | None:
-    """The checkpoint that a learner asks for, if it does, for its fit on this data."""
+    """Return the checkpoint of a fit on this data, None where none is asked for."""
     if settings.checkpoint_path is None:
         return None
     facts = fit_facts(learner, settings, rows, *others)
@@ -214,7 +214,7 @@ def train(
     settings: TrainingSettings,
     checkpoint: TrainingCheckpoint | None,
 ) -> None:
-    """Train the net of a learner, on from its fit before or from its checkpoint.
+    """Train the net of a learner, from its checkpoint or its last fit if asked to.
 
     Raises
     ------
@@ -235,12 +235,12 @@ def train(
 
 
 def adopt(learner: BaseEstimator, fitted: BaseEstimator) -> None:
-    """Take over all that a copy has learned, at once: a failed fit changes nothing."""
+    """Take over all that a fitted copy has learned, at once."""
     learner.__dict__ = fitted.__dict__
 
 
 def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """One record per finished epoch: losses, seconds, and what the hook told."""
+    """Return one record per finished epoch: losses, seconds, facts of the hook."""
     keys = ("epoch", "train_loss", *terms, "valid_loss", "valid_accuracy", "dur")
     history = []
     for row in net.history:
@@ -251,7 +251,7 @@ def history_of(net: Any, terms: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 
 
 def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:
-    """What the hook told of the steps of an epoch, on average."""
+    """Return the facts of the hook in the steps of an epoch, on average."""
     names = {key for batch in batches for key in batch if key.startswith(FACT_PREFIX)}
     return {
         name.removeprefix(FACT_PREFIX): float(
@@ -262,9 +262,9 @@ def _facts_of(batches: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _copied_callbacks(given: list[Any] | None) -> list[Any]:
-    """Copies, since skorch changes callbacks and parameters must stay as given.
+    """Copy callbacks, since skorch changes them and parameters must stay as given.
 
-    Not deep ones: what a callback writes to is the caller's.
+    The copies are shallow: an object that a callback writes to stays the caller's.
     """
     return [
         (one[0], copy.copy(one[1])) if isinstance(one, tuple) else copy.copy(one)
@@ -273,7 +273,7 @@ def _copied_callbacks(given: list[Any] | None) -> list[Any]:
 
 
 def _silent(*args: Any) -> None:
-    """Sink of messages."""
+    """Print nothing."""
 
 
 def fit_facts(
@@ -282,9 +282,9 @@ def fit_facts(
     rows: NDArray[Any],
     *others: NDArray[Any] | None,
 ) -> dict[str, str]:
-    """Digests of the parameters that decide a fit, by name, and of its data.
+    """Return digests of the parameters that decide a fit, by name, and of its data.
 
-    Of the rows about a thousand are read, of everything else all.
+    About a thousand of the rows are read, and all of everything else.
     """
     step = max(1, len(rows) // _MOST_ROWS)
     data = [rows.shape, str(rows.dtype), rows[::step], *others]
@@ -300,7 +300,7 @@ def fit_facts(
 
 
 def digest(value: Any) -> str:
-    """Digest of what a value says, the same in every process."""
+    """Return a digest of a value, the same in every process."""
     found = hashlib.blake2b(digest_size=16)
     _tell(value, found, 0)
     return found.hexdigest()

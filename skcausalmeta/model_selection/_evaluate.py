@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
-from sklearn.base import clone, is_regressor
+from sklearn.base import is_regressor
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_consistent_length, gen_even_slices
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     StrOptions,
     validate_params,
 )
-from sklearn.utils.parallel import Parallel, delayed
 
-from ..episodes import Episode, TaskSampler, make_sampler
+from ..episodes import EpisodeSampler, TaskSampler, make_sampler
 from ..exceptions import InvalidInputError
 from ..metrics import error_of_confidences, mean_confidence_interval
+from ._judge import EpisodeRecord, Judge, Scorer, judge_episodes
 from ._result import FewShotResult
 
-Scorer = Callable[[Any, Any, np.ndarray], float]
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What one episode showed."""
-
-    score: float
-    adapt_time: float
-    sparsity: float
-    dual_gap: float
-    sureness: np.ndarray | None  # (2, n_query rows)
+_CONFIDENCE = 0.95
 
 
 @validate_params(
@@ -56,7 +40,6 @@ class _Record:
         "random_state": ["random_state"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_jobs": [Integral, None],
-        "confidence": [Interval(Real, 0, 1, closed="neither")],
         "calibration": ["boolean"],
     },
     prefer_skip_nested_validation=True,
@@ -74,7 +57,6 @@ def evaluate_few_shot(
     random_state: int | np.random.RandomState | None = None,
     scoring: str | Scorer | None = None,
     n_jobs: int | None = None,
-    confidence: float = 0.95,
     calibration: bool = False,
 ) -> FewShotResult:
     r"""Score an estimator on few-shot episodes: of the classes of `y`, or of tasks.
@@ -115,8 +97,6 @@ def evaluate_few_shot(
         None is the accuracy, or R\ :sup:`2` of a regressor.
     n_jobs : int, default=None
         Number of processes that share the episodes, as in scikit-learn.
-    confidence : float, default=0.95
-        Confidence of the interval of the mean score.
     calibration : bool, default=False
         Also ask for probabilities and report their expected calibration error over
         the query rows of all episodes.
@@ -124,7 +104,7 @@ def evaluate_few_shot(
     Returns
     -------
     result : FewShotResult
-        Scores of the episodes, their mean with its interval, the time to adapt,
+        Scores of the episodes, their mean with its 95% interval, the time to adapt,
         and the mean sparsity and largest duality gap where the learner has them.
 
     Raises
@@ -134,10 +114,14 @@ def evaluate_few_shot(
     InvalidInputError
         If the estimator is a plain Pipeline around a meta-learner, or `calibration`
         is asked of an estimator without ``predict_proba``.
+    ValueError
+        If a parameter is out of its range, or `X`, `y` and `tasks` differ in length.
 
     See Also
     --------
     few_shot_scorer : The same as a scorer for GridSearchCV and cross_val_score.
+    skcausalmeta.metrics.mean_confidence_interval : Intervals of ``result.scores`` with
+        another confidence.
     skcausalmeta.metrics.paired_difference : Compares two results.
 
     Examples
@@ -159,14 +143,13 @@ def evaluate_few_shot(
     >>> print(result.n_tasks, bool(result.mean > 0.8))
     5 True
     """
+    # 1. What could not be judged, or would be judged wrongly, is refused.
     _refuse_plain_pipeline(estimator)
-    if calibration and not hasattr(estimator, "predict_proba"):
-        raise InvalidInputError(
-            "calibration=True needs an estimator with predict_proba. Got "
-            f"{type(estimator).__name__}; pass calibration=False or a head that gives "
-            "probabilities."
-        )
+    if calibration:
+        _require_probabilities(estimator)
     check_consistent_length(X, y, tasks)
+
+    # 2. The episodes are drawn, without a look at the estimator's answers.
     labels, regression = np.asarray(y), is_regressor(estimator)
     sampler = make_sampler(
         labels,
@@ -177,123 +160,16 @@ def evaluate_few_shot(
         n_query=n_query,
         random_state=random_state,
     )
-    n_tasks = len(sampler.task_ids) if isinstance(sampler, TaskSampler) else None
     episodes = sampler.draw(n_episodes)
-    if not hasattr(estimator, "adapt"):
-        X = _flatten(X)
+
+    # 3. A copy of the estimator solves each of them and is scored.
     scoring = scoring or ("r2" if regression else "accuracy")
-    scorer = _accuracy if scoring == "accuracy" else get_scorer(scoring)
-    # One batch of episodes per process: the estimator travels once, not per episode.
-    n_batches = min(effective_n_jobs(n_jobs), n_episodes)
-    shared = estimator, X, labels, scorer, calibration
-    if n_batches == 1:  # without joblib: Dask's backend knows no single job
-        records = _score_episodes(*shared, episodes)
-    else:
-        batches = Parallel(n_jobs=n_jobs)(
-            delayed(_score_episodes)(*shared, episodes[batch])
-            for batch in gen_even_slices(n_episodes, n_batches)
-        )
-        records = [record for batch in batches for record in batch]
-    scores = np.array([record.score for record in records])
-    mean, half_width = mean_confidence_interval(scores, confidence=confidence)
-    by_episode = {
-        name: np.array([getattr(record, name) for record in records])
-        for name in ("adapt_time", "sparsity", "dual_gap")
-    }
-    if n_tasks is not None:
-        by_episode["task"] = np.array([episode.task for episode in episodes])
-    return FewShotResult(
-        scores=scores,
-        mean=mean,
-        half_width=half_width,
-        n_episodes=n_episodes,
-        confidence=confidence,
-        adapt_time=float(np.median(by_episode["adapt_time"])),
-        sparsity=float(np.mean(by_episode["sparsity"])),
-        max_dual_gap=float(np.max(by_episode["dual_gap"])),
-        n_way=n_way if n_tasks is None else None,
-        n_shot=n_shot,
-        n_query=n_query,
-        n_tasks=n_tasks,
-        scoring=scoring if isinstance(scoring, str) else _name_of(scoring),
-        calibration_error=_calibration_error(records) if calibration else np.nan,
-        by_episode=by_episode,
-    )
+    judge = Judge(estimator, _scorer_of(scoring), calibration)
+    rows = X if hasattr(estimator, "adapt") else _flatten(X)
+    records = judge_episodes(judge, rows, labels, episodes, n_jobs)
 
-
-def _score_episodes(
-    estimator: Any,
-    X: Any,
-    y: np.ndarray,
-    scorer: Scorer,
-    calibration: bool,
-    episodes: list[Episode],
-) -> list[_Record]:
-    return [
-        _score_episode(estimator, X, y, episode, scorer, calibration)
-        for episode in episodes
-    ]
-
-
-def _calibration_error(records: list[_Record]) -> float:
-    confidence, right = np.concatenate([r.sureness for r in records], axis=1)
-    return error_of_confidences(confidence, right > 0)
-
-
-def _score_episode(
-    estimator: Any,
-    X: Any,
-    y: np.ndarray,
-    episode: Episode,
-    scorer: Scorer,
-    calibration: bool,
-) -> _Record:
-    X_support = _safe_indexing(X, episode.support)
-    X_query = _safe_indexing(X, episode.query)
-    if hasattr(estimator, "adapt"):
-        learner = copy.copy(estimator)
-        solve = learner.adapt
-    else:
-        learner = clone(estimator)
-        solve = learner.fit
-    start = time.perf_counter()
-    adapted = solve(X_support, y[episode.support])
-    adapt_time = time.perf_counter() - start
-    return _Record(
-        score=float(scorer(adapted, X_query, y[episode.query])),
-        adapt_time=adapt_time,
-        sparsity=float(_fitted_fact(adapted, "sparsity_")),
-        dual_gap=float(np.max(_fitted_fact(adapted, "dual_gap_"))),
-        sureness=_sureness(adapted, X_query, y[episode.query]) if calibration else None,
-    )
-
-
-def _sureness(estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
-    """Confidence of every prediction, and whether it is right."""
-    proba = estimator.predict_proba(X)
-    return np.stack([proba.max(axis=1), estimator.classes_[proba.argmax(axis=1)] == y])
-
-
-def _name_of(scoring: Any) -> str:
-    return str(getattr(scoring, "__name__", type(scoring).__name__))
-
-
-def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
-    return float(np.mean(estimator.predict(X) == y))
-
-
-def _fitted_fact(estimator: Any, name: str) -> Any:
-    """Return an attribute of the estimator or of its last step, else NaN."""
-    if isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return getattr(estimator, name, np.nan)
-
-
-def _flatten(X: Any) -> Any:
-    """Return images as rows of pixels, everything else as it is."""
-    if getattr(X, "ndim", 2) > 2:
-        return X.reshape(len(X), -1)
-    return X
+    # 4. The records are summed up.
+    return _summary(records, sampler, _name_of(scoring))
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:
@@ -305,3 +181,76 @@ def _refuse_plain_pipeline(estimator: Any) -> None:
             f"{type(estimator).__name__}, which would be fitted anew on every support "
             "set; build it with skcausalmeta.compose.make_meta_pipeline."
         )
+
+
+def _require_probabilities(estimator: Any) -> None:
+    if not hasattr(estimator, "predict_proba"):
+        raise InvalidInputError(
+            "calibration=True needs an estimator with predict_proba. Got "
+            f"{type(estimator).__name__}; pass calibration=False or a head that gives "
+            "probabilities."
+        )
+
+
+def _flatten(X: Any) -> Any:
+    """Return images as rows of pixels, everything else as it is."""
+    if getattr(X, "ndim", 2) > 2:
+        return X.reshape(len(X), -1)
+    return X
+
+
+def _scorer_of(scoring: str | Scorer) -> Scorer:
+    return _accuracy if scoring == "accuracy" else get_scorer(scoring)
+
+
+def _name_of(scoring: str | Scorer) -> str:
+    if isinstance(scoring, str):
+        return scoring
+    return str(getattr(scoring, "__name__", type(scoring).__name__))
+
+
+def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
+    return float(np.mean(estimator.predict(X) == y))
+
+
+def _summary(
+    records: list[EpisodeRecord],
+    sampler: EpisodeSampler | TaskSampler,
+    scoring: str,
+) -> FewShotResult:
+    scores = _values(records, "score")
+    mean, half_width = mean_confidence_interval(scores, confidence=_CONFIDENCE)
+    facts = ["adapt_time", "sparsity", "dual_gap"]
+    if isinstance(sampler, TaskSampler):
+        facts.append("task")
+    by_episode = {name: _values(records, name) for name in facts}
+    return FewShotResult(
+        scores=scores,
+        mean=mean,
+        half_width=half_width,
+        n_episodes=len(records),
+        confidence=_CONFIDENCE,
+        adapt_time=float(np.median(by_episode["adapt_time"])),
+        sparsity=float(np.mean(by_episode["sparsity"])),
+        max_dual_gap=float(np.max(by_episode["dual_gap"])),
+        n_way=None if isinstance(sampler, TaskSampler) else sampler.n_way,
+        n_shot=sampler.n_shot,
+        n_query=sampler.n_query,
+        n_tasks=len(sampler.task_ids) if isinstance(sampler, TaskSampler) else None,
+        scoring=scoring,
+        calibration_error=_calibration_error(records),
+        by_episode=by_episode,
+    )
+
+
+def _values(records: list[EpisodeRecord], name: str) -> np.ndarray:
+    return np.array([getattr(record, name) for record in records])
+
+
+def _calibration_error(records: list[EpisodeRecord]) -> float:
+    """Return the error over the query rows of all episodes, NaN if not kept."""
+    kept = [record.sureness for record in records if record.sureness is not None]
+    if not kept:
+        return np.nan
+    confidence, right = np.concatenate(kept, axis=1)
+    return error_of_confidences(confidence, right > 0)

@@ -92,6 +92,12 @@ class FewShotReport:
         Returns
         -------
         report : FewShotReport
+            What was found; ``to_html`` and ``save`` show it.
+
+        Raises
+        ------
+        EpisodeError, InvalidInputError, ValueError
+            As `evaluate_few_shot` does.
         """
         classes = np.unique(np.asarray(y))
         counts = _Confusions(classes)
@@ -100,11 +106,12 @@ class FewShotReport:
         return cls(type(estimator).__name__, settings, result, counts.total, classes)
 
     def to_html(self) -> str:
-        """The page.
+        """Return the page.
 
         Returns
         -------
         html : str
+            One document, without scripts or links.
         """
         parts = [
             f"<h1>{escape(self.name)}</h1><p>{escape(str(self.result))}</p>",
@@ -168,7 +175,7 @@ class FewShotReport:
 
 
 class _Confusions:
-    """An accuracy that counts, as it goes, which class was taken for which."""
+    """Accuracy that counts, as it goes, which class was taken for which."""
 
     __name__ = "accuracy"
 

@@ -66,6 +66,12 @@ def few_shot_scorer(
         R\ :sup:`2` of a regressor. It can be pickled, never changes the estimator,
         and asks a search for ``tasks`` where it is given them.
 
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range. Classes or tasks that are too few or too
+        small are an EpisodeError of the scorer.
+
     See Also
     --------
     evaluate_few_shot : The evaluation behind the scorer, with its interval.
@@ -106,6 +112,8 @@ def few_shot_scorer(
 
 @dataclass(frozen=True)
 class _FewShotScorer:
+    """The scorer as an object: it can be pickled, compared and shown."""
+
     n_way: int
     n_shot: int
     n_query: int | None
@@ -147,11 +155,17 @@ class _FewShotScorer:
     ) -> int:
         if self.n_query is not None:
             return self.n_query
-        labels = np.asarray(y)
-        groups = [np.zeros(len(labels)) if tasks is None else np.asarray(tasks)]
-        if not regression:
-            groups.append(labels)
-        codes = [np.unique(group, return_inverse=True)[1] for group in groups]
-        _, sizes = np.unique(np.stack(codes), axis=1, return_counts=True)
+        left = _smallest_group(y, tasks, regression) - self.n_shot
         # At least 1, so that a class that is too small fails in the sampler by name.
-        return int(np.clip(sizes.min() - self.n_shot, 1, _MOST_QUERIES))
+        return int(np.clip(left, 1, _MOST_QUERIES))
+
+
+def _smallest_group(y: ArrayLike, tasks: ArrayLike | None, regression: bool) -> int:
+    """Return the rows of the smallest class of a task, or task for a regressor."""
+    labels = np.asarray(y)
+    groups = [np.zeros(len(labels)) if tasks is None else np.asarray(tasks)]
+    if not regression:
+        groups.append(labels)
+    codes = [np.unique(group, return_inverse=True)[1] for group in groups]
+    _, sizes = np.unique(np.stack(codes), axis=1, return_counts=True)
+    return int(sizes.min())

@@ -1,4 +1,4 @@
-"""The skorch nets that train on episodes, and what they are made of."""
+"""Skorch nets that train on episodes, and their parts."""
 
 from ._base_net import (
     BaseEpisodicNet,
@@ -39,6 +39,7 @@ from ._stream import (
     ReadRows,
     RowReader,
     in_blocks,
+    in_parts,
     in_passes,
 )
 
@@ -76,6 +77,7 @@ __all__ = [
     "has_batch_norm",
     "hooked_features",
     "in_blocks",
+    "in_parts",
     "in_passes",
     "module_lock",
     "named_optimizer",

@@ -1,4 +1,4 @@
-"""Training loop over episodes, on skorch: what does not depend on the learner."""
+"""Training loop over episodes, on skorch: the part common to all learners."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._batch_norm import batch_norm_mode
 from ._processes import Processes
-from ._stream import EpisodeStream, MetaBatch, in_passes
+from ._stream import EpisodeStream, MetaBatch, in_parts, in_passes
 
 
 class StepGuard:
@@ -100,9 +100,9 @@ class StepGuard:
 
     def parts(self, batch: MetaBatch) -> Iterator[MetaBatch]:
         """Yield the batch, or as many of its tasks at a time as memory holds."""
-        size = self.size(len(batch.tasks))
-        for begin in range(0, len(batch.tasks), size):
-            yield MetaBatch(batch.tasks[begin : begin + size], len(batch))
+        n_tasks = len(batch.tasks)
+        for part in in_parts(n_tasks, self.size(n_tasks)):
+            yield MetaBatch(batch.tasks[part], len(batch))
 
     def _take_fewer(
         self, size: int, divisible: bool, history: Any, error: BaseException
@@ -138,7 +138,7 @@ class BaseEpisodicNet(NeuralNet, ABC):
     accelerate : bool, default=False
         Share the tasks of a step with the other processes of ``accelerate launch``
         or ``torchrun``.
-        The steps are those of one process. Not with a hook or standardised codes.
+        The steps are those of one process. Not with a hook or standardised features.
     **kwargs : dict
         Keywords of `skorch.NeuralNet`.
 
@@ -151,9 +151,9 @@ class BaseEpisodicNet(NeuralNet, ABC):
     ['_accumulate', '_batch_loss', '_is_divisible']
     """
 
-    # What to do where training diverges.
+    # Advice where training diverges.
     _remedy: ClassVar[str] = "lower lr, or scale the rows"
-    scaler_: GradScaler = GradScaler("cpu", enabled=False)
+    scaler_: GradScaler | None = None
     processes_: Processes | None = None
 
     def __init__(
@@ -289,23 +289,24 @@ class BaseEpisodicNet(NeuralNet, ABC):
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Scale losses from here on, if the backbone runs in float16."""
         super().on_train_begin(*args, **kwargs)
-        scaler = loss_scaler(self.module_.backbone, self.device)
-        if scaler is not None:
-            self.scaler_ = scaler
+        self.scaler_ = loss_scaler(self.module_.backbone, self.device)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Let go of what is no part of the trained net."""
+        """Drop the scale and the processes, which are no part of the trained net."""
         super().on_train_end(*args, **kwargs)
-        for name in ("scaler_", "processes_"):
-            self.__dict__.pop(name, None)
+        self.scaler_ = self.processes_ = None
 
     def on_grad_computed(self, *args: Any, **kwargs: Any) -> None:
         """Take the scale from the gradients, before callbacks see them."""
-        self.scaler_.unscale_(self.optimizer_)
+        if self.scaler_ is not None:
+            self.scaler_.unscale_(self.optimizer_)
         super().on_grad_computed(*args, **kwargs)
 
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self.scaler_ is None else self.scaler_.scale(loss)
+
     def _step_optimizer(self, step_fn: Callable[[], Any]) -> None:
-        if not self.scaler_.is_enabled():
+        if self.scaler_ is None:
             super()._step_optimizer(step_fn)
             return
         # A step with an infinite gradient is left out and the scale halved.
@@ -331,9 +332,9 @@ class BaseEpisodicNet(NeuralNet, ABC):
         )
         if not self._is_divisible():
             raise InvalidInputError(
-                "accelerate=True divides the tasks of a step, which standardised codes "
-                "see together. Got normalize_codes=True; set it to False or train in "
-                "one process."
+                "accelerate=True divides the tasks of a step, which are standardised "
+                "together. Got normalize_codes=True; set it to False or train in one "
+                "process."
             )
         processes.check_start(self.module_)
         stream.share(processes.rank, processes.number)

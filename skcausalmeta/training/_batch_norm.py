@@ -1,4 +1,4 @@
-"""Which statistics batch norm uses, as an explicit choice."""
+"""Choice of the statistics that batch norm uses."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def batch_norm_mode(
 def _replaced(
     module: nn.Module, forward: Callable[..., torch.Tensor]
 ) -> Iterator[None]:
-    """Another forward of the batch-norm layers, as long as a block runs."""
+    """Replace the forward of the batch-norm layers inside a `with` block."""
     replaced: list[tuple[nn.Module, object]] = []
     try:
         for layer in module.modules():
@@ -143,12 +143,12 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def module_lock(module: nn.Module) -> Any:
-    """Return the one lock of a module, which the thread that holds it may take again.
+    """Return the lock of a module, the same one at every call.
 
     Calls that exchange the parameters or the methods of a module for a moment
     (`torch.func.functional_call`, batch norm with statistics of its own) change what
-    other threads see of it. The lock is kept apart from the module, so that copies
-    and pickles of it need none.
+    other threads see of it. The thread that holds the lock may take it again. It is
+    kept apart from the module, so that copies and pickles of that need none.
 
     Parameters
     ----------

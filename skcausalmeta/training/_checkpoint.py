@@ -36,8 +36,8 @@ class TrainingCheckpoint(Callback):
     path : str
         The file.
     facts : dict of str to str
-        What tells this training from others, such as digests of the parameters and
-        of the data.
+        Facts that tell this training from others, such as digests of the parameters
+        and of the data.
 
     Notes
     -----
@@ -101,7 +101,7 @@ class TrainingCheckpoint(Callback):
     # -- callback ----------------------------------------------------------------------
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Continue from the file; the other callbacks have begun already."""
+        """Continue from the file; comes after the other callbacks have begun."""
         if self._state is not None:
             self._restore(net, self._state)
         self._state = None
@@ -113,8 +113,8 @@ class TrainingCheckpoint(Callback):
             write_value(Path(self.path), self._state_of(net))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Let go of what belongs to this run."""
-        self.__dict__ = self.get_params(deep=False)
+        """Drop the state of this run."""
+        del self._state, self._seeds, self._generators
 
     def _state_of(self, net: Any) -> dict[str, Any]:
         on_cuda = str(net.device).startswith("cuda")
@@ -156,7 +156,7 @@ class TrainingCheckpoint(Callback):
                 callback.skip(state["n_epochs"])
 
     def _others(self, net: Any) -> list[tuple[str, Any]]:
-        """Callbacks with a state: a bar that is shown has none that matters."""
+        """Return the callbacks whose state is saved: not itself, nor the bar."""
         return [
             (name, callback)
             for name, callback in net.callbacks_
@@ -254,7 +254,7 @@ def _move_to(generator: Any, position: Any) -> None:
 
 
 def _callback_state(name: str, callback: Any) -> dict[str, Any]:
-    """What training made of a callback; functions and classes are not its state."""
+    """Return the attributes of a callback that training set, functions left out."""
     params = callback.get_params(deep=False)
     state = {}
     for key, value in vars(callback).items():

@@ -198,7 +198,7 @@ class EpisodeHook(nn.Module):
 
 
 class HookedFeatures(nn.Module):
-    """The features of tasks with what a hook makes of them; as they are without one.
+    """Features of tasks, transformed by a hook if there is one.
 
     The one place that asks whether there is a hook: modules of the nets hold it as
     ``hooked``, and the nets and learners call it in either case.
@@ -234,7 +234,7 @@ class HookedFeatures(nn.Module):
         Parameters
         ----------
         rule : str
-            What is missing.
+            Rule that is broken by a hook, for the message.
         remedy : str
             What to do besides leaving the hook out.
 

@@ -16,7 +16,7 @@ from ..backbones import PreparedBackbone
 from ._base_net import BaseEpisodicNet, check_features, has_batch_norm
 from ._batch_norm import batch_norm_mode
 from ._episode_hook import EpisodeOutcome, HookedFeatures
-from ._stream import EpisodeTensors, MetaBatch, leading_rows
+from ._stream import EpisodeTensors, MetaBatch, in_parts, leading_rows
 
 _SPREAD = 1.0
 _LEAST, _MOST = 1e-3, 1e3
@@ -49,7 +49,7 @@ class EpisodicModule(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Features of rows."""
+        """Return the features of rows."""
         return self.backbone(rows)
 
     @property
@@ -72,7 +72,7 @@ class _Group:
         self.n_way = tasks[0].n_way
 
     def swapped(self, n_tasks: int) -> _Group:
-        """The first tasks with support and query in each other's role, as constants."""
+        """Return the first tasks with support and query exchanged, as constants."""
         tasks = [task.swapped() for task in self.tasks[:n_tasks]]
         rows = leading_rows(
             self.query_targets[:n_tasks], self.n_way, self.support.shape[1]
@@ -138,7 +138,7 @@ class HeadNet(BaseEpisodicNet):
         total = torch.zeros((), device=self.device)
         for part in self.guard_.parts(batch):
             loss, _ = self._batch_loss(part, second_level=turn)
-            self.scaler_.scale(loss).backward()
+            self._scaled(loss).backward()
             total = total + loss.detach()
         if not turn:
             self.module_.hooked.rest()
@@ -227,8 +227,8 @@ class HeadNet(BaseEpisodicNet):
             size = 1
         elif size == "auto":
             size = 1 if str(self.device).startswith("cpu") else len(tasks)
-        for begin in range(0, len(tasks), int(size)):
-            yield tasks[begin : begin + int(size)]
+        for part in in_parts(len(tasks), int(size)):
+            yield tasks[part]
 
 
 class EpisodicNet(HeadNet):

@@ -25,7 +25,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class Validation(BaseEstimator):
-    """What is held out of training, to stop in time and to keep the best weights.
+    """Validation: the share held out, its episodes, and when training stops.
 
     Parameters
     ----------
@@ -409,7 +409,7 @@ def named_optimizer(name: str) -> Adam | AdamW | SGD:
 
 
 def optimizer_keywords(optimizer: Optimizer) -> dict[str, Any]:
-    """Keywords of a skorch net for an optimiser.
+    """Return the keywords of a skorch net for an optimiser.
 
     Parameters
     ----------

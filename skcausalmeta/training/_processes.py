@@ -1,4 +1,4 @@
-"""The tasks of a training step shared by processes, through Hugging Face Accelerate."""
+"""Processes that share the tasks of a step, through Hugging Face Accelerate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..exceptions import InvalidInputError
 
 
 class Processes(NamedTuple):
-    """Which of how many processes this one is.
+    """Rank of this process, and the number of processes.
 
     Every process draws all episodes of a step and reads those of its own. Gradients
     are those of the mean over all tasks, so their sum over processes is the gradient
@@ -32,7 +32,7 @@ class Processes(NamedTuple):
 
     @classmethod
     def launched(cls, device: Any) -> Processes:
-        """The processes of ``accelerate launch``, or this one alone without it.
+        """Return the processes of ``accelerate launch``, or this one alone without it.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Processes(NamedTuple):
     def _merge_averages(
         self, layer: Any, mean: Tensor, variance: Tensor, count: int
     ) -> None:
-        """The averages as if the tasks had come one process after the other."""
+        """Set the averages as if the tasks had come one process after the other."""
         own = int(layer.num_batches_tracked) - count
         counts = torch.zeros(self.number, dtype=torch.float64, device=mean.device)
         counts[self.rank] = own
@@ -133,7 +133,7 @@ def _averages_of(layer: Any) -> tuple[Tensor, Tensor, int]:
 
 
 def _averaging(module: nn.Module) -> list[Any]:
-    """Layers of batch norm whose averages move in training."""
+    """Return the layers of batch norm whose averages move in training."""
     return [
         layer
         for layer in module.modules()

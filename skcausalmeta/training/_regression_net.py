@@ -15,7 +15,7 @@ from ._stream import EpisodeTensors, MetaBatch
 
 
 class CodeModule(nn.Module):
-    """A backbone whose features can be standardised: codes.
+    """A backbone whose features can be standardised.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class CodeModule(nn.Module):
         Number d of features to standardise by a batch norm without weights. None
         leaves the features as they are.
     hooked : HookedFeatures, default=None
-        Stands between the codes and the head. None: nothing does.
+        Stands between the features and the head. None: nothing does.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class CodeModule(nn.Module):
         )
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Features of rows, as the backbone gives them."""
+        """Return the features of rows, as the backbone gives them."""
         return self.backbone(rows)
 
 
@@ -62,7 +62,7 @@ class RegressionNet(HeadNet):
 
         1 / T sum_t 1 / (2 n) || head(support_t)(query_t) - targets_t ||^2
 
-    Where codes are standardised, it is over all rows of the meta-batch at once in
+    Where features are standardised, it is over all rows of the meta-batch at once in
     training, whatever the micro-batch, and by fixed statistics in prediction.
 
     Parameters
@@ -112,18 +112,18 @@ class RegressionNet(HeadNet):
         return {"loss": loss, "y_pred": None}
 
     def _is_divisible(self) -> bool:
-        # The codes of all tasks of a step are standardised together.
+        # The features of all tasks of a step are standardised together.
         alone = isinstance(self.module_.standardize, nn.Identity)
         return alone and super()._is_divisible()
 
     # -- tasks -------------------------------------------------------------------------
 
     def features(self, rows: Tensor) -> Tensor:
-        """Return the codes of rows (n, ...) as the module is, (n, d)."""
+        """Return the features of rows (n, ...), standardised if asked for, (n, d)."""
         return self.module_.standardize(super().features(rows))
 
     def settle(self, parts: Iterable[Tensor]) -> None:
-        """Fix the statistics of the codes to those of some rows.
+        """Fix the statistics of the features to those of some rows.
 
         Parameters
         ----------
@@ -157,8 +157,8 @@ class RegressionNet(HeadNet):
         return both[: len(tasks)], both[len(tasks) :]
 
     def _standardized(self, parts: list[Tensor]) -> list[Tensor]:
-        codes = self.module_.standardize(torch.cat(parts))
-        return list(codes.split([len(part) for part in parts]))
+        features = self.module_.standardize(torch.cat(parts))
+        return list(features.split([len(part) for part in parts]))
 
     def _head_scores(
         self, support: Tensor, targets: Tensor, query: Tensor, n_way: int

@@ -1,4 +1,4 @@
-"""From rows of arrays, in memory or on disk, to meta-batches of episodes."""
+"""Streams of meta-batches of episodes, from rows in memory or on disk."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class RowReader:
             )
 
     def __call__(self, X: NDArray[Any]) -> Tensor:
-        """Tensor (n, *sample_shape); bytes are scaled to the range 0 to 1."""
+        """Return a tensor (n, *sample_shape); bytes are scaled to the range 0 to 1."""
         scale = 255.0 if X.dtype == np.uint8 and len(self.sample_shape) == 3 else 1.0
         try:
             with np.errstate(over="raise"):
@@ -151,6 +151,30 @@ def in_blocks(
         return function(rows)
     filled = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
     return function(filled)[: len(rows)]
+
+
+def in_parts(n: int, size: int) -> Iterator[slice]:
+    """Yield slices that cut n items into parts of `size`, the last one shorter.
+
+    Parameters
+    ----------
+    n : int
+        Number of items: rows or tasks.
+    size : int
+        Most items of a part.
+
+    Yields
+    ------
+    slice
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import in_parts
+    >>> list(in_parts(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    for begin in range(0, n, size):
+        yield slice(begin, min(begin + size, n))
 
 
 def in_passes(
@@ -223,7 +247,7 @@ class ReadRows:
         return self._reader(read_rows(self._X, self._where[index.cpu().numpy()]))
 
     def part(self, where: NDArray[Any]) -> ReadRows:
-        """Some of these rows, by position, still on disk."""
+        """Return some of these rows, by position, still on disk."""
         return ReadRows(self._X, self._reader, self._where[where])
 
 
@@ -260,11 +284,11 @@ class EpisodeTensors(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Tasks of one shape are solved together."""
+        """Support rows, query rows and classes; one shape is solved together."""
         return len(self.support_targets), len(self.query_targets), self.n_way
 
     def swapped(self) -> EpisodeTensors:
-        """Query and support in each other's role, with as many rows to learn from."""
+        """Exchange support and query, with as many rows to learn from."""
         index = leading_rows(
             self.query_targets[None], self.n_way, len(self.support_targets)
         )[0]
@@ -278,7 +302,7 @@ class EpisodeTensors(NamedTuple):
 
 
 def leading_rows(targets: Tensor, n_way: int, n_rows: int) -> Tensor:
-    """Positions (n_tasks, n_rows) of rows with the classes as even as possible."""
+    """Return positions (n_tasks, n_rows) of rows, classes as even as possible."""
     if not n_way:
         n_tasks = len(targets)
         n_rows = min(n_rows, targets.shape[1])
@@ -326,7 +350,7 @@ class MetaBatch:
         return self._n_tasks
 
     def groups(self) -> Iterator[list[int]]:
-        """Positions of the tasks that have one shape."""
+        """Yield the positions of the tasks that have one shape."""
         positions: dict[tuple[int, int, int], list[int]] = {}
         for position, task in enumerate(self.tasks):
             positions.setdefault(task.shape, []).append(position)
@@ -384,7 +408,7 @@ class EpisodeStream:
 
     @property
     def generators(self) -> dict[str, Any]:
-        """What decides on episodes to come; the draws of `draw` if it tells."""
+        """Random generators of the augmentation, and of the draws if `draw` has one."""
         episodes = getattr(self._draw, "generator", None)
         found = {"augmentation": self._generator, "episodes": episodes}
         return {name: source for name, source in found.items() if source is not None}

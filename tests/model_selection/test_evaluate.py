@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -208,13 +209,12 @@ def test_last_step_of_a_pipeline_is_asked_for_sparsity(data):
 
 
 def test_result_as_text_and_as_json(data, fitted):
-    result = evaluate_few_shot(
-        fitted, *data, n_shot=1, n_query=5, n_episodes=4, confidence=0.9
-    )
+    result = evaluate_few_shot(fitted, *data, n_shot=1, n_query=5, n_episodes=4)
     assert str(result) == (
         f"{100 * result.mean:.1f} +- {100 * result.half_width:.1f}% "
-        "(4 episodes of 5-way 1-shot, 90% interval)"
+        "(4 episodes of 5-way 1-shot, 95% interval)"
     )
+    assert str(replace(result, confidence=0.9)).endswith("90% interval)")
     record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert record["scores"] == result.scores.tolist()
     assert record["mean"] == result.mean
@@ -257,7 +257,6 @@ def test_lengths_must_agree(data, fitted):
         ("n_way", 1),
         ("n_episodes", 0),
         ("scoring", "acuracy"),
-        ("confidence", 1.0),
         ("estimator", "svm"),
     ],
 )
@@ -283,7 +282,7 @@ def test_a_scorer_starts_no_jobs_of_its_own(monkeypatch):
     def refuse(**kwargs):
         raise AssertionError("asked for jobs")
 
-    monkeypatch.setattr("skcausalmeta.model_selection._evaluate.Parallel", refuse)
+    monkeypatch.setattr("skcausalmeta.model_selection._judge.Parallel", refuse)
     scorer = few_shot_scorer(n_way=3, n_shot=2, n_query=3, n_episodes=3)
     rng = np.random.RandomState(0)
     y = np.repeat(np.arange(4), 8)

@@ -29,6 +29,7 @@ from skcausalmeta.learners import (
     MAMLClassifier,
     MTCRLClassifier,
     SparseMetaClassifier,
+    SparseMetaRegressor,
 )
 from skcausalmeta.learners._training import episode_streams
 from skcausalmeta.persistence import describe, load, save
@@ -52,6 +53,9 @@ def small(cls):
     params = {name: value for name, value in SMALL.items() if name in names}
     if "random_state" in names:
         params["random_state"] = 0
+    if "estimator" in names:  # the learner that a wrapper holds is small too
+        inner = SparseMetaRegressor if is_regressor(cls()) else SparseMetaClassifier
+        params["estimator"] = small(inner)
     return cls(**params)
 
 

@@ -1,4 +1,4 @@
-"""Everything that an update rule promises, run on one rule."""
+"""Checks of the contract of an update rule."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def check_update_rule(rule: UpdateRule) -> None:
 
 
 class _RuleBroken(Exception):
-    """What an update rule did instead."""
+    """An update rule broke its contract; the message says how."""
 
 
 class _Trial:
-    """An update rule, and what it is tried on, all of it in float64."""
+    """An update rule with tensors and gradients to try it on, in float64."""
 
     def __init__(self, rule: UpdateRule) -> None:
         self._rule = rule
@@ -84,14 +84,14 @@ class _Trial:
         self.gradients = self.draw(_SHAPES)
 
     def draw(self, shapes: dict[str, tuple[int, ...]]) -> Named:
-        """Tensors of some shapes, new ones each time."""
+        """Draw tensors of some shapes, new ones each time."""
         return {name: self._normal(shape) for name, shape in shapes.items()}
 
     def _normal(self, shape: tuple[int, ...]) -> Tensor:
         return torch.randn(shape, generator=self._generator, dtype=torch.float64)
 
     def built(self, named: Named | None = None, seed: int = 0) -> UpdateRule:
-        """A copy of the rule, built for the tensors, as it is before training."""
+        """Return a copy of the rule, built for the tensors, before training."""
         rule = copy.deepcopy(self._rule)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -99,7 +99,7 @@ class _Trial:
         return rule.double()
 
     def trained(self) -> UpdateRule:
-        """The same with learned parts that have moved, as training moves them."""
+        """Return a built copy whose learned parts have moved, as in training."""
         rule = self.built()
         self.move(rule)
         return rule
@@ -111,7 +111,7 @@ class _Trial:
                 parameter.add_(self._normal(tuple(parameter.shape)), alpha=0.1)
 
     def direction(self, rule: UpdateRule, step: int = 0) -> Named:
-        """Direction of a rule, for the gradients of the trial."""
+        """Return the direction of a rule for the gradients of the trial."""
         return rule.direction(_copies(self.gradients), rule.start(), step)
 
 
@@ -145,7 +145,7 @@ def _close(one: Named, two: Named) -> bool:
 
 
 def _faults(found: Named, gradients: Named) -> Iterator[str]:
-    """What is wrong with a direction."""
+    """Yield what is wrong with a direction."""
     if found.keys() != gradients.keys():
         yield f"the names {list(found)}"
     for name, gradient in gradients.items():

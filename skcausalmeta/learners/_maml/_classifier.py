@@ -39,7 +39,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     Parameters
     ----------
     update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, default="sgd"
-        What an inner step does with a gradient; an object such as
+        How an inner step uses a gradient; an object such as
         ``KFOUpdate(psd=True)`` or ``SGDUpdate(learn_lr=True)`` (copied).
     inner_steps : int, default=5
         Steps K of the inner loop in training.
@@ -138,7 +138,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
-        What `hook` keeps of that task; None without a hook.
+        Code that `hook` gives that task; None without a hook.
     temperature_ : float
         What the scores of adapted tasks are divided by in `predict_proba`, 1
         without `calibrate`. The probabilities after `fit` are the ridge head's.
@@ -349,7 +349,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
     ) -> NDArray[Any]:
-        """Predictions of `predict_episodes` before and after every inner step.
+        """Predict as `predict_episodes` does, before and after every inner step.
 
         Parameters
         ----------
@@ -383,10 +383,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     ) -> NDArray[Any]:
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
-        codes, classes = encode_tasks(labels)
+        numbers, classes = encode_tasks(labels)
         ways = np.array([len(names) for names in classes])
         self._check_ways(int(ways.max()))
-        scores = self._scores_by_step(support, codes, query, ways, staged, max_memory)
+        scores = self._scores_by_step(support, numbers, query, ways, staged, max_memory)
         winners = [
             names[scores[:, k, :, : len(names)].argmax(-1)]
             for k, names in enumerate(classes)

@@ -15,7 +15,7 @@ Loss = Callable[[Named], Tensor]
 
 
 class Rule(Protocol):
-    """What the inner loop needs of an `UpdateRule`."""
+    """Methods of an `UpdateRule` that the inner loop calls."""
 
     lr: float
 

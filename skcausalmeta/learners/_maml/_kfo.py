@@ -88,11 +88,11 @@ class KFOUpdate(UpdateRule):
         self.factors = learned_copies(factors)
 
     def start(self) -> Named:
-        """The factors, where they are adapted within a task."""
+        """Return the factors, where they are adapted within a task."""
         return dict(self.factors.items()) if self.adapt_transform else {}
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
-        """``lr * U(G)`` for every gradient."""
+        """Return ``lr * U(G)`` for every gradient."""
         factors = fast or self.factors
         return {
             name: self.lr * self._transform(name, g, factors)
@@ -117,5 +117,5 @@ class KFOUpdate(UpdateRule):
 
 
 def _matrix(tensor: Tensor) -> Tensor:
-    """First axis against the rest; a vector is a column."""
+    """Reshape to a matrix, first axis against the rest; a vector is a column."""
     return tensor.reshape(tensor.shape[0], -1) if tensor.ndim else tensor.reshape(1, 1)

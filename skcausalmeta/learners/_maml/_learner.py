@@ -1,4 +1,4 @@
-"""What the gradient-based classifier and regressor share."""
+"""Adapted tasks, and the part that gradient-based learners share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .._checks import check_task_rows
 from .._episode_plan import EpisodePlan
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
-from .._task_batches import TASKS_AT_ONCE, chunk_of, in_task_chunks, task_cost
+from .._task_batches import TASKS_AT_ONCE, by_way, chunk_of, in_task_chunks, task_cost
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
@@ -61,7 +61,7 @@ class AdaptedTask(SolvedTask):
     parameters : dict of str to Tensor
         Adapted parameters, by their names in the module.
     code : Tensor of shape (1, n_code) or None
-        What the hook keeps of the task.
+        Code that the hook gives the task; None without a hook.
     center, scale : float
         Units of the targets in regression.
     """
@@ -72,7 +72,7 @@ class AdaptedTask(SolvedTask):
     scale: float = 1.0
 
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores of the classes (n, n_classes), or targets (n,)."""
+        """Return the scores of the classes (n, n_classes), or targets (n,)."""
 
         def scores(X: NDArray[Any]) -> NDArray[Any]:
             tensor = learner.reader_(X)
@@ -164,7 +164,7 @@ class GradientLearnerMixin:
     def _adapted(
         self, rows: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[Named, Tensor | None]:
-        """Run the inner loop from what `fit` learned; parameters and code."""
+        """Run the inner loop from what `fit` learned; return parameters and code."""
         support = self.reader_(rows)
         wanted = torch.as_tensor(targets, device=self.reader_.device)
         adapted, code = self.net_.adapted(support, wanted, self._n_steps)
@@ -187,7 +187,7 @@ class GradientLearnerMixin:
 
     @property
     def task_code_(self) -> Tensor | None:
-        """What the hook keeps of the task in use."""
+        """Code that the hook gives the task in use; None without a hook."""
         return self._adapted_task().code
 
     @property
@@ -211,7 +211,7 @@ class GradientLearnerMixin:
         staged: bool,
         max_memory: int | None = None,
     ) -> NDArray[Any]:
-        """Query scores (n_points, n_tasks, n_query, n_outputs).
+        """Return the query scores (n_points, n_tasks, n_query, n_outputs).
 
         Parameters
         ----------
@@ -239,7 +239,7 @@ class GradientLearnerMixin:
     def _tasks_within(
         self, support: Any, query: Any, staged: bool, max_memory: int | None
     ) -> int:
-        """Tasks of a chunk of `predict_episodes`."""
+        """Count the tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
             return min(TASKS_AT_ONCE, len(support))
         module = self.net_.module_
@@ -262,29 +262,26 @@ class GradientLearnerMixin:
         ways: NDArray[Any],
         staged: bool,
     ) -> NDArray[Any]:
-        """Scores of `_scores_by_step` for tasks that are in memory."""
+        """Return the scores of `_scores_by_step` for tasks that are in memory."""
         net = self.net_
         n_outputs = net.module_.output[-1].out_features
         n_points = self._n_steps + 1 if staged else 1
         found = np.empty((n_points, *rows[1].shape[:2], n_outputs))
-        for way in np.unique(ways):
-            positions = np.flatnonzero(ways == way)
-            tasks = [
-                EpisodeTensors(
-                    self.reader_(rows[0][k]),
-                    self.reader_(rows[1][k]),
-                    self._as_targets(targets[k]),
-                    self._as_targets(targets[k][:0]),
-                    int(way),
-                )
-                for k in positions
-            ]
-            begin = 0
-            for chunk in net.chunks(tasks):
-                part = positions[begin : begin + len(chunk)]
-                steps = net.query_scores(chunk, self._n_steps, staged=staged)
-                found[:, part] = torch.stack(steps).double().cpu().numpy()
-                begin += len(chunk)
+        for positions in by_way(ways, size=len(ways)):
+            for part in net.parts(len(positions)):
+                some = positions[part]
+                tasks = [
+                    EpisodeTensors(
+                        self.reader_(rows[0][k]),
+                        self.reader_(rows[1][k]),
+                        self._as_targets(targets[k]),
+                        self._as_targets(targets[k][:0]),
+                        int(ways[k]),
+                    )
+                    for k in some
+                ]
+                steps = net.query_scores(tasks, self._n_steps, staged=staged)
+                found[:, some] = torch.stack(steps).double().cpu().numpy()
         return found
 
 

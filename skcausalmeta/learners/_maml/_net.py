@@ -18,6 +18,7 @@ from ...training import (
     MetaBatch,
     batch_norm_mode,
     check_finite_loss,
+    in_parts,
     module_lock,
     still_statistics,
 )
@@ -25,12 +26,12 @@ from ._inner_loop import inner_loop
 from ._module import BatchedModule, can_run_together, has_convolutions
 from ._update_rule import Named
 
-# Tasks that run at once without being asked to.
+# Most tasks that run at once with task_chunk_size="auto".
 _MOST_TASKS = 64
 
 
 class SecondLevel(NamedTuple):
-    """A chunk of tasks as the second level needs it."""
+    """A chunk of tasks with the codes and features that the second level needs."""
 
     tasks: list[EpisodeTensors]
     codes: Tensor  # with the graph to the hook
@@ -143,7 +144,7 @@ class GradientNet(BaseEpisodicNet):
                 loss = self._reptile(tasks, len(batch))
             else:
                 loss = self._query_loss(tasks, second_level)
-                self.scaler_.scale(loss / len(batch)).backward()
+                self._scaled(loss / len(batch)).backward()
             total = total + loss.detach()
         loss = total / len(batch)
         if second_level is None:
@@ -170,7 +171,7 @@ class GradientNet(BaseEpisodicNet):
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
-        # Standardisation of the input: statistics fixed before training.
+        # Layers that standardise the input keep the statistics fixed before training.
         if self.batch_norm == "running":
             for layer in self.module_.modules():
                 if isinstance(layer, _BatchNorm) and not layer.affine:
@@ -179,7 +180,7 @@ class GradientNet(BaseEpisodicNet):
     # -- tasks -------------------------------------------------------------------------
 
     def features(self, rows: Tensor) -> Tensor:
-        """Return features of rows; other threads that adapt exchange the parameters."""
+        """Return features of rows; waits while another thread adapts the parameters."""
         with module_lock(self.module_):
             return super().features(rows)
 
@@ -243,15 +244,14 @@ class GradientNet(BaseEpisodicNet):
                 points = path if staged else path[-1:]
                 return [function.scores(point, query) for point in points]
 
-    def chunks(self, tasks: list[EpisodeTensors]) -> Iterator[list[EpisodeTensors]]:
-        """Yield the tasks that run at once, all of one shape."""
-        size = self._chunk_size(len(tasks))
-        for begin in range(0, len(tasks), size):
-            yield tasks[begin : begin + size]
+    def parts(self, n_tasks: int) -> Iterator[slice]:
+        """Yield the places of tasks that run at once, of tasks of one shape."""
+        return in_parts(n_tasks, self._chunk_size(n_tasks))
 
     def _task_chunks(self, batch: MetaBatch) -> Iterator[list[EpisodeTensors]]:
         for positions in batch.groups():
-            yield from self.chunks([batch.tasks[k] for k in positions])
+            for part in self.parts(len(positions)):
+                yield [batch.tasks[k] for k in positions[part]]
 
     def _chunk_size(self, n_tasks: int) -> int:
         if not can_run_together(self.module_, self.batch_norm):
@@ -268,7 +268,7 @@ class GradientNet(BaseEpisodicNet):
     ) -> Tensor:
         """Return the sum over tasks of their query loss, with its graph.
 
-        What the second level needs of them is appended to `second_level`.
+        A `SecondLevel` of the tasks is appended to `second_level`.
         """
         cut: Tensor | None = None
         with self._normalisation(len(tasks)):
@@ -311,7 +311,7 @@ class GradientNet(BaseEpisodicNet):
         return weights
 
     def _reptile(self, tasks: list[EpisodeTensors], n_tasks: int) -> Tensor:
-        """Accumulate the mean move away from the start; the query loss after it."""
+        """Accumulate the mean move from the start; return the query loss after it."""
         whole = [_undivided(task) for task in tasks]
         function, path = self._adaptation(whole, self.n_steps, record=False)
         with torch.no_grad(), self._normalisation(len(tasks)):
@@ -334,7 +334,7 @@ class GradientNet(BaseEpisodicNet):
         support: Tensor | None = None,
         codes: Tensor | None = None,
     ) -> tuple[BatchedModule, list[Named]]:
-        """Return the tasks as a function of their parameters, and the path of these."""
+        """Return the tasks as functions of parameters, and the path of these."""
         targets = torch.stack([task.support_targets for task in tasks])
         n_way = tasks[0].n_way
         if support is None:
@@ -461,7 +461,7 @@ def _undivided(task: EpisodeTensors) -> EpisodeTensors:
 
 
 def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    # What the optimiser subtracts, as a backward pass would leave it.
+    # Left where a backward pass would, for the optimiser to subtract.
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     parameter.grad += gradient

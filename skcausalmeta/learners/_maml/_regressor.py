@@ -40,7 +40,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     Parameters
     ----------
     update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, default="sgd"
-        What an inner step does with a gradient; an object such as
+        How an inner step uses a gradient; an object such as
         ``KFOUpdate(psd=True)`` or ``SGDUpdate(learn_lr=True)`` (copied).
     inner_steps : int, default=5
         Steps K of the inner loop in training.
@@ -130,11 +130,11 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
-        What `hook` keeps of that task; None without a hook.
+        Code that `hook` gives that task; None without a hook.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     target_mean_, target_scale_ : float
-        What `normalize_targets` subtracts and divides by.
+        Mean and scale of the targets by `normalize_targets`.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -294,7 +294,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     # -- prediction --------------------------------------------------------------------
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Targets of rows.
+        """Predict the targets of rows.
 
         Parameters
         ----------
@@ -352,7 +352,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
     ) -> NDArray[Any]:
-        """Predictions of `predict_episodes` before and after every inner step.
+        """Predict as `predict_episodes` does, before and after every inner step.
 
         Parameters
         ----------

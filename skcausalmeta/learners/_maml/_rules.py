@@ -37,7 +37,7 @@ class MetaSGDUpdate(UpdateRule):
         )
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
-        """Rates times gradients, entry by entry."""
+        """Return rates times gradients, entry by entry."""
         return {name: self.rates[flat_name(name)] * g for name, g in gradients.items()}
 
 
@@ -73,7 +73,7 @@ class MetaCurvatureUpdate(UpdateRule):
         )
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
-        """Gradients multiplied along all axes, times the rate."""
+        """Return the gradients multiplied along all axes, times the rate."""
         return {name: self.lr * self._turn(name, g) for name, g in gradients.items()}
 
     def _turn(self, name: str, gradient: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ UPDATES = {
 
 
 def build_rule(update: str | UpdateRule) -> UpdateRule:
-    """A fresh update rule from its name, or a copy of a given one."""
+    """Return a new update rule of that name, or a copy of a given one."""
     if isinstance(update, UpdateRule):
         return copy.deepcopy(update)
     rule: UpdateRule = UPDATES[update]()
@@ -103,7 +103,7 @@ def build_rule(update: str | UpdateRule) -> UpdateRule:
 
 
 def _modes(tensor: Tensor) -> Tensor:
-    """(out, in, height * width) of a kernel; other tensors as they are."""
+    """Reshape a kernel to (out, in, height * width); others stay as they are."""
     if tensor.ndim <= 2:
         return tensor.reshape(-1) if tensor.ndim < 2 else tensor
     return tensor.reshape(*tensor.shape[:2], math.prod(tensor.shape[2:]))

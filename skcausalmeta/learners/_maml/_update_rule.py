@@ -1,4 +1,4 @@
-"""Update rules: what a gradient-based learner does with a gradient; plain steps."""
+"""Update rules of gradient-based learners: the contract, and plain steps."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class UpdateRule(nn.Module, ABC):
         """
 
     def start(self) -> Named:
-        """Parts of the rule that are adapted within a task, none by default."""
+        """Return the parts of the rule that adapt within a task, none by default."""
         return {}
 
     @abstractmethod
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
-        """What to subtract from the parameters.
+        """Return what to subtract from the parameters.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class SGDUpdate(UpdateRule):
             self.rates = nn.Parameter(rates)
 
     def direction(self, gradients: Named, fast: Named, step: int) -> Named:
-        """Rate times gradient; later steps than trained take the last rate."""
+        """Return rate times gradient; later steps than trained take the last rate."""
         if not self.learn_lr:
             return {name: self.lr * g for name, g in gradients.items()}
         rates = self.rates[min(step, len(self.rates) - 1)]
@@ -128,7 +128,7 @@ class SGDUpdate(UpdateRule):
 
 
 def learned_copies(tensors: Named) -> nn.ParameterDict:
-    """Learned copies, by their `flat_name`."""
+    """Return learned copies of tensors, by their `flat_name`."""
     copies = nn.ParameterDict()
     for name, tensor in tensors.items():
         copies[flat_name(name)] = nn.Parameter(tensor.detach().clone())
@@ -136,5 +136,5 @@ def learned_copies(tensors: Named) -> nn.ParameterDict:
 
 
 def flat_name(name: str) -> str:
-    """Name of a learned part: those of a ParameterDict hold no dots."""
+    """Return the name of a learned part: those of a ParameterDict hold no dots."""
     return name.replace(".", "/")

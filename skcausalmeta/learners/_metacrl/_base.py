@@ -1,4 +1,4 @@
-"""What the MetaCRL classifier and regressor share."""
+"""Base class of the MetaCRL classifier and regressor."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class BaseMetaCRL(
     @staticmethod
     @abstractmethod
     def _default_estimator() -> Any:
-        """The learner that `estimator=None` stands for."""
+        """Return the learner that `estimator=None` stands for."""
 
     @staticmethod
     @abstractmethod
@@ -110,7 +110,7 @@ class BaseMetaCRL(
 
     @abstractmethod
     def _encode(self, targets: NDArray[Any]) -> tuple[NDArray[Any], int]:
-        """Targets of a support set as a hook takes them, and their classes."""
+        """Encode support targets for a hook; return them and the number of classes."""
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``estimator__name=value`` fills in the default learner.
@@ -289,7 +289,7 @@ class BaseMetaCRL(
     def staged_predict_episodes(
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
     ) -> NDArray[Any]:
-        """Predictions before and after every inner step, where there are such.
+        """Predict before and after every inner step, if the wrapped learner has such.
 
         Parameters
         ----------
@@ -309,7 +309,7 @@ class BaseMetaCRL(
         return self.estimator_.staged_predict_episodes(X_support, y_support, X_query)
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Factors ``Xi'z`` of rows, before the weights of any task.
+        """Return the factors ``Xi'z`` of rows, before the weights of any task.
 
         Parameters
         ----------
@@ -324,7 +324,7 @@ class BaseMetaCRL(
         return self.estimator_.transform(X) @ self.factors_
 
     def task_weights(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[Any]:
-        """Weights m_t of the factors for a task.
+        """Return the weights m_t of the factors for a task.
 
         Parameters
         ----------
@@ -348,9 +348,9 @@ class BaseMetaCRL(
         if y is not None:
             targets = column_or_1d(y)
             check_consistent_length(features, targets)
-            codes, n_way = self._encode(targets)
+            encoded, n_way = self._encode(targets)
         elif self._hook.task_embedding == "mean":
-            codes, n_way = np.zeros(len(features)), 0
+            encoded, n_way = np.zeros(len(features)), 0
         else:
             raise InvalidInputError(
                 "task_embedding='labels' weighs the factors by the targets of the "
@@ -362,7 +362,7 @@ class BaseMetaCRL(
         with torch.no_grad():
             weights = hook.task_code(
                 torch.as_tensor(features[None], dtype=torch.float32, device=device),
-                torch.as_tensor(codes[None], dtype=kind, device=device),
+                torch.as_tensor(encoded[None], dtype=kind, device=device),
                 n_way,
             )
         return weights[0].double().cpu().numpy()

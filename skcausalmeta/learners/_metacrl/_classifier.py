@@ -169,8 +169,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         return is_classifier(estimator)
 
     def _encode(self, targets: NDArray[Any]) -> tuple[NDArray[Any], int]:
-        classes, codes = np.unique(targets, return_inverse=True)
-        return codes, len(classes)
+        classes, numbers = np.unique(targets, return_inverse=True)
+        return numbers, len(classes)
 
     def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
         """Solve a new task from its support rows, or add classes to the present one.
@@ -200,22 +200,22 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         if not keep_classes:
             return super().adapt(X, y)
         check_is_fitted(self)
-        task = copy.copy(self.estimator_)
-        self.estimator_ = task.adapt(X, y, keep_classes=True)
+        learner = copy.copy(self.estimator_)
+        self.estimator_ = learner.adapt(X, y, keep_classes=True)
         return self
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """Classes of the task that it speaks of."""
+        """Classes of the task in use."""
         return self.estimator_.classes_
 
     @property
     def temperature_(self) -> float:
-        """What `predict_proba` divides by, of ``estimator__calibrate``."""
+        """Temperature of `predict_proba`, learned with ``estimator__calibrate``."""
         return self.estimator_.temperature_
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class of every row.
+        """Predict the class of every row.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         return self.estimator_.predict(X)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities of the classes, as the wrapped learner gives them.
+        """Predict the probabilities of the classes, as the wrapped learner does.
 
         Parameters
         ----------
@@ -246,7 +246,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         return self.estimator_.predict_proba(X)
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Scores of the classes, as the wrapped learner gives them.
+        """Return the scores of the classes, as the wrapped learner gives them.
 
         Parameters
         ----------

@@ -68,7 +68,7 @@ class FactorHook(EpisodeHook):
         self.task_embedding = task_embedding
 
     def build(self, n_features: int) -> int:
-        """Xi with orthonormal columns, weights all equal at first."""
+        """Create Xi with orthonormal columns, and f_gr with equal weights at first."""
         k = n_features if self.n_factors is None else self.n_factors
         if k > n_features:
             raise InvalidInputError(
@@ -97,7 +97,7 @@ class FactorHook(EpisodeHook):
     # -- features ----------------------------------------------------------------------
 
     def task_code(self, support: Tensor, targets: Tensor, n_way: int) -> Tensor:
-        """Weights m (n_tasks, n_factors); the factors are constants here."""
+        """Return the weights m (n_tasks, n_factors); the factors are constants here."""
         with torch.no_grad():
             factors = support.to(self.xi.dtype) @ self.xi
             if self.training and self.every:
@@ -120,7 +120,7 @@ class FactorHook(EpisodeHook):
         )
 
     def transform(self, features: Tensor, code: Tensor) -> Tensor:
-        """Weighted factors ``m * Xi'z``."""
+        """Return the weighted factors ``m * Xi'z``."""
         return code.unsqueeze(-2) * (features @ self.xi)
 
     def _follow_statistics(self, factors: Tensor) -> None:
@@ -136,7 +136,7 @@ class FactorHook(EpisodeHook):
     def extra_loss(
         self, codes: Tensor, episodes: Sequence[EpisodeOutcome]
     ) -> tuple[Tensor | None, dict[str, float]]:
-        """Swapped query loss, invariance penalty and L_dis."""
+        """Return swapped loss plus invariance penalty plus L_dis, and all terms."""
         terms = {
             "orthogonality": (self.lambda_orth, orthogonality(self.xi)),
             "l1": (self.lambda_group, codes.mean()),
@@ -157,7 +157,7 @@ class FactorHook(EpisodeHook):
     def _environments(
         self, episodes: Sequence[EpisodeOutcome]
     ) -> dict[str, tuple[float, Tensor]]:
-        """Loss of the support rows after adaptation to the query, and the penalty."""
+        """Return the weighted terms of the swapped loss and the invariance penalty."""
         n_tasks = sum(len(episode.targets) for episode in episodes)
         losses, penalties = [], []
         for episode in episodes:
@@ -175,12 +175,12 @@ class FactorHook(EpisodeHook):
         return terms
 
     def learning_rates(self) -> dict[str, float]:
-        """Rates of Xi and of f_gr."""
+        """Return the learning rates of Xi and of f_gr."""
         return {"xi": self.xi_lr, "group": self.group_lr}
 
 
 def orthogonality(xi: Tensor) -> Tensor:
-    """Sum of the squared cosines of pairs of columns, over their number."""
+    """Return the sum of the squared cosines of pairs of columns, over their number."""
     columns = nn.functional.normalize(xi, dim=0)
     cosines = columns.mT @ columns
     k = len(cosines)
@@ -189,7 +189,7 @@ def orthogonality(xi: Tensor) -> Tensor:
 
 
 def usage_entropy(weights: Tensor) -> Tensor:
-    """Entropy of the mean share of the factors over tasks, over log K.
+    """Return the entropy of the mean share of the factors over tasks, over log K.
 
     1 if all factors are used alike over the tasks, 0 if one alone is used.
     """
@@ -202,7 +202,7 @@ def usage_entropy(weights: Tensor) -> Tensor:
 
 
 def scale_penalty(episode: EpisodeOutcome, scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean over tasks of (d loss(s * scores) / ds)^2 at s = 1."""
+    """Return the mean over tasks of (d loss(s * scores) / ds)^2 at s = 1."""
     n_tasks = len(targets)
     with torch.enable_grad():
         scale = torch.ones(

@@ -1,4 +1,4 @@
-"""What a support set tells of every factor, whatever the order of the classes."""
+"""Statistics of the factors of a support set that no order of the classes changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RIDGE = 0.1
 
 
 def label_statistics(factors: Tensor, targets: Tensor, n_way: int) -> Tensor:
-    """Statistics (n_tasks, n_factors, 4) of the factors of support rows.
+    """Return statistics (n_tasks, n_factors, 4) of the factors of support rows.
 
     With a the factors, standardised over tasks, and y the classes, as centred
     indicators, or the standardised targets: the mean of a_j and its square; the
@@ -54,7 +54,7 @@ def label_statistics(factors: Tensor, targets: Tensor, n_way: int) -> Tensor:
 
 
 def _indicators(targets: Tensor, n_way: int) -> Tensor:
-    """Targets as columns with mean 0 and unit covariance, up to a rotation."""
+    """Return targets as columns with mean 0 and unit covariance, up to a rotation."""
     if not n_way:
         centred = targets - targets.mean(dim=1, keepdim=True)
         spread = centred.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
@@ -66,7 +66,7 @@ def _indicators(targets: Tensor, n_way: int) -> Tensor:
 
 
 def _ridge(rows: Tensor, wanted: Tensor) -> Tensor:
-    """Coefficients (n_tasks, k, c) in the smaller of both forms."""
+    """Return ridge coefficients (n_tasks, k, c), solved in the smaller dimension."""
     n, k = rows.shape[1:]
     if k <= n:
         gram = rows.mT @ rows / n

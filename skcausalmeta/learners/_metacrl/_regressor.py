@@ -163,7 +163,7 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         return targets.astype(float), 0
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
-        """Targets of rows.
+        """Predict the targets of rows.
 
         Parameters
         ----------

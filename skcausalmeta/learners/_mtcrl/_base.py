@@ -1,4 +1,4 @@
-"""What the multi-task learners share: parameters, training, predictions."""
+"""Base class of the multi-task learners: parameters, training, predictions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class Answers(NamedTuple):
-    """What a learner says of rows, task by task."""
+    """Outputs of a learner for rows, task by task."""
 
     kinds: list[TargetKind]
     outputs: list[NDArray[np.float64]]  # (n, n_pixels, n_outputs) of every task
@@ -104,8 +104,7 @@ class BaseMultiTask(
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-    # What stands for a part that is named or left out, where one of its parameters
-    # is set.
+    # Makers of parts given by name or None, used when a parameter of a part is set.
     _parts: ClassVar[Makers] = {
         "expert": named_expert,
         "optimizer": named_optimizer,
@@ -296,10 +295,10 @@ class BaseMultiTask(
                 "adapt solves one task: y must have the shape of the rows and pixels, "
                 f"{(len(rows), *pixels)}. Got {targets.shape}."
             )
-        kind, codes = self._read_new(targets, 0)
+        kind, encoded = self._read_new(targets, 0)
         features = self._unit_features(rows)
         features = features.reshape(1, -1, features.shape[-1])
-        (self.task_,) = self._solve(features, codes[None], [kind])
+        (self.task_,) = self._solve(features, encoded[None], [kind])
         return self
 
     def predict_episodes(
@@ -346,12 +345,12 @@ class BaseMultiTask(
         as_targets(targets.reshape(-1))
         read = [self._read_new(values, k) for k, values in enumerate(targets)]
         kinds = [kind for kind, _ in read]
-        codes = np.stack([code for _, code in read])
+        encoded = np.stack([values for _, values in read])
 
         def solve(part: slice) -> NDArray[Any]:
             features = self._task_features(chunk_of(support, part))
             features = features.reshape(len(features), -1, features.shape[-1])
-            solved = self._solve(features, codes[part], kinds[part])
+            solved = self._solve(features, encoded[part], kinds[part])
             asked = self._task_features(chunk_of(query, part))
             found = [
                 task.kind.decode(task.outputs(rows))  # rows (n_query, n_pixels, d)
@@ -366,7 +365,7 @@ class BaseMultiTask(
     def _tasks_within(
         self, support: Any, query: Any, kinds: list[TargetKind], max_memory: int | None
     ) -> int:
-        """Tasks of a chunk of `predict_episodes`."""
+        """Count the tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
             return min(TASKS_AT_ONCE, len(kinds))
         pixels = int(np.prod(self.targets_.pixels))
@@ -387,10 +386,10 @@ class BaseMultiTask(
         return read_new(values, self._default_type, task, may_miss=bool(pixels))
 
     def _solve(
-        self, features: NDArray[Any], codes: NDArray[Any], kinds: list[TargetKind]
+        self, features: NDArray[Any], encoded: NDArray[Any], kinds: list[TargetKind]
     ) -> list[RoutedTask]:
         groups = self.module_units_.groups
-        return solve_tasks(features, codes, kinds, groups, self.adapt_reg)
+        return solve_tasks(features, encoded, kinds, groups, self.adapt_reg)
 
     @property
     def _classifies(self) -> bool:
@@ -539,7 +538,7 @@ class BaseMultiTask(
                 f"{len(columns)} columns for {len(self.tasks_)} tasks."
             )
         weights = _row_weights(sample_weight, rows, columns.shape[1:])
-        # Columns are the tasks in their order, whatever these are called.
+        # Without ids, columns are the tasks in their order.
         positions = found if ids is None else np.searchsorted(self.tasks_, found)
         scores = np.full(len(self.tasks_), np.nan)
         outputs = self._outputs(rows)
@@ -585,7 +584,7 @@ class BaseMultiTask(
         return input_gradients(self.net_.module_, self.reader_, rows, self.targets_)
 
     def _answers(self, rows: NDArray[Any], *, new: bool = True) -> Answers:
-        """Outputs of the new task if there is one, else of the tasks of `fit`."""
+        """Return the outputs of the new task, if there is one, or of those of `fit`."""
         if new and self.task_ is not None:
             outputs = self.task_.outputs(self._unit_features(rows))
             return Answers([self.task_.kind], [outputs], True)
@@ -595,21 +594,21 @@ class BaseMultiTask(
     def _outputs(
         self, rows: NDArray[Any], where: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
-        """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some."""
+        """Return outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or some."""
         return outputs_of(self.net_.module_, self.reader_, rows, where)
 
     def _features(
         self, rows: NDArray[Any], *, pooled: bool = True
     ) -> NDArray[np.float64]:
-        """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled."""
+        """Return features of checked rows, pooled (n, d), or (n, n_pixels, d)."""
         return features_of(self.net_.module_, self.reader_, rows, pooled=pooled)
 
     def _unit_features(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """Features (n, n_pixels, d) of checked rows in the units of a new task."""
+        """Return features (n, n_pixels, d) of checked rows in units of a new task."""
         return self.module_units_(self._features(rows, pooled=False))
 
     def _task_features(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """The same, (n_tasks, n_rows, n_pixels, d), of rows with a task axis."""
+        """Return `_unit_features` (n_tasks, n, n_pixels, d) of rows of tasks."""
         rows = check_task_rows(self, X)
         features = self._unit_features(rows.reshape(-1, *rows.shape[2:]))
         return features.reshape(*X.shape[:2], *features.shape[1:])
@@ -631,7 +630,7 @@ class BaseMultiTask(
 def _row_weights(
     sample_weight: ArrayLike | None, rows: NDArray[Any], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
-    """Weights of rows spread over their pixels, (n, n_pixels)."""
+    """Return the weights of rows spread over their pixels, (n, n_pixels)."""
     if sample_weight is None:
         return None
     weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)

@@ -14,7 +14,7 @@ from .._checks import check_known_rows
 from ._base import BaseMultiTask
 from ._targets import TargetKind
 
-# From the outputs (n, n_pixels, n_outputs) of a task to (n, [n_classes,] n_pixels).
+# Turns the outputs (n, n_pixels, n_outputs) of a task into (n, [n_classes,] n_pixels).
 Answer = Callable[[TargetKind, NDArray[Any]], NDArray[Any]]
 
 
@@ -174,7 +174,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     """
 
     _default_type: ClassVar[str] = "classification"  # type: ignore[misc]
-    # Not that of the mixin, which asks for all tasks of a row to be right.
+    # The mixin would count a row as right only where all of its tasks are.
     score = BaseMultiTask.score
 
     @property
@@ -251,7 +251,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         return found
 
     def _by_task(self, X: ArrayLike, method: str, answer: Answer) -> Any:
-        """A list with several tasks, else what there is of the only one."""
+        """Return the answers of several tasks as a list, else that of the only one."""
         found, single = self._each_task(X, answer)
         if not single:
             return found
@@ -265,7 +265,7 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     def _each_task(
         self, X: ArrayLike, answer: Answer
     ) -> tuple[list[NDArray[Any] | None], bool]:
-        """What `answer` makes of every task, None for regression; if there is one."""
+        """Answer for every task, None for regression; tell if there is only one."""
         answers = self._answers(check_known_rows(self, X))
         found: list[NDArray[Any] | None] = []
         for kind, outputs in zip(answers.kinds, answers.outputs, strict=True):

@@ -1,4 +1,4 @@
-"""Modules of a multi-task net, all of them computed by one batched operation."""
+"""Modules of a multi-task net, each layer of all of them one batched operation."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ class MLPExperts(nn.Module):
         self.spread.copy_(_scale(flat.std(dim=0, correction=0), flat.abs().amax(dim=0)))
 
     def standardize(self, rows: Tensor) -> Tensor:
-        """Flat standardised rows (n, in_features)."""
+        """Return flat standardised rows (n, in_features)."""
         flat = rows.flatten(1)
         if flat.shape[1] != self.in_features:
             raise InvalidInputError(
@@ -309,7 +309,7 @@ class MLPExperts(nn.Module):
         return (flat - self.center) / self.spread
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Features of all modules, (n_modules, n, out_features)."""
+        """Return the features of all modules, (n_modules, n, out_features)."""
         values = self.standardize(rows)
         last = len(self.weights) - 1
         first = self.weights[0] * self.inputs
@@ -387,14 +387,14 @@ class ConvExperts(nn.Module):
         self.spread.copy_(_scale(rows.std(dim=(0, 2, 3)), largest))
 
     def standardize(self, rows: Tensor) -> Tensor:
-        """Mean of every standardised channel, (n, in_channels)."""
+        """Return the mean of every standardised channel, (n, in_channels)."""
         return self._scaled(rows).mean(dim=(2, 3))
 
     def _scaled(self, rows: Tensor) -> Tensor:
         return (rows - self.center.view(-1, 1, 1)) / self.spread.view(-1, 1, 1)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Features of all modules, (n_modules, n * height * width, out_features)."""
+        """Return the features of all modules, (n_modules, n_pixels, out_features)."""
         size = rows.shape[2:]
         half = functional.relu(self.down1(self._scaled(rows)))
         deep = functional.relu(self.down2(half))
@@ -409,5 +409,5 @@ class ConvExperts(nn.Module):
 
 
 def _scale(spread: Tensor, largest: Tensor) -> Tensor:
-    """The spread, 1 for a constant value: only the rounding of its mean is left."""
+    """Return the spread, 1 for a constant value, of which only rounding is left."""
     return torch.where(spread > 1e-6 * largest, spread, 1.0)

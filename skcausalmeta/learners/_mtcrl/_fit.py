@@ -1,4 +1,4 @@
-"""How a multi-task learner is trained, and what it states of the training."""
+"""Training of a multi-task learner, and the facts that are stated afterwards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def train_learner(
     seeds = named_seeds(
         learner.random_state, "weights", "order", "held-out", "folds", "training"
     )
-    checkpoint = checkpoint_of(learner, settings, rows, targets.codes, env_ids)
+    checkpoint = checkpoint_of(learner, settings, rows, targets.encoded, env_ids)
     if checkpoint is not None:
         seeds = checkpoint.open(seeds)
     envs = env_numbers(env_ids, len(rows), seeds["folds"])
@@ -63,7 +63,7 @@ def train_learner(
     module.experts.set_statistics(source[statistics_rows(rows, ~held_out)])
     net = _make_net(learner, module, targets, settings, validation)
     streams = row_streams(
-        source, targets.codes, envs, held_out, learner.batch_size, seeds["order"]
+        source, targets.encoded, envs, held_out, learner.batch_size, seeds["order"]
     )
     with isolated_torch_rng(seeds["training"]):
         train(learner, net, streams, settings, checkpoint)
@@ -118,12 +118,12 @@ def _state_facts(learner: Any, rows: NDArray[Any], seen: NDArray[np.bool_]) -> N
     learner.tasks_ = targets.ids
     learner.n_features_out_ = module.experts.out_features * n_modules
     outputs = outputs_of(module, reader, rows, np.flatnonzero(seen))
-    by_task = zip(targets.kinds, targets.codes[:, seen], outputs, strict=True)
+    by_task = zip(targets.kinds, targets.encoded[:, seen], outputs, strict=True)
     learner.task_scores_ = np.array(
-        [kind.score_codes(codes, found) for kind, codes, found in by_task]
+        [kind.score_encoded(given, found) for kind, given, found in by_task]
     )
-    # Rows all over: they may come sorted by time or environment.
-    step = -(-len(rows) * targets.codes.shape[2] // _PIXELS_FOR_UNITS)
+    # Rows from everywhere: they may be sorted by time or environment.
+    step = -(-len(rows) * targets.encoded.shape[2] // _PIXELS_FOR_UNITS)
     features = features_of(module, reader, rows[::step], pooled=False)
     features = features.reshape(-1, learner.n_features_out_)
     learner.module_units_ = ModuleFeatures.of(features, n_modules)
@@ -135,6 +135,6 @@ def _state_facts(learner: Any, rows: NDArray[Any], seen: NDArray[np.bool_]) -> N
 
 
 def _correlation(modules: Tensor) -> NDArray[np.float64]:
-    """Root mean square of the correlations of the units of two modules (K, K)."""
+    """Return root mean squared correlations of the units of two modules (K, K)."""
     squares = correlations(modules).pow(2).mean(dim=(1, 3))
     return squares.sqrt().double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Which values of a row every module reads."""
+"""Masks of the values of a row that every module reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from torch import Tensor
 from ...exceptions import InvalidInputError
 
 
-def module_masks(
-    module_inputs: Any, shape: Sequence[int], n_modules: int
-) -> Tensor | None:
-    """Masks (n_modules, n_values) of ones and zeros, or None if all read all.
+def module_masks(module_inputs: Any, shape: Sequence[int]) -> Tensor | None:
+    """Return masks (n_modules, n_values) of ones and zeros, or None if all read all.
 
     Parameters
     ----------
@@ -25,8 +23,6 @@ def module_masks(
         booleans says which values a module reads.
     shape : sequence of int
         Shape of a row as the net gets it.
-    n_modules : int
-        Number of modules without groups.
 
     Raises
     ------

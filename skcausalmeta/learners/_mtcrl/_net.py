@@ -117,21 +117,21 @@ class MultiTaskNet(NeuralNet):
     # -- skorch steps ---------------------------------------------------------------
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        """Streams come ready: (training, validation or None)."""
+        """Return the streams of training and validation, which come ready."""
         self.labelled_ = X[0].labelled.clamp_min(1e-12)
         self.n_envs_, self.n_steps_ = X[0].n_envs, self.max_epochs * len(X[0])
         self.step_ = len(self.history) * len(X[0])  # of a training that goes on
         return X
 
     def get_iterator(self, dataset: RowStream, training: bool = False) -> Any:
-        """A stream is its own iterator."""
+        """Return a stream as it is: it is its own iterator."""
         return dataset
 
     def check_data(self, X: Any, y: Any = None) -> None:
-        """Streams need no check."""
+        """Check nothing: streams come ready."""
 
     def train_step_single(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
-        """Gradient of the objective on a batch."""
+        """Leave the gradient of the objective on a batch at the parameters."""
         self._set_training(True)
         self.step_ += 1
         passed = self.module_(batch.rows)
@@ -147,7 +147,7 @@ class MultiTaskNet(NeuralNet):
         return {"loss": loss.detach(), "y_pred": None}
 
     def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
-        """Sum of the task losses on held-out rows."""
+        """Return the sum of the task losses on held-out rows."""
         self._set_training(False)
         with torch.no_grad():
             targets, known = batch.known_targets()
@@ -157,7 +157,7 @@ class MultiTaskNet(NeuralNet):
     # -- objective ------------------------------------------------------------------
 
     def terms(self, passed: Routed, batch: RowBatch) -> dict[str, Tensor]:
-        """Terms of the objective, without their weights."""
+        """Return the terms of the objective, without their weights."""
         targets, known = batch.known_targets()
         losses = task_losses(passed.outputs, targets, self.kinds)
         terms = {"tasks": self._task_loss(losses, known)}
@@ -190,7 +190,7 @@ class MultiTaskNet(NeuralNet):
         return values @ values.new_tensor([weights[name] for name in terms])
 
     def _rise(self) -> float:
-        """Share of their weights that sparsity and invariance have reached."""
+        """Return the share of its weight that sparsity, or invariance, has reached."""
         begin, end = self.warmup
         done = self.step_ / self.n_steps_
         if done >= end:
@@ -198,7 +198,7 @@ class MultiTaskNet(NeuralNet):
         return (done - begin) / (end - begin) if done > begin else 0.0
 
     def _task_loss(self, losses: Tensor, known: Tensor) -> Tensor:
-        """``sum_t w_t L_t``; a rare label counts as often as its rows come."""
+        """Return ``sum_t w_t L_t``; a rare label counts as often as its rows come."""
         means = (losses * known).mean(dim=1) / self.labelled_
         if self.uncertainty:
             spread = self.module_.log_variances
@@ -206,11 +206,11 @@ class MultiTaskNet(NeuralNet):
         return (self.task_weights * means).sum()
 
     def _risk_weights(self, batch: RowBatch, known: Tensor) -> Tensor:
-        """Weights of the rows in the risks of all environments, or of their halves."""
+        """Return the weights of rows in the risks of environments, or their halves."""
         numbers = torch.arange(self.n_envs_, device=batch.envs.device)
         members = numbers[:, None] == batch.envs
         if self.irm_form == "unbiased":
-            # Batches come in random order, so the position is a fair coin.
+            # Batches come in random order, so odd and even places are random halves.
             first = torch.arange(len(batch), device=batch.envs.device) % 2 == 0
             members = torch.cat([members & first, members & ~first])
         if batch.n_pixels > 1:
@@ -226,7 +226,7 @@ class MultiTaskNet(NeuralNet):
 
 
 def _thinned(modules: Tensor, batch: RowBatch) -> Tensor:
-    """At most some hundred rows: correlations need no more, and cost by the row."""
+    """Return at most some hundred rows: correlations need no more."""
     step = -(-modules.shape[1] // _MOST_CORRELATED_ROWS)
     # Any common factor would pick the same places of all images, such as one edge.
     while math.gcd(step, batch.n_pixels) > 1:

@@ -19,9 +19,9 @@ from .._solved_task import SolvedTask
 from .._task_batches import by_way
 from ._targets import TargetKind, known_labels, read_kind
 
-# Of a relative ridge: enough to make the problem strictly convex.
+# Relative strength of the ridge that makes the problem strictly convex.
 _RIDGE = 0.1
-# A constant of this many units leaves the intercept nearly free of the ridge.
+# Value of the constant feature: large, so that the ridge hardly shrinks its weight.
 _INTERCEPT = 3.0
 _TOL = 1e-10
 _MAX_ITER = 20_000
@@ -41,7 +41,7 @@ class ModuleFeatures(NamedTuple):
 
     @classmethod
     def of(cls, features: NDArray[np.float64], n_modules: int) -> ModuleFeatures:
-        """Centre and root mean square of training features (n, n_modules * h)."""
+        """Take centre and root mean square of training features (n, n_modules * h)."""
         center = features.mean(axis=0)
         squares = ((features - center) ** 2).mean(axis=0)
         scale = np.sqrt(squares.reshape(n_modules, -1).mean(axis=1))
@@ -54,7 +54,7 @@ class ModuleFeatures(NamedTuple):
         return np.repeat(np.arange(len(self.scale)), width)
 
     def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features of any rows in these units."""
+        """Return features of any rows in these units."""
         return (features - self.center) / self.scale[self.groups]
 
 
@@ -65,7 +65,7 @@ class RoutedTask(SolvedTask):
     Attributes
     ----------
     kind : TargetKind
-        What its targets are.
+        Kind of its targets.
     coef : ndarray of shape (n_features_out, n_outputs)
         Weights of the centred and scaled features of the modules.
     intercept : ndarray of shape (n_outputs,)
@@ -83,14 +83,14 @@ class RoutedTask(SolvedTask):
     gap: float
 
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores of the classes (n, n_classes), or targets (n,); then the pixels."""
+        """Return scores of classes (n, n_classes), or targets (n,); then the pixels."""
         outputs = self.outputs(learner._unit_features(rows))
         regression = self.classes is None
         found = self.kind.decode(outputs) if regression else self.kind.scores(outputs)
         return found.reshape(*found.shape[:-1], *learner.targets_.pixels)
 
     def outputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Outputs (..., n_outputs) as those of the heads of training tasks.
+        """Return outputs (..., n_outputs) as those of the heads of training tasks.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class RoutedTask(SolvedTask):
 def read_new(
     values: NDArray[Any], type_name: str, task: Any, *, may_miss: bool
 ) -> tuple[TargetKind, NDArray[np.float32]]:
-    """Read the kind and the codes (n_rows * n_pixels,) of the targets of a new task.
+    """Read the targets of a new task: their kind, and encoded (n_rows * n_pixels,).
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def read_new(
 
 def solve_tasks(
     features: NDArray[np.float64],
-    codes: NDArray[np.float32],
+    encoded: NDArray[np.float32],
     kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
@@ -166,10 +166,10 @@ def solve_tasks(
     ----------
     features : ndarray of shape (n_tasks, n, n_features)
         Support features in the units of `ModuleFeatures`.
-    codes : ndarray of shape (n_tasks, n)
-        Class codes or standardised values, NaN where nothing is known.
+    encoded : ndarray of shape (n_tasks, n)
+        Class numbers or standardised values, NaN where nothing is known.
     kinds : list of TargetKind
-        What the targets of every task are.
+        Kinds of the targets of the tasks.
     groups : ndarray of shape (n_features,)
         Module of every feature.
     group_reg : float
@@ -182,14 +182,14 @@ def solve_tasks(
     solved: dict[int, RoutedTask] = {}
     for part in by_way(np.array([kind.n_classes for kind in kinds])):
         some = [kinds[k] for k in part]
-        found = _solve_alike(features[part], codes[part], some, groups, group_reg)
+        found = _solve_alike(features[part], encoded[part], some, groups, group_reg)
         solved.update(zip(part.tolist(), found, strict=True))
     return [solved[k] for k in range(len(kinds))]
 
 
 def _solve_alike(
     features: NDArray[np.float64],
-    codes: NDArray[np.float32],
+    encoded: NDArray[np.float32],
     kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
@@ -203,8 +203,8 @@ def _solve_alike(
         intercept=_INTERCEPT,
         groups=torch.from_numpy(groups),
     )
-    known = np.isfinite(codes)
-    given = torch.from_numpy(np.where(known, codes, 0.0).astype(np.float64))
+    known = np.isfinite(encoded)
+    given = torch.from_numpy(np.where(known, encoded, 0.0).astype(np.float64))
     problem, constant = build_group_lasso_problem(
         torch.from_numpy(features),
         one_hot(given.long(), n_classes).double() if n_classes else given[..., None],

@@ -23,14 +23,14 @@ _LEAST_VARIANCE = 1e-6
 
 
 def task_losses(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
-    """Loss of every task and row, (n_tasks, n).
+    """Return the loss of every task and row, (n_tasks, n).
 
     Parameters
     ----------
     outputs : Tensor of shape (n_tasks, n, n_outputs)
         Outputs of the heads, which are as wide as the widest task.
     targets : Tensor of shape (n_tasks, n)
-        Class codes or values.
+        Class numbers or values.
     kinds : sequence of (str, int)
         "binary", "multiclass" or "regression" of every task, and its classes.
     """
@@ -45,7 +45,7 @@ def task_losses(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
 
 
 def task_slopes(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
-    """Gradients of `task_losses` in the outputs, in their shape; differentiable."""
+    """Return the gradients of `task_losses` in the outputs; differentiable."""
     if _alike(kinds):
         return row_slopes(outputs, targets, kinds[0][0])
     slopes = []
@@ -57,7 +57,7 @@ def task_slopes(outputs: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
 
 
 def row_losses(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """Loss of every row: outputs (..., n, width), targets (..., n)."""
+    """Return the loss of every row: outputs (..., n, width), targets (..., n)."""
     if kind == "multiclass":
         return functional.cross_entropy(outputs, targets.long(), reduction="none")
     if kind == "binary":
@@ -68,7 +68,7 @@ def row_losses(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
 
 
 def row_slopes(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """Gradient of `row_losses` in the outputs, in their shape; differentiable."""
+    """Return the gradient of `row_losses` in the outputs; differentiable."""
     if kind == "multiclass":
         given = functional.one_hot(targets.long(), outputs.shape[-1])
         return outputs.softmax(dim=-1) - given
@@ -78,18 +78,18 @@ def row_slopes(outputs: Tensor, targets: Tensor, kind: str) -> Tensor:
 
 
 def _alike(kinds: Kinds) -> bool:
-    """Whether one operation serves all tasks."""
+    """Tell whether one operation serves all tasks."""
     names = {kind for kind, _ in kinds}
     return len(names) == 1 and "multiclass" not in names
 
 
 def _width(kind: str, n_classes: int) -> int:
-    """Outputs that a task uses of a head."""
+    """Count the outputs that a task uses of a head."""
     return n_classes if kind == "multiclass" else 1
 
 
 def correlations(modules: Tensor) -> Tensor:
-    """Pearson correlations of all units in the batch, (K, h, K, h)."""
+    """Return the Pearson correlations of all units in the batch, (K, h, K, h)."""
     n_modules, n_rows, h = modules.shape
     units = modules.transpose(1, 2).flatten(0, 1)  # (K h, n)
     units = units - units.mean(dim=1, keepdim=True)
@@ -100,7 +100,7 @@ def correlations(modules: Tensor) -> Tensor:
 
 
 def decorrelation(modules: Tensor) -> Tensor:
-    """``sum_{i<j} || corr(phi_i(X), phi_j(X)) ||_F^2``.
+    """Return ``sum_{i<j} || corr(phi_i(X), phi_j(X)) ||_F^2``.
 
     With the units centred and scaled to length 1, ``z = u / r``, and C = Z'Z without
     the blocks of the modules themselves, it is ``||C||_F^2 / 2`` with the gradient ::
@@ -117,7 +117,7 @@ def decorrelation(modules: Tensor) -> Tensor:
 
 
 def _decorrelation_and_slopes(units: Tensor, n_modules: int) -> tuple[Tensor, Tensor]:
-    """Value and gradient for units (n, K h)."""
+    """Return the value and the gradient of `decorrelation` for units (n, K h)."""
     n_rows, n_units = units.shape
     centred = units - units.mean(dim=0)
     squares = centred.square().sum(dim=0)
@@ -132,22 +132,22 @@ def _decorrelation_and_slopes(units: Tensor, n_modules: int) -> tuple[Tensor, Te
 
 
 def shares(routing: Tensor) -> Tensor:
-    """Rows of A with the sum 1: how a task divides itself among the modules."""
+    """Divide the rows of A by their sums: the shares of the modules in every task."""
     return routing / (routing.sum(dim=1, keepdim=True) + _TINY)
 
 
 def sparsity(divided: Tensor) -> Tensor:
-    """Mean entropy of the `shares` of a task: few modules per task."""
+    """Return the mean entropy of the `shares` of a task: few modules per task."""
     return torch.special.entr(divided).sum() / len(divided)
 
 
 def balance(divided: Tensor) -> Tensor:
-    """Minus the entropy of the average `shares`: no dead module."""
+    """Return minus the entropy of the average `shares`: no dead module."""
     return -torch.special.entr(divided.mean(dim=0)).sum()
 
 
 def risk_weights(members: Tensor, known: Tensor) -> Tensor:
-    """Weights of rows whose sum of losses is the mean over an environment.
+    """Return weights of rows: the weighted sum of losses is an environment's mean.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def risk_weights(members: Tensor, known: Tensor) -> Tensor:
 
 
 def routing_gradients(slopes: Tensor, modules: Tensor, weights: Tensor) -> Tensor:
-    """Gradient of the risk of every task in every environment in its row of A.
+    """Return the gradient of every task's risk in every environment in its row of A.
 
     ``grad_{A_tk} R_t^e = mean over rows i of e of < d loss_ti / d s_ti, phi_k(x_i) >``
     with the routed sum ``s_ti = sum_k A_tk phi_k(x_i)``: one matrix product serves all
@@ -197,7 +197,7 @@ def invariance(
     present: Tensor | None = None,
     other: Tensor | None = None,
 ) -> Tensor:
-    """Penalty on the gradients of the routing, zero where all environments agree.
+    """Return the penalty on routing gradients, zero where all environments agree.
 
     "norm": ``sum_e sum_t || g_te ||^2``; "variance": the same of the differences to
     the mean over environments; "unbiased": ``sum < g_te, g'_te >`` with `other` from

@@ -1,4 +1,4 @@
-"""The trained modules on rows of any number, some at a time."""
+"""Outputs, features and gradients of trained modules, some rows at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...training import refuse_infinite_rows
+from ...training import in_parts, refuse_infinite_rows
 from ...utils import read_rows
 from ._routing import RoutedExperts
 from ._targets import TaskTargets
@@ -27,7 +27,7 @@ def outputs_of(
     rows: NDArray[Any],
     where: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some.
+    """Return the outputs (n_tasks, n, n_pixels, n_outputs) of checked rows, or of some.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def outputs_of(
 def features_of(
     module: RoutedExperts, reader: Reader, rows: NDArray[Any], *, pooled: bool = True
 ) -> NDArray[np.float64]:
-    """Features of checked rows, (n, d), or (n, n_pixels, d) if not pooled.
+    """Return the features of checked rows, (n, d), or (n, n_pixels, d) if not pooled.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def features_of(
 def input_gradients(
     module: RoutedExperts, reader: Reader, rows: NDArray[Any], targets: TaskTargets
 ) -> NDArray[np.float32]:
-    """Gradients (n_tasks, n, n_features) of the outputs of the tasks in the rows.
+    """Return gradients (n_tasks, n, n_features) of the outputs of tasks in the rows.
 
     Of a multiclass task, those of the largest score.
     """
@@ -85,19 +85,18 @@ def _passes(
     rows: NDArray[Any],
     where: NDArray[Any] | None = None,
 ) -> Iterator[tuple[RoutedExperts, Tensor]]:
-    """The module in double precision with some rows at a time.
+    """Yield the module in double precision with some rows at a time.
 
     In single precision the last digits would depend on which rows come together.
     """
     module = copy.deepcopy(module).double().eval()
     where = np.arange(len(rows)) if where is None else where
-    for begin in range(0, len(where), _ROWS_PER_PASS):
-        part = read_rows(rows, where[begin : begin + _ROWS_PER_PASS])
-        yield module, reader(part).double()
+    for part in in_parts(len(where), _ROWS_PER_PASS):
+        yield module, reader(read_rows(rows, where[part])).double()
 
 
 def _joined(parts: Iterable[NDArray[Any]], n_rows: int) -> NDArray[Any]:
-    """Parts one after the other.
+    """Join parts of `n_rows` rows in all.
 
     They are copied to their place at once: small results kept among large passing ones
     would scatter over the heap, and hold gigabytes of it for millions of rows.

@@ -20,7 +20,7 @@ ROUTINGS = ("mtcrl", "mmoe", "shared", "single")
 
 
 class Routed(NamedTuple):
-    """What a pass gives; rows are samples, or pixels for dense targets."""
+    """Results of a pass; rows are samples, or pixels for dense targets."""
 
     modules: Tensor  # (n_modules, n_rows, h)
     routed: Tensor  # (n_tasks, n_rows, h)
@@ -114,18 +114,18 @@ class RoutedExperts(nn.Module):
             self.head_biases.append(nn.Parameter(torch.zeros(n_tasks, 1, n_out)))
 
     def routing_matrix(self) -> Tensor:
-        """The routing A of shape (n_tasks, n_modules), where it is one matrix."""
+        """Return the routing A (n_tasks, n_modules), where it is one matrix."""
         return torch.sigmoid(self.theta) if self.routing == "mtcrl" else self.fixed
 
     def gate(self, rows: Tensor) -> Tensor:
-        """Routing of every row, (n, n_tasks, n_modules)."""
+        """Return the routing of every row, (n, n_tasks, n_modules)."""
         if self.routing != "mmoe":
             return self.routing_matrix().expand(len(rows), -1, -1)
         logits = self.experts.standardize(rows) @ self.gates
         return logits.view(len(rows), self.n_tasks, -1).softmax(dim=-1)
 
     def forward(self, rows: Tensor) -> Routed:
-        """Modules, routed sums and outputs."""
+        """Return modules, routed sums and outputs."""
         modules = self.experts(rows)
         routing = None
         if self.routing == "mmoe":
@@ -140,7 +140,7 @@ class RoutedExperts(nn.Module):
         return Routed(modules, routed, self.heads(routed), routing)
 
     def heads(self, routed: Tensor) -> Tensor:
-        """Outputs of the task predictors, (n_tasks, n_rows, n_outputs)."""
+        """Return the outputs of the task predictors, (n_tasks, n_rows, n_outputs)."""
         values = routed
         for layer, weight in enumerate(self.head_weights):
             values = functional.relu(values) if layer else values
@@ -148,7 +148,7 @@ class RoutedExperts(nn.Module):
         return values
 
     def head_slopes(self, slopes: Tensor, routed: Tensor) -> Tensor:
-        """Gradients in the routed sums, given those in the outputs; differentiable.
+        """Return gradients in the routed sums from those in outputs; differentiable.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ def build_routed(
         If the modules do not fit the samples or the targets.
     """
     n_tasks, dense = len(targets.kinds), targets.layout == "pixels"
-    masks = module_masks(learner.module_inputs, shape, learner.n_modules)
+    masks = module_masks(learner.module_inputs, shape)
     n_modules = learner.n_modules if masks is None else len(masks)
     if learner.modules == "single":
         # A task of its own sees everything and shares nothing.

@@ -33,11 +33,11 @@ class RowBatch(NamedTuple):
 
     @property
     def n_pixels(self) -> int:
-        """Targets of a row for every task."""
+        """Number of targets of a row for every task."""
         return self.targets.shape[2]
 
     def known_targets(self) -> tuple[Tensor, Tensor]:
-        """Targets (n_tasks, n * n_pixels), 0 where missing; 1 where known, else 0."""
+        """Return targets (n_tasks, n * n_pixels), 0 if missing; and 1 where known."""
         targets = self.targets.flatten(1)
         known = targets.isfinite()
         return torch.where(known, targets, 0.0), known.to(targets.dtype)
@@ -51,7 +51,7 @@ class RowStream:
     rows : Tensor of shape (n, ...), or ReadRows
         Rows; those on disk are read by batch.
     targets : Tensor of shape (n_tasks, n, n_pixels)
-        Class codes or standardised values, NaN where a label is missing.
+        Class numbers or standardised values, NaN where a label is missing.
     envs : Tensor of shape (n,)
         Environment numbers 0..E-1.
     batch_size : int
@@ -87,7 +87,7 @@ class RowStream:
 
     @property
     def generators(self) -> dict[str, Any]:
-        """What decides on the order to come."""
+        """Random generator of the order, by name."""
         return {} if self._generator is None else {"order": self._generator}
 
     def __len__(self) -> int:
@@ -108,19 +108,19 @@ class RowStream:
 
 def row_streams(
     rows: Tensor | ReadRows,
-    codes: NDArray[np.float32],
+    encoded: NDArray[np.float32],
     envs: NDArray[Any],
     held_out: NDArray[Any],
     batch_size: int,
     seed: int,
 ) -> tuple[RowStream, RowStream | None]:
-    """Streams of the rows to train on, and of those held out, if there are.
+    """Return streams of the rows to train on, and of those held out, if there are.
 
     Parameters
     ----------
     rows : Tensor of shape (n, ...), or ReadRows
         Samples.
-    codes : ndarray of shape (n_tasks, n, n_pixels)
+    encoded : ndarray of shape (n_tasks, n, n_pixels)
         Encoded targets.
     envs : ndarray of shape (n,)
         Environment numbers.
@@ -131,7 +131,7 @@ def row_streams(
     seed : int
         Decides the order of the training rows.
     """
-    targets = torch.from_numpy(codes).to(rows.device)
+    targets = torch.from_numpy(encoded).to(rows.device)
     numbers = torch.from_numpy(envs).to(rows.device)
 
     def part(index: NDArray[Any], seed: int | None) -> RowStream:
@@ -177,7 +177,7 @@ def held_out_rows(
 
 
 def env_numbers(ids: NDArray[Any] | None, n_rows: int, seed: int) -> NDArray[Any]:
-    """Environment number of every row; without ids those of random folds."""
+    """Number the environments of rows; without ids those of random folds."""
     if ids is not None:
         return np.unique(ids, return_inverse=True)[1].astype(np.int64)
     folds = np.arange(n_rows) % min(_N_FOLDS, n_rows)
@@ -185,7 +185,7 @@ def env_numbers(ids: NDArray[Any] | None, n_rows: int, seed: int) -> NDArray[Any
 
 
 def statistics_rows(rows: NDArray[Any], chosen: NDArray[Any]) -> Tensor:
-    """Positions of the rows that inputs are standardised by: all, if they fit."""
+    """Return the positions of the rows to standardise inputs by: all, if they fit."""
     index = np.flatnonzero(chosen)
     most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
     if len(index) > most and stays_on_disk(rows):

@@ -1,4 +1,4 @@
-"""Targets of many tasks: types, codes and what predictions turn back into."""
+"""Targets of many tasks: their kinds, and how they are encoded and decoded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASK_TYPES = ("classification", "binary", "multiclass", "regression")
 
 
 class TargetKind(NamedTuple):
-    """What the targets of a task are: the kind, its classes, the units of its values.
+    """Kind of the targets of a task: name, classes, units of the values.
 
     Outputs have shape (..., n_outputs) and are those of the head of a task: one log
     odds of two classes, one score of each of more, or a standardised value.
@@ -42,16 +42,16 @@ class TargetKind(NamedTuple):
         return self.n_classes if self.name == "multiclass" else 1
 
     def encode(self, values: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
-        """Codes or standardised values as float32, NaN where nothing is known."""
-        codes = np.full(values.shape, np.nan, dtype=np.float32)
+        """Encode as class numbers or standardised values, NaN where unknown."""
+        encoded = np.full(values.shape, np.nan, dtype=np.float32)
         if self.classes is None:
-            codes[known] = (values[known].astype(float) - self.center) / self.spread
+            encoded[known] = (values[known].astype(float) - self.center) / self.spread
         else:
-            codes[known] = np.searchsorted(self.classes, values[known])
-        return codes
+            encoded[known] = np.searchsorted(self.classes, values[known])
+        return encoded
 
     def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        """Labels or values of outputs (..., n_outputs)."""
+        """Return the labels or values of outputs (..., n_outputs)."""
         if self.classes is None:
             return outputs[..., 0] * self.spread + self.center
         if self.name == "binary":
@@ -59,14 +59,14 @@ class TargetKind(NamedTuple):
         return self.classes[outputs[..., : self.n_classes].argmax(axis=-1)]
 
     def scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        """Scores (n, n_classes, n_pixels) of outputs (n, n_pixels, n_outputs)."""
+        """Return scores (n, n_classes, n_pixels) for (n, n_pixels, n_outputs)."""
         if self.name == "binary":
             odds = outputs[..., 0]
             return np.stack([np.zeros_like(odds), odds], axis=1)
         return outputs[..., : self.n_classes].swapaxes(1, 2)
 
     def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        """Probabilities of the classes, in the shape of `scores`."""
+        """Return the probabilities of the classes, in the shape of `scores`."""
         if self.name == "binary":
             # Both from their own side: 1 - p would lose the digits of a small p.
             odds = outputs[..., 0]
@@ -80,7 +80,7 @@ class TargetKind(NamedTuple):
         predicted: NDArray[Any],
         weights: NDArray[Any] | None = None,
     ) -> float:
-        """Accuracy or R^2 where targets are known; NaN without any."""
+        """Return the accuracy or R^2 where targets are known; NaN without any."""
         known = known_labels(targets)
         if not known.any():
             return float("nan")
@@ -90,16 +90,16 @@ class TargetKind(NamedTuple):
             return float(np.average(truth == found, weights=weights))
         return float(r2_score(truth.astype(float), found, sample_weight=weights))
 
-    def score_codes(self, codes: NDArray[Any], outputs: NDArray[Any]) -> float:
-        """The same for encoded targets and outputs; NaN for a single value."""
-        known = np.isfinite(codes)
+    def score_encoded(self, encoded: NDArray[Any], outputs: NDArray[Any]) -> float:
+        """Return the `score` of encoded targets and outputs; NaN for a single value."""
+        known = np.isfinite(encoded)
         if self.classes is None:
-            values = np.full(codes.shape, np.nan)
-            values[known] = codes[known] * self.spread + self.center
+            values = np.full(encoded.shape, np.nan)
+            values[known] = encoded[known] * self.spread + self.center
             if known.sum() < 2:
                 return float("nan")
             return self.score(values, self.decode(outputs))
-        labels = self.classes[codes[known].astype(int)]
+        labels = self.classes[encoded[known].astype(int)]
         found = self.decode(outputs)[known]
         return float((labels == found).mean()) if known.any() else float("nan")
 
@@ -108,7 +108,7 @@ class TaskTargets(NamedTuple):
     """Targets of all tasks."""
 
     kinds: list[TargetKind]
-    codes: NDArray[np.float32]  # (n_tasks, n, n_pixels)
+    encoded: NDArray[np.float32]  # (n_tasks, n, n_pixels)
     ids: NDArray[Any]  # (n_tasks,)
     layout: str  # "single", "columns", "ids" or "pixels"
     pixels: tuple[int, ...]
@@ -119,7 +119,7 @@ class TaskTargets(NamedTuple):
         return max(kind.n_outputs for kind in self.kinds)
 
     def loss_weights(self, given: ArrayLike | str) -> NDArray[np.float64]:
-        """Weights (n_tasks,) of the losses, as the `task_weights` of a learner say.
+        """Return the weights (n_tasks,) of the losses, as `task_weights` says.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class TaskTargets(NamedTuple):
         """
         n_tasks = len(self.kinds)
         if isinstance(given, str):
-            known = np.isfinite(self.codes).sum(axis=(1, 2))
+            known = np.isfinite(self.encoded).sum(axis=(1, 2))
             return known / known.mean() if given == "size" else np.ones(n_tasks)
         weights = np.asarray(given, dtype=float)
         if weights.shape != (n_tasks,) or (weights < 0).any():
@@ -145,7 +145,7 @@ def read_targets(
     tasks: NDArray[Any] | None,
     task_types: Sequence[str] | str,
 ) -> TaskTargets:
-    """Targets as codes.
+    """Encode the targets of all tasks.
 
     Parameters
     ----------
@@ -173,16 +173,16 @@ def read_targets(
             columns, known, types, ids.tolist(), strict=True
         )
     ]
-    codes = [
+    encoded = [
         k.encode(c, good) for k, c, good in zip(kinds, columns, known, strict=True)
     ]
-    return TaskTargets(kinds, np.stack(codes), ids, layout, pixels)
+    return TaskTargets(kinds, np.stack(encoded), ids, layout, pixels)
 
 
 def to_columns(
     y: ArrayLike, n_rows: int, tasks: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], str, tuple[int, ...]]:
-    """Targets as (n_tasks, n, n_pixels), task ids, layout, shape of the pixels."""
+    """Return targets (n_tasks, n, n_pixels), task ids, layout, shape of the pixels."""
     values = as_targets(y)
     if tasks is not None:
         column = column_or_1d(values, warn=True)
@@ -214,7 +214,7 @@ def to_columns(
 
 
 def as_targets(y: ArrayLike) -> NDArray[Any]:
-    """Targets as an array of any type and shape, NaN allowed, infinity refused."""
+    """Return targets as an array of any type and shape; refuse infinity, not NaN."""
     values: NDArray[Any] = check_array(
         y,
         dtype=None,
@@ -236,7 +236,7 @@ def _same_length(n_rows: int, values: NDArray[Any]) -> None:
 
 
 def known_labels(values: NDArray[Any]) -> NDArray[Any]:
-    """Where a label is known: not NaN, not None."""
+    """Tell where a label is known: not NaN, not None."""
     if values.dtype.kind == "f":
         return ~np.isnan(values)
     if values.dtype.kind == "O":

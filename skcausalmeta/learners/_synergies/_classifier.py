@@ -143,9 +143,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     classes_ : ndarray of shape (n_classes,)
         Classes it predicts.
     task_code_ : ndarray of shape (n_code,)
-        What `hook` keeps of the task of `head_`; None without a hook.
+        Code that `hook` gives the task of `head_`; None without a hook.
     center_ : ndarray of shape (n_features_out,)
-        What `center` subtracts from the features before the head.
+        Mean support feature that `center` subtracts before the head.
     temperature_ : float
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
@@ -316,7 +316,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     @property
     def center_(self) -> NDArray[Any] | None:
-        """What is subtracted from the features before the head in use."""
+        """Mean support feature, subtracted before the head in use."""
         return self._task_in_use().center
 
     def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
@@ -360,19 +360,19 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
-        codes, classes = encode_tasks(labels)
+        numbers, classes = encode_tasks(labels)
         ways = np.array([len(names) for names in classes])
 
         def solve(part: slice) -> NDArray[Any]:
             one = self._task_features(chunk_of(support, part))
             two = self._task_features(chunk_of(query, part))
             hooked = self.net_.module_.hooked
-            one, two = hooked.episodes_of(one, codes[part], two, ways[part])
+            one, two = hooked.episodes_of(one, numbers[part], two, ways[part])
             if self.center:
                 middle = one.mean(axis=1, keepdims=True)
                 one, two = one - middle, two - middle
             return classify_tasks(
-                self._new_head(), one, codes[part], two, classes[part]
+                self._new_head(), one, numbers[part], two, classes[part]
             )
 
         size = tasks_within(self, support, query, int(ways.max()), max_memory)

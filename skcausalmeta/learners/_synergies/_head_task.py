@@ -1,4 +1,4 @@
-"""A task solved by a head, and what the learners of such tasks share."""
+"""A task solved by a head, and the part that its learners share."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class HeadTask(SolvedTask):
     head : estimator
         Fitted on the features of the support rows.
     code : ndarray of shape (n_code,) or None
-        What the hook keeps of the task.
+        Code that the hook gives the task; None without a hook.
     center : ndarray of shape (n_features,) or None
-        What is subtracted from the features before the head.
+        Mean support feature, subtracted from the features before the head.
     """
 
     head: Any
@@ -44,7 +44,7 @@ class HeadTask(SolvedTask):
     center: NDArray[Any] | None = None
 
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores of the classes (n, n_classes), or targets (n,)."""
+        """Return the scores of the classes (n, n_classes), or targets (n,)."""
         hooked = learner.net_.module_.hooked
         features = hooked.features_of(learner._features(rows), self.code)
         if self.center is not None:
@@ -52,7 +52,7 @@ class HeadTask(SolvedTask):
         if self.classes is None:
             return in_blocks(self.head.predict, features, _SCORES_PER_BLOCK)
         found = in_blocks(self.head.decision_function, features, _SCORES_PER_BLOCK)
-        if found.ndim == 1:  # of the second class minus the first
+        if found.ndim == 1:  # scores of the second class minus the first
             return np.stack([np.zeros_like(found), found], axis=1)
         return found
 
@@ -85,7 +85,7 @@ class HeadLearnerMixin:
 
     @property
     def task_code_(self) -> NDArray[Any] | None:
-        """What the hook keeps of the task in use."""
+        """Code that the hook gives the task in use; None without a hook."""
         return self._task_in_use().code
 
     @property

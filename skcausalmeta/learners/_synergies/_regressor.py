@@ -24,6 +24,7 @@ from ...training import (
     RowReader,
     Training,
     Validation,
+    in_parts,
 )
 from .._checks import check_given_ids, check_known_rows, check_values
 from .._episode_plan import EpisodePlan, ValueSizes
@@ -38,20 +39,20 @@ _ROWS_PER_PASS = 256
 
 
 class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
-    """Codes that few-feature regressions of many tasks agree on.
+    """Few-shot regressor: a learned backbone under a sparse linear regression.
 
-    The backbone f is trained so that sparse linear regressions on its codes solve
+    The backbone f is trained so that sparse linear regressions on its features solve
     every task (outer problem); each regression is the solution of a convex
-    problem on the codes (inner problem) ::
+    problem on the features (inner problem) ::
 
         min_f  1/T sum_t  1 / (2 n) || f(X_t^query) w_t(f) - y_t^query ||^2
         w_t(f) = argmin_w  1 / (2 n) || f(X_t^support) w - y_t^support ||^2
                  + lambda_t ||w||_1
 
     w_t is solved to a stated duality gap and differentiated implicitly, on the
-    codes that it uses. lambda_t is a fraction of the smallest strength that
-    switches every code off, and a constant of the gradient. Where the targets of
-    tasks depend on few of some underlying factors each, the codes become these
+    features that it uses. lambda_t is a fraction of the smallest strength that
+    switches every feature off, and a constant of the gradient. Where the targets of
+    tasks depend on few of some underlying factors each, the features become these
     factors, up to order and scale, also when the factors are correlated; dense
     regressions (`RidgeHead`) give a mixture of them.
 
@@ -82,9 +83,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Query rows of an episode. "auto": what the smallest task leaves, at most
         25.
     normalize_codes : bool, default=True
-        Standardise the codes, without learned scale or offset, as in [1]_. In
+        Standardise the features, without learned scale or offset, as in [1]_. In
         training by the rows of all tasks of a step together, afterwards by
-        the training rows. Without it, an unused code may shrink or grow freely.
+        the training rows. Without it, an unused feature may shrink or grow freely.
     tasks_per_batch : int, default=8
         Episodes of one training step.
     batches_per_epoch : int, default=20
@@ -142,9 +143,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         The head in use: of all training rows as one task, or of the task last
         adapted to.
     task_code_ : ndarray of shape (n_code,)
-        What `hook` keeps of the task of `head_`; None without a hook.
+        Code that `hook` gives the task of `head_`; None without a hook.
     task_codes_ : ndarray of shape (n_tasks, n_code)
-        What it keeps of the training tasks, likewise.
+        Codes of the training tasks, likewise.
     task_ids_ : ndarray of shape (n_tasks,)
         Sorted ids of the training tasks, after a fit with `tasks`.
     task_coef_ : ndarray of shape (n_tasks, n_features_out)
@@ -154,7 +155,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     task_dual_gap_ : ndarray of shape (n_tasks,)
         Their certificates.
     dual_gap_, sparsity_, support_features_
-        Certificate, share of unused codes and used codes of `head_`.
+        Certificate, share of unused features and used features of `head_`.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -162,7 +163,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     n_features_in_ : int
         Length of the second axis of X.
     n_features_out_ : int
-        Number of codes.
+        Number of features of the backbone.
 
     See Also
     --------
@@ -205,8 +206,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     ...     verbose=0,
     ...     random_state=0,
     ... ).fit(X, y, tasks=tasks)
-    >>> codes = learner.transform(X)
-    >>> correlations = np.abs(np.corrcoef(factors.T, codes.T)[:3, 3:])
+    >>> features = learner.transform(X)
+    >>> correlations = np.abs(np.corrcoef(factors.T, features.T)[:3, 3:])
     >>> print(f"{correlations.max(axis=1).min():.1f}")
     1.0
     >>> print(f"{learner.score(X, y, tasks=tasks):.1f}")
@@ -298,8 +299,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     ) -> dict[str, int]:
         self._check_head()
         seeds = super()._train(rows, targets, tasks, envs)
-        starts = range(0, len(rows), _ROWS_PER_PASS)
-        self.net_.settle(self.reader_(rows[k : k + _ROWS_PER_PASS]) for k in starts)
+        parts = in_parts(len(rows), _ROWS_PER_PASS)
+        self.net_.settle(self.reader_(rows[part]) for part in parts)
         return seeds
 
     def _make_net(
@@ -311,11 +312,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         plan: EpisodePlan,
         keywords: dict[str, Any],
     ) -> RegressionNet:
-        n_codes = None
+        width = None
         if self.normalize_codes:
-            n_codes = n_features_out(backbone, reader.sample_shape)
+            width = n_features_out(backbone, reader.sample_shape)
         return RegressionNet(
-            CodeModule(backbone, n_codes, hooked),
+            CodeModule(backbone, width, hooked),
             head=self._new_head(),
             **{"head_tol": _HEAD_TOL, **keywords},
         )
@@ -350,7 +351,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     # -- prediction --------------------------------------------------------------------
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
-        """Targets of rows.
+        """Predict the targets of rows.
 
         Parameters
         ----------
@@ -391,7 +392,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         *,
         tasks: ArrayLike | None = None,
     ) -> float:
-        """Coefficient of determination of `predict`.
+        """Return the coefficient of determination of `predict`.
 
         Parameters
         ----------
@@ -490,7 +491,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
     @property
     def task_codes_(self) -> NDArray[Any] | None:
-        """What the hook keeps of the training tasks; None without a hook."""
+        """Codes that the hook gives the training tasks; None without a hook."""
         return self._training_tasks().codes
 
     def _training_tasks(self) -> SolvedTasks:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...exceptions import InvalidInputError
+from ...training import in_parts
 from .._task_batches import (
     TASKS_AT_ONCE,
     TASKS_PER_SOLVE,
@@ -23,11 +24,11 @@ _ENTRIES_PER_SOLVE = 2**22
 def classify_tasks(
     head: Any,
     support: NDArray[Any],
-    codes: NDArray[Any],
+    numbers: NDArray[Any],
     query: NDArray[Any],
     classes: list[NDArray[Any]],
 ) -> NDArray[Any]:
-    """Class numbers of query features; tasks with as many classes go together.
+    """Return class numbers of query features; tasks with as many classes go together.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def classify_tasks(
         Offers ``episode_logits``.
     support : ndarray of shape (n_tasks, n_support, n_features)
         Support features.
-    codes : ndarray of shape (n_tasks, n_support)
+    numbers : ndarray of shape (n_tasks, n_support)
         Their class numbers.
     query : ndarray of shape (n_tasks, n_query, n_features)
         Query features.
@@ -52,7 +53,7 @@ def classify_tasks(
         with torch.no_grad():
             logits = head.episode_logits(
                 torch.from_numpy(support[part]),
-                torch.from_numpy(codes[part]),
+                torch.from_numpy(numbers[part]),
                 torch.from_numpy(query[part]),
                 int(ways[part[0]]),
             )
@@ -70,7 +71,7 @@ class SolvedTasks(NamedTuple):
     codes: NDArray[Any] | None  # (n_tasks, n_code)
 
     def positions(self, ids: NDArray[Any]) -> NDArray[Any]:
-        """Positions of the tasks of some ids.
+        """Return the positions of the tasks of some ids.
 
         Raises
         ------
@@ -89,7 +90,7 @@ class SolvedTasks(NamedTuple):
     def predict(
         self, net: Any, features: NDArray[Any], positions: NDArray[Any]
     ) -> NDArray[Any]:
-        """Targets of rows, each by the head of its task."""
+        """Predict the targets of rows, each by the head of its task."""
         if self.codes is not None:
             codes, hooked = self.codes[positions], net.module_.hooked
             features = hooked.features_of(features[:, None], codes)[:, 0]
@@ -157,7 +158,7 @@ def solve_training_tasks(
 
 
 def _parts(sizes: NDArray[Any], n_features: int) -> Iterator[NDArray[Any]]:
-    """Positions of tasks of similar size, bounded in memory."""
+    """Yield positions of tasks of similar size, bounded in memory."""
     order = np.argsort(sizes, kind="stable")
     begin = 0
     while begin < len(order):
@@ -173,10 +174,9 @@ def predict_tasks(
     targets: NDArray[Any],
     query: NDArray[Any],
 ) -> NDArray[Any]:
-    """Predictions (n_tasks, n_query) of heads solved on support features."""
+    """Return predictions (n_tasks, n_query) of heads solved on support features."""
     found = np.empty(query.shape[:2])
-    for begin in range(0, len(support), TASKS_PER_SOLVE):
-        part = slice(begin, begin + TASKS_PER_SOLVE)
+    for part in in_parts(len(support), TASKS_PER_SOLVE):
         with torch.no_grad():
             found[part] = head.episode_predictions(
                 torch.from_numpy(support[part]),
@@ -189,7 +189,7 @@ def predict_tasks(
 def tasks_within(
     learner: Any, support: Any, query: Any, n_outputs: int, max_memory: int | None
 ) -> int:
-    """Tasks of a chunk of `predict_episodes`."""
+    """Count the tasks of a chunk of `predict_episodes`."""
     if max_memory is None:
         return min(TASKS_AT_ONCE, len(support))
     cost = task_cost(

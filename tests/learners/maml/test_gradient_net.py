@@ -413,7 +413,7 @@ def test_many_tasks_run_in_chunks_of_the_asked_size():
 
     def sizes(name="mlp", **params):
         net = make_net(make_module(name, 3), 3, **params)
-        return [len(chunk) for chunk in net.chunks(tasks)]
+        return [len(tasks[part]) for part in net.parts(len(tasks))]
 
     assert sizes(task_chunk_size=3) == [3, 3, 1]
     assert sizes() == [7]
