@@ -98,7 +98,6 @@ class BaseMetaLearner(
     optimizer: Any = "adam"
     augment: Any = None
     batch_norm: str = "running"
-    hook: Any = None
     across_envs: bool = False
     validation: Any = None
     fit_head: bool = True

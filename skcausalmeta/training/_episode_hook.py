@@ -412,7 +412,8 @@ def hooked_features(
     Parameters
     ----------
     learner : estimator
-        Its parameter ``hook`` is an `EpisodeHook`, which stays as it is, or None.
+        Its parameter ``hook``, where it has one, is an `EpisodeHook`, which stays as
+        it is, or None.
     backbone : torch.nn.Module
         Maps samples to features (n, d).
     sample_shape : tuple of int
@@ -438,7 +439,8 @@ def hooked_features(
     >>> hooked_features(learner, nn.Linear(3, 2), (3,), 0).width(2)
     2
     """
-    if learner.hook is None:
+    given = getattr(learner, "hook", None)
+    if given is None:
         return HookedFeatures()
     if isinstance(backbone, PreparedBackbone) and backbone.precision == "float16":
         raise InvalidInputError(
@@ -446,7 +448,7 @@ def hooked_features(
             "which the gradients of a hook are not part of. Got a hook; use "
             "precision='bfloat16', which needs no scale."
         )
-    hook: EpisodeHook = copy.deepcopy(learner.hook)
+    hook: EpisodeHook = copy.deepcopy(given)
     with isolated_torch_rng(seed):
         hook.out_features = hook.build(n_features_out(backbone, sample_shape))
     return HookedFeatures(hook)
