@@ -144,31 +144,29 @@ def _source(
     index = np.flatnonzero(rows)
     if tasks is None:
         index = index[_usable(y[index], sizes)]
-        way, shot, query = _resolve(sizes, y[index], envs=_part(envs, index))
-        sampler: Any = EpisodeSampler(
-            y[index],
-            n_way=way,
-            n_shot=shot,
-            n_query=query,
-            envs=_part(envs, index),
-            random_state=seed,
-        )
+        counts = np.unique(y[index], return_counts=True)[1]
+        auto = sizes.n_way == "auto"
+        way = min(_MOST_WAYS, len(counts)) if auto else int(sizes.n_way)
     else:
-        pairs = _count_rows(tasks[index], y[index])
-        way = int(np.unique(pairs[0][0], return_counts=True)[1].max())
-        shot, query = _shot_and_query(sizes, int(pairs[1].min()), _MOST_PER_CLASS)
-        if envs is not None:
-            cells = _count_rows(tasks[index], y[index], envs[index])
-            shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
-        sampler = TaskSampler(
-            tasks[index],
-            y[index],
-            n_shot=shot,
-            n_query=query,
-            envs=_part(envs, index),
-            random_state=seed,
-        )
-
+        pairs, counts = _count_rows(tasks[index], y[index])
+        way = int(np.unique(pairs[0], return_counts=True)[1].max())
+    shot, query = _shot_and_query(sizes, int(counts.min()), _MOST_PER_CLASS)
+    own_envs = None if envs is None else envs[index]
+    if own_envs is not None:
+        units = (y[index],) if tasks is None else (tasks[index], y[index])
+        cells = _count_rows(*units, own_envs)[1]
+        shot, query = _in_environments(sizes, int(cells.min()), shot, query)
+    drawn: dict[str, Any] = {
+        "n_shot": shot,
+        "n_query": query,
+        "envs": own_envs,
+        "random_state": seed,
+    }
+    sampler: Any
+    if tasks is None:
+        sampler = EpisodeSampler(y[index], n_way=way, **drawn)
+    else:
+        sampler = TaskSampler(tasks[index], y[index], **drawn)
     return EpisodeSource(sampler, index), way
 
 
@@ -195,22 +193,6 @@ def _count_rows(*ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     numbers = np.stack([_numbers(column) for column in ids])
     found, counts = np.unique(numbers, axis=1, return_counts=True)
     return found, counts
-
-
-def _part(envs: NDArray[Any] | None, index: NDArray[Any]) -> NDArray[Any] | None:
-    return None if envs is None else envs[index]
-
-
-def _resolve(
-    sizes: EpisodeSizes, y: NDArray[Any], envs: NDArray[Any] | None
-) -> tuple[int, int, int]:
-    counts = np.unique(y, return_counts=True)[1]
-    way = min(_MOST_WAYS, len(counts)) if sizes.n_way == "auto" else int(sizes.n_way)
-    shot, query = _shot_and_query(sizes, int(counts.min()), _MOST_PER_CLASS)
-    if envs is not None:
-        cells = _count_rows(y, envs)
-        shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
-    return way, shot, query
 
 
 def _in_environments(
@@ -318,16 +300,17 @@ def _draw(
     index = np.flatnonzero(rows)
     smallest = int(np.unique(ids[index], return_counts=True)[1].min())
     shot, query = _shot_and_query(sizes, smallest, _MOST_PER_TASK)
-    if envs is not None:
-        cells = _count_rows(ids[index], envs[index])
-        shot, query = _in_environments(sizes, int(cells[1].min()), shot, query)
+    own_envs = None if envs is None else envs[index]
+    if own_envs is not None:
+        cells = _count_rows(ids[index], own_envs)[1]
+        shot, query = _in_environments(sizes, int(cells.min()), shot, query)
     sampler = TaskSampler(
         ids[index],
         y[index],
         n_shot=shot,
         n_query=query,
         target_type="value",
-        envs=_part(envs, index),
+        envs=own_envs,
         random_state=seed,
     )
 
