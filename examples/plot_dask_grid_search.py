@@ -31,7 +31,7 @@ parser.add_argument("--smoke", action="store_true", help="smallest size")
 parser.add_argument("--output", help="write the picture to this file")
 options = parser.parse_args()
 grid = [0.1, 0.5] if options.smoke else [0.05, 0.2, 0.4, 0.6]
-n_batches, n_episodes = (2, 5) if options.smoke else (100, 100)
+n_batches, n_episodes = (2, 5) if options.smoke else (30, 50)
 
 
 def timed_search(search, X, y):
