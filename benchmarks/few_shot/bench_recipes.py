@@ -7,6 +7,7 @@ SKCAUSALMETA_DATA; ``--smoke`` makes its own.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -50,10 +51,23 @@ def described(learner: Any) -> dict[str, Any]:
     params = given(learner)
     del params["callbacks"]
     backbone = learner.backbone
+    if "augment" in params:
+        params["augment"] = in_full(params["augment"])
     params["backbone"] = type(backbone).__name__.lower()
     params["backbone_params"] = {"n_filters": backbone.n_filters, **given(backbone)}
     written = type(type(learner).__name__, (Written,), {})(params)
     return {"learner": repr(written), "callbacks": callbacks}
+
+
+def in_full(augment: Any) -> Any:
+    """An augmentation that is printed with all its parameters, default or not."""
+    if isinstance(augment, list):
+        return [in_full(step) for step in augment]
+    if not dataclasses.is_dataclass(augment):
+        return augment
+    names = [field.name for field in dataclasses.fields(augment)]
+    printed = dataclasses.make_dataclass(type(augment).__name__, names)
+    return printed(*(getattr(augment, name) for name in names))
 
 
 def given(estimator: Any) -> dict[str, Any]:
