@@ -312,6 +312,30 @@ class WrongSparsity(RidgeHead):
         return self
 
 
+class NegativeFact(RidgeHead):
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.dual_gap_ = -1.0
+        return self
+
+
+class DescendingSupport(RidgeHead):
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.support_features_ = self.support_features_[::-1]
+        return self
+
+
+class DoubleAnswers(RidgeHead):
+    def _logits(self, solved, query):
+        return super()._logits(solved, query).double()
+
+
+class ShortAnswers(RidgeHead):
+    def decision_function(self, X):
+        return super().decision_function(X)[:-1]
+
+
 class WrongSupport(RidgeHead):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -438,6 +462,10 @@ BROKEN = {
     NotCloned: "_is_an_estimator",
     NoFacts: "_has_facts",
     WrongSparsity: "_has_facts",
+    NegativeFact: "_has_facts",
+    DescendingSupport: "_has_facts",
+    DoubleAnswers: "_answers_have_shapes",
+    ShortAnswers: "_fits_what_it_solves",
     WrongSupport: "_ignores_unused_features",
     OtherFit: "_fits_what_it_solves",
     OtherPair: "_fits_what_it_solves",

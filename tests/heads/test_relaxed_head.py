@@ -152,6 +152,11 @@ def test_the_weights_are_not_shrunk():
     np.testing.assert_array_equal(head.support_features_, sparse.support_features_)
     norms = np.linalg.norm(sparse.coef_), np.linalg.norm(head.head_.coef_)
     assert norms[0] < 0.8 * norms[1]
+    np.testing.assert_array_equal(
+        head.coef_[:, head.support_features_],
+        head.head_.coef_[:, head.support_features_],
+    )
+    np.testing.assert_array_equal(head.intercept_, head.head_.intercept_)
 
 
 # -- gradients ----------------------------------------------------------------------

@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from skcausalmeta.training import CodeModule, RegressionNet
+from skcausalmeta.episodes import Episode
+from skcausalmeta.exceptions import InvalidInputError
+from skcausalmeta.training import (
+    CodeModule,
+    EpisodeStream,
+    RegressionNet,
+    RowReader,
+    _base_net,
+)
 from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
 
@@ -121,3 +129,59 @@ def test_validation_step_takes_no_gradient_and_fixed_statistics():
     step = net.validation_step(MetaBatch([make_task()]))
     assert not step["loss"].requires_grad
     assert torch.equal(net.module_.standardize.running_mean, before)
+
+
+class Pair:
+    """The first of two processes that were launched together."""
+
+    rank, number = 0, 2
+
+    def __init__(self):
+        self.started = []
+
+    def check_start(self, module):
+        self.started.append(module)
+
+
+class Stream:
+    """A stream that notes what it was asked to read."""
+
+    def share(self, rank, number):
+        self.part = rank, number
+
+
+def test_processes_share_the_tasks_of_a_step(monkeypatch):
+    pair, stream = Pair(), Stream()
+    launched = staticmethod(lambda device: pair)
+    monkeypatch.setattr(_base_net.Processes, "launched", launched)
+    net = make_net(n_codes=None, accelerate=True)
+    assert net.get_split_datasets((stream, None)) == (stream, None)
+    assert stream.part == (0, 2)
+    assert net.processes_ is pair
+    assert pair.started == [net.module_]
+
+
+def test_tasks_that_are_standardised_together_are_not_shared(monkeypatch):
+    launched = staticmethod(lambda device: Pair())
+    monkeypatch.setattr(_base_net.Processes, "launched", launched)
+    with pytest.raises(InvalidInputError, match=r"standardised together.*one process"):
+        make_net(accelerate=True).get_split_datasets((Stream(), None))
+
+
+@pytest.mark.parametrize(
+    ("rank", "number", "expected"),
+    [(0, 2, [0, 1]), (1, 2, [2, 3, 4]), (2, 3, [3, 4])],
+)
+def test_a_stream_reads_the_episodes_of_its_process(rank, number, expected):
+    episodes = [
+        Episode(np.array([k]), np.array([k]), np.zeros(1), np.zeros(1), None)
+        for k in range(5)
+    ]
+    rows = np.arange(10.0).reshape(5, 2)
+    stream = EpisodeStream(rows, RowReader((2,)), lambda n: episodes[:n], 1, 5)
+    stream.share(rank, number)
+    (batch,) = stream
+    assert [int(task.support[0, 0] / 2) for task in batch.tasks] == expected
+    assert len(batch) == 5
+    with pytest.raises(InvalidInputError, match="Got 5 for 6 processes"):
+        stream.share(0, 6)
