@@ -13,8 +13,10 @@ from skcausalmeta.backbones import (
     RandomFlip,
     RandomShift,
     build_augmentation,
+    named_augmentation,
 )
 from skcausalmeta.backbones._augment import Compose
+from skcausalmeta.exceptions import InvalidInputError
 
 ALL = [
     RandomShift(max_shift=2),
@@ -275,3 +277,9 @@ def test_samples_that_are_not_images_are_refused(augmentation):
 def test_integers_are_refused(kind):
     with pytest.raises(ValueError, match=r"Got torch\.uint8; convert"):
         kind()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), generator())
+
+
+def test_parameters_of_no_augmentation_are_refused():
+    with pytest.raises(InvalidInputError, match=r"one that is named. Got augment=None"):
+        named_augmentation(None)
+    assert named_augmentation("shift") is not named_augmentation("shift")

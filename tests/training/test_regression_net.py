@@ -142,6 +142,9 @@ class Pair:
     def check_start(self, module):
         self.started.append(module)
 
+    def run(self, step, module):
+        return step() + 1  # the loss of the other process
+
 
 class Stream:
     """A stream that notes what it was asked to read."""
@@ -159,6 +162,12 @@ def test_processes_share_the_tasks_of_a_step(monkeypatch):
     assert stream.part == (0, 2)
     assert net.processes_ is pair
     assert pair.started == [net.module_]
+    alone, batch = make_net(nn.Linear(2, 2), None), MetaBatch([make_task()])
+    shared = make_net(nn.Linear(2, 2), None)
+    shared.module_.load_state_dict(alone.module_.state_dict())
+    shared.processes_ = pair
+    losses = [float(n.train_step_single(batch)["loss"]) for n in (alone, shared)]
+    assert losses[1] == pytest.approx(losses[0] + 1)
 
 
 def test_tasks_that_are_standardised_together_are_not_shared(monkeypatch):

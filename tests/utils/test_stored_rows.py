@@ -92,3 +92,9 @@ def test_what_is_in_memory_does_not_stay_on_disk(tmp_path):
     assert stays_on_disk(X)
     assert stays_on_disk(StoredRows(np.asarray(X)))
     assert not stays_on_disk(np.asarray(X))
+
+
+def test_one_row_and_no_rows_of_a_store():
+    rows = StoredRows(np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(rows[1], [2.0, 3.0])
+    assert rows[np.zeros(3, dtype=bool)].shape == (0, 2)
