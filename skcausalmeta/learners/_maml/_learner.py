@@ -177,9 +177,6 @@ class GradientLearnerMixin:
                 )
         return adapted, code
 
-    def _as_targets(self, targets: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(targets, device=self.reader_.device)
-
     @property
     def adapted_(self) -> Named:
         """Parameters adapted to the task in use."""
@@ -264,6 +261,7 @@ class GradientLearnerMixin:
     ) -> NDArray[Any]:
         """Return the scores of `_scores_by_step` for tasks that are in memory."""
         net = self.net_
+        wanted = torch.as_tensor(targets, device=self.reader_.device)
         n_outputs = net.module_.output[-1].out_features
         n_points = self._n_steps + 1 if staged else 1
         found = np.empty((n_points, *rows[1].shape[:2], n_outputs))
@@ -274,8 +272,8 @@ class GradientLearnerMixin:
                     EpisodeTensors(
                         self.reader_(rows[0][k]),
                         self.reader_(rows[1][k]),
-                        self._as_targets(targets[k]),
-                        self._as_targets(targets[k][:0]),
+                        wanted[k],
+                        wanted[k][:0],
                         int(ways[k]),
                     )
                     for k in some
