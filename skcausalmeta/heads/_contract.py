@@ -17,9 +17,11 @@ from ..exceptions import InvalidInputError
 from ..utils import refuse_text
 from ._inputs import (
     TrainingBatch,
+    balanced_weights,
     check_query,
     episode_inputs,
     episode_offset,
+    is_balanced,
     score_offset,
     training_batch,
 )
@@ -241,6 +243,14 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             "dual_gap_": float(solution.gap),
         }
 
+    def _class_weighted(
+        self, targets: Tensor, weights: Tensor, offset: Tensor | None
+    ) -> Tensor:
+        """Row weights of the layer; a dict by label is for `fit`, which has labels."""
+        if not is_balanced(getattr(self, "class_weight", None), offset):
+            return weights
+        return balanced_weights(targets, weights)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -349,6 +359,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
                 features, targets, n_classes, sample_weight
             )
             offset = episode_offset(offset, tuple(encoded.shape), features, "offset")
+            weights = self._class_weighted(encoded, weights, offset)
             return self._solve(features, encoded, weights, tol, *given(offset))
 
     def episode_logits(
@@ -417,6 +428,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         query_offset = episode_offset(
             query_offset, shape, query_features, "query_offset"
         )
+        weights = self._class_weighted(encoded, weights, support_offset)
         solved = self._layer(
             support_features, encoded, weights, tol, *given(support_offset)
         )

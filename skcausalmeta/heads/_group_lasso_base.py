@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ._group_lasso_problem import (
     differentiable_coef,
     standardised,
 )
-from ._inputs import TrainingBatch
+from ._inputs import TrainingBatch, centred
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -35,6 +35,13 @@ _CPU_BYTES, _GPU_BYTES = 2**23, 2**30
 _FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 3
+
+
+class Columns(NamedTuple):
+    """How the columns of a problem have been made of the features."""
+
+    constant: Tensor  # (n_tasks,), value of the last column, 0 without intercept
+    middle: Tensor | None  # (n_tasks, 1, n_features), what was taken off
 
 
 class GroupLassoClassifier(Head):
@@ -56,7 +63,7 @@ class GroupLassoClassifier(Head):
         "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
     }
 
     def __init__(
@@ -66,12 +73,12 @@ class GroupLassoClassifier(Head):
         *,
         reg_scale: str = "relative",
         groups: ArrayLike | None = None,
-        fit_intercept: bool = False,
+        fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
         solver: str = "newton",
         tol: float = 1e-6,
         max_iter: int = 10_000,
-        class_weight: dict[Any, float] | str | None = None,
+        class_weight: dict[Any, float] | str | None = "auto",
     ) -> None:
         self.group_reg = group_reg
         self.ridge_reg = ridge_reg
@@ -93,11 +100,11 @@ class GroupLassoClassifier(Head):
         return solution
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
-        problem, constant = self._problem(*task[:3], task.offset)
+        problem, columns = self._problem(*task[:3], task.offset)
         standard, unit = standardised(problem)
         solution = self._refined(standard, self._solver()(standard))
         solution = replace(solution, coef=solution.coef / unit)
-        coef, intercept = self._split(solution.coef, constant)
+        coef, intercept = self._split(solution.coef, columns)
         self._warn_above_tol(problem, solution)
         return {
             "coef_": coef[0].T.numpy(),
@@ -119,9 +126,9 @@ class GroupLassoClassifier(Head):
         offset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
-        for problem, constant in self._problems(features, targets, weights, offset):
+        for problem, columns in self._problems(features, targets, weights, offset):
             coef = differentiable_coef(problem, solver, self._adjoint)
-            parts.append(self._split(coef, constant))
+            parts.append(self._split(coef, columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
@@ -134,9 +141,9 @@ class GroupLassoClassifier(Head):
         offset: Tensor | None = None,
     ) -> HeadSolution:
         solver, parts = self._solver(tol, layer=True), []
-        for problem, constant in self._problems(features, targets, weights, offset):
+        for problem, columns in self._problems(features, targets, weights, offset):
             found = solver(problem)
-            coef, intercept = self._split(found.coef, constant)
+            coef, intercept = self._split(found.coef, columns)
             parts.append(
                 HeadSolution(
                     coef,
@@ -155,8 +162,8 @@ class GroupLassoClassifier(Head):
         targets: Tensor,
         weights: Tensor,
         offset: Tensor | None,
-    ) -> Iterator[tuple[Problem, Tensor]]:
-        """Problems of consecutive chunks of tasks, and their constants."""
+    ) -> Iterator[tuple[Problem, Columns]]:
+        """Problems of consecutive chunks of tasks, and their columns."""
         sizes = self._chunks(features, targets.shape[-1])
         tensors = (features, targets, weights, *given(offset))
         parts = (tensor.split(sizes) for tensor in tensors)
@@ -179,7 +186,11 @@ class GroupLassoClassifier(Head):
         targets: Tensor,
         weights: Tensor,
         offset: Tensor | None = None,
-    ) -> tuple[Problem, Tensor]:
+    ) -> tuple[Problem, Columns]:
+        middle = None
+        if self.fit_intercept:
+            shares = weights / weights.sum(-1, keepdim=True)
+            features, middle = centred(features, shares)
         settings = GroupLassoSettings(
             group_reg=self.group_reg,
             ridge_reg=self.ridge_reg,
@@ -187,15 +198,18 @@ class GroupLassoClassifier(Head):
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
         )
-        return build_group_lasso_problem(
+        problem, constant = build_group_lasso_problem(
             features, targets, weights, self._loss, settings, offset
         )
+        return problem, Columns(constant, middle)
 
-    def _split(self, weights: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of all columns -> coef and intercept."""
-        if not self.fit_intercept:
+    def _split(self, weights: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+        """Weights of all columns -> coef and intercept of the features as given."""
+        if columns.middle is None:
             return weights, torch.zeros_like(weights[:, 0])
-        return weights[:, :-1], weights[:, -1] * constant[:, None]
+        coef = weights[:, :-1]
+        intercept = weights[:, -1] * columns.constant[:, None]
+        return coef, intercept - (columns.middle @ coef)[:, 0]
 
     def _warn_above_tol(self, problem: Problem, solution: Solution) -> None:
         if not float(solution.relative_gap) <= self.tol:

@@ -104,10 +104,11 @@ class GroupLassoLogistic(GroupLassoClassifier):
     groups : array-like of shape (n_features,), default=None
         Group label of every feature; the features of a group are on or off
         together. None: every feature is a group of its own.
-    fit_intercept : bool, default=False
-        Append a constant feature of value `intercept_scaling` (times the unit
-        of the features if relative) that the group Lasso leaves alone. The
-        ridge applies to its weight.
+    fit_intercept : bool, default=True
+        Take the weighted mean off every column and append a constant feature of
+        value `intercept_scaling` (times the unit of the features if relative) that
+        the group Lasso leaves alone. The ridge applies to its weight. Without it
+        hyperplanes pass through the origin.
     intercept_scaling : float, default=1.0
         Value of the constant feature; the larger, the freer the intercept.
     solver : {"newton", "fista"}, default="newton"
@@ -118,8 +119,11 @@ class GroupLassoLogistic(GroupLassoClassifier):
         Relative duality gap ``dual_gap_ / P(W)`` to reach.
     max_iter : int, default=10_000
         Largest number of iterations.
-    class_weight : dict or "balanced", default=None
-        Weight of every class; multiplies the row weights.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        Weight of every class; multiplies the row weights. "balanced": all classes
+        weigh the same, whatever their numbers of rows, in `fit` and in the layer.
+        "auto": balanced, unless there is an offset, which knows the shares of the
+        classes. A dict by label counts in `fit` only. None: rows weigh the same.
 
     Attributes
     ----------

@@ -78,7 +78,7 @@ class GroupLassoPath(NamedTuple):
         "fit_intercept": ["boolean"],
         "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
         "loss": [StrOptions(set(_HEADS))],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     },
@@ -94,13 +94,13 @@ def group_lasso_path(
     ridge_reg: float = 1.0,
     reg_scale: str = "relative",
     groups: ArrayLike | None = None,
-    fit_intercept: bool = False,
+    fit_intercept: bool = True,
     intercept_scaling: float = 1.0,
     loss: str = "hinge",
     sample_weight: ArrayLike | None = None,
     offset: ArrayLike | None = None,
     classes: ArrayLike | None = None,
-    class_weight: dict[Any, float] | str | None = None,
+    class_weight: dict[Any, float] | str | None = "auto",
     tol: float = 1e-6,
     max_iter: int = 10_000,
 ) -> GroupLassoPath:
@@ -130,7 +130,7 @@ def group_lasso_path(
         As in `GroupLassoSVC`.
     groups : array-like of shape (n_features,), default=None
         Group label of every feature.
-    fit_intercept : bool, default=False
+    fit_intercept : bool, default=True
         As in `GroupLassoSVC`.
     intercept_scaling : float, default=1.0
         As in `GroupLassoSVC`.
@@ -142,8 +142,11 @@ def group_lasso_path(
         Scores to add, as in `GroupLassoSVC.fit`. None: 0.
     classes : array-like of shape (n_classes,), default=None
         All labels that there are. None: the labels in y.
-    class_weight : dict or "balanced", default=None
-        Weight of every class; multiplies the row weights.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        Weight of every class; multiplies the row weights. "balanced": all classes
+        weigh the same, whatever their numbers of rows, in `fit` and in the layer.
+        "auto": balanced, unless there is an offset, which knows the shares of the
+        classes. A dict by label counts in `fit` only. None: rows weigh the same.
     tol : float, default=1e-6
         Relative duality gap to reach at every strength.
     max_iter : int, default=10_000
@@ -204,11 +207,9 @@ def group_lasso_path(
     else:
         regs = checked_strengths(group_regs, "group_regs")
         _require_descending(regs)
-    problem, constant = head._problem(*task[:3], task.offset)
+    problem, columns = head._problem(*task[:3], task.offset)
     steps = list(path_of_tasks(problem, regs, tol=tol, max_iter=max_iter))
-    coefs, intercepts = zip(
-        *(head._split(s.coef, constant) for s in steps), strict=True
-    )
+    coefs, intercepts = zip(*(head._split(s.coef, columns) for s in steps), strict=True)
     warn_above(tol, (float(s.relative_gap) for s in steps), "group_lasso_path")
     return GroupLassoPath(
         regs,

@@ -127,10 +127,11 @@ class GroupLassoSVC(GroupLassoClassifier):
     groups : array-like of shape (n_features,), default=None
         Group label of every feature; the features of a group are on or off
         together. None: every feature is a group of its own.
-    fit_intercept : bool, default=False
-        Append a constant feature of value `intercept_scaling` (times the unit
-        of the features if relative) that the group Lasso leaves alone. The
-        ridge applies to its weight, as in scikit-learn's `LinearSVC`.
+    fit_intercept : bool, default=True
+        Take the weighted mean off every column and append a constant feature of
+        value `intercept_scaling` (times the unit of the features if relative) that
+        the group Lasso leaves alone. The ridge applies to its weight, as in
+        scikit-learn's `LinearSVC`. Without it hyperplanes pass through the origin.
     intercept_scaling : float, default=1.0
         Value of the constant feature; the larger, the freer the intercept.
     solver : {"cvxpy", "auto", "newton", "fista"}, default="cvxpy"
@@ -143,8 +144,11 @@ class GroupLassoSVC(GroupLassoClassifier):
         Relative duality gap ``dual_gap_ / P(W)`` to reach.
     max_iter : int, default=10_000
         Largest number of iterations of "newton" or "fista".
-    class_weight : dict or "balanced", default=None
-        Weight of every class; multiplies the row weights.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        Weight of every class; multiplies the row weights. "balanced": all classes
+        weigh the same, whatever their numbers of rows, in `fit` and in the layer.
+        "auto": balanced, unless there is an offset, which knows the shares of the
+        classes. A dict by label counts in `fit` only. None: rows weigh the same.
     solver_options : dict, default=None
         ``{"solver": name, ...}``: conic solver for "cvxpy" and its keywords.
 
@@ -216,12 +220,12 @@ class GroupLassoSVC(GroupLassoClassifier):
         *,
         reg_scale: str = "relative",
         groups: ArrayLike | None = None,
-        fit_intercept: bool = False,
+        fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
         solver: str = "cvxpy",
         tol: float = 1e-6,
         max_iter: int = 10_000,
-        class_weight: dict[Any, float] | str | None = None,
+        class_weight: dict[Any, float] | str | None = "auto",
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(

@@ -70,7 +70,7 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         every fold.
     groups : array-like of shape (n_features,), default=None
         Group label of every feature.
-    fit_intercept : bool, default=False
+    fit_intercept : bool, default=True
         As in `GroupLassoSVC`.
     intercept_scaling : float, default=1.0
         As in `GroupLassoSVC`.
@@ -93,8 +93,11 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         Relative duality gap to reach.
     max_iter : int, default=10_000
         Largest number of iterations.
-    class_weight : dict or "balanced", default=None
-        Weight of every class; multiplies the row weights.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        Weight of every class; multiplies the row weights. "balanced": all classes
+        weigh the same, whatever their numbers of rows, in `fit` and in the layer.
+        "auto": balanced, unless there is an offset, which knows the shares of the
+        classes. A dict by label counts in `fit` only. None: rows weigh the same.
     solver_options : dict, default=None
         As in `GroupLassoSVC`, for the last fit.
 
@@ -175,7 +178,7 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         *,
         reg_scale: str = "relative",
         groups: ArrayLike | None = None,
-        fit_intercept: bool = False,
+        fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
         cv: Any = None,
         scoring: Any = None,
@@ -183,7 +186,7 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         solver: str = "cvxpy",
         tol: float = 1e-6,
         max_iter: int = 10_000,
-        class_weight: dict[Any, float] | str | None = None,
+        class_weight: dict[Any, float] | str | None = "auto",
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         self.group_regs = group_regs
@@ -469,7 +472,7 @@ def _models(
     targets = task.targets[..., present]
     # A row of an absent class has weight 0 and needs some target.
     targets[..., 0] += 1.0 - targets.sum(-1)
-    problem, constant = head._problem(
+    problem, columns = head._problem(
         task.features.expand(len(folds), -1, -1),
         targets.expand(len(folds), -1, -1),
         torch.stack([fold.weights for fold in folds]),
@@ -477,7 +480,7 @@ def _models(
     )
     path = path_of_tasks(problem, regs, tol=head.tol, max_iter=head.max_iter)
     for at, solution in enumerate(path):
-        coef, intercept = head._split(solution.coef, constant)
+        coef, intercept = head._split(solution.coef, columns)
         for slot in range(len(folds)):
             model = clone(head)
             model.classes_ = task.classes[present]

@@ -17,6 +17,9 @@ from torch.nn.functional import one_hot
 from ..exceptions import InvalidInputError
 from ..utils import refuse_text
 
+# A centred column below this many units in the last place of its mean is constant.
+_CONSTANT = 16.0
+
 
 class TrainingBatch(NamedTuple):
     """The checked rows of `fit` as a batch of one task, float64.
@@ -69,11 +72,13 @@ def training_batch(
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
-    if class_weight == "balanced":
-        factors = _balanced(codes, weights, len(labels))
-    else:
+    targets = one_hot(torch.from_numpy(codes), len(labels))[None].double()
+    if is_balanced(class_weight, offset):
+        rows_of_task = torch.from_numpy(weights)[None]
+        weights = balanced_weights(targets, rows_of_task)[0].numpy()
+    elif class_weight != "auto":
         factors = compute_class_weight(class_weight, classes=labels, y=y)
-    weights = weights * factors[codes]
+        weights = weights * factors[codes]
     if not weights.any() or (weights < 0).any():
         raise ValueError(
             "sample_weight times class_weight must be >= 0 for every row and > 0 "
@@ -85,7 +90,7 @@ def training_batch(
         given = torch.from_numpy(scores)[None]
     return TrainingBatch(
         torch.from_numpy(np.array(rows))[None],
-        one_hot(torch.from_numpy(codes), len(labels))[None].double(),
+        targets,
         torch.from_numpy(weights)[None],
         labels,
         given,
@@ -113,13 +118,59 @@ def _encoded(
     return LabelEncoder().fit(labels).transform(y), labels
 
 
-def _balanced(
-    codes: NDArray[Any], weights: NDArray[Any], n_classes: int
-) -> NDArray[Any]:
-    """n / (n_present * rows of the class), rows counted with their weights."""
-    counts = np.bincount(codes, weights=weights, minlength=n_classes)
-    n_present = max(1, np.count_nonzero(counts))
-    return weights.sum() / (n_present * np.maximum(counts, np.finfo(float).tiny))
+def balanced_weights(targets: Tensor, weights: Tensor) -> Tensor:
+    """Row weights times ``n / (n_present * n_class)``, differentiable.
+
+    Rows are counted with their weights; a class without any does not take part.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (n_tasks, n_samples, n_classes)
+        One-hot targets.
+    weights : Tensor of shape (n_tasks, n_samples)
+        Row weights.
+
+    Returns
+    -------
+    Tensor of shape (n_tasks, n_samples)
+        Weights with the same sum in every class; those of equal classes stay.
+    """
+    counts = (weights[..., None] * targets).sum(1)
+    present = counts > 0
+    share = weights.sum(-1, keepdim=True) / present.sum(-1, keepdim=True)
+    factors = torch.where(present, share / torch.where(present, counts, 1.0), 0.0)
+    return weights * (targets @ factors[..., None])[..., 0]
+
+
+def is_balanced(class_weight: Any, offset: Any) -> bool:
+    """Whether the classes weigh the same: "auto" leaves shares to an offset."""
+    if isinstance(class_weight, str):
+        return class_weight == "balanced" or offset is None
+    return False
+
+
+def centred(matrix: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns minus their weighted means, constant columns exactly 0; the means.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n_tasks, n_samples, n_columns)
+        Columns.
+    weights : Tensor of shape (n_tasks, n_samples)
+        Row weights with the sum 1.
+
+    Returns
+    -------
+    tuple of Tensor
+        (n_tasks, n_samples, n_columns) and (n_tasks, 1, n_columns).
+    """
+    mean = weights[:, None, :] @ matrix
+    moved = matrix - mean
+    with torch.no_grad():
+        spread = (weights[:, None, :] @ moved.square()).sqrt()
+        rounding = _CONSTANT * torch.finfo(mean.dtype).eps * mean.abs()
+        constant = spread <= rounding
+    return torch.where(constant, 0.0, moved), mean
 
 
 def score_offset(offset: ArrayLike, n_rows: int, n_classes: int) -> NDArray[Any]:

@@ -13,10 +13,9 @@ from ..implicit import implicit_root, solve_psd
 from ..losses import Squared
 from ..penalties import ElasticNet, Lasso
 from ..solvers import Problem, Solution
+from ._inputs import centred
 
 Solver = Callable[[Problem], Solution]
-# A centred column below this many units in the last place of its mean is constant.
-_CONSTANT = 16.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def build_data(
     feature_mean = features.new_zeros(len(features), 1, features.shape[-1])
     target_mean = targets.new_zeros(len(targets), 1, targets.shape[-1])
     if settings.fit_intercept:
-        features, feature_mean = _centred(features, weights)
-        targets, target_mean = _centred(targets, weights)
+        features, feature_mean = centred(features, weights)
+        targets, target_mean = centred(targets, weights)
     lasso_reg = _strength(settings.lasso_reg, targets.new_ones(targets.shape[::2]))
     ridge_reg = _strength(settings.ridge_reg, targets.new_ones(len(targets)))
     _check_strengths(lasso_reg.detach(), ridge_reg.detach())
@@ -205,17 +204,6 @@ def _problem(
     ridge = bool((lambda2 > 0).all())
     penalty = ElasticNet(lambda1, lambda2) if ridge else Lasso(lambda1)
     return Problem(features, targets, weights, Squared(), penalty)
-
-
-def _centred(matrix: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns minus their weighted means, constant columns exactly 0; the means."""
-    mean = weights[:, None, :] @ matrix
-    centred = matrix - mean
-    with torch.no_grad():
-        spread = (weights[:, None, :] @ centred.square()).sqrt()
-        rounding = _CONSTANT * torch.finfo(mean.dtype).eps * mean.abs()
-        constant = spread <= rounding
-    return torch.where(constant, 0.0, centred), mean
 
 
 def _units(features: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ..solvers import (
     solve_ridge,
 )
 from ._contract import Head, HeadSolution
-from ._inputs import TrainingBatch
+from ._inputs import TrainingBatch, centred
 from ._regression_contract import RegressionBatch, RegressionHead
 
 
@@ -57,8 +57,11 @@ class RidgeHead(Head):
     fit_intercept : bool, default=True
         Fit b, which the ridge leaves alone, as in scikit-learn's `Ridge`. Without
         it hyperplanes pass through the origin and rows should be centred.
-    class_weight : dict or "balanced", default=None
-        Weight of every class in `fit`; multiplies the row weights.
+    class_weight : dict, "balanced", "auto" or None, default="auto"
+        Weight of every class; multiplies the row weights. "balanced": all classes
+        weigh the same, whatever their numbers of rows, in `fit` and in the layer.
+        "auto": balanced, unless there is an offset, which knows the shares of the
+        classes. A dict by label counts in `fit` only. None: rows weigh the same.
 
     Attributes
     ----------
@@ -121,7 +124,7 @@ class RidgeHead(Head):
         "ridge_reg": [Interval(Real, 0, None, closed="neither"), Tensor],
         "reg_scale": [StrOptions({"relative", "absolute"})],
         "fit_intercept": ["boolean"],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
     }
 
     def __init__(
@@ -130,7 +133,7 @@ class RidgeHead(Head):
         *,
         reg_scale: str = "relative",
         fit_intercept: bool = True,
-        class_weight: dict[Any, float] | str | None = None,
+        class_weight: dict[Any, float] | str | None = "auto",
     ) -> None:
         self.ridge_reg = ridge_reg
         self.reg_scale = reg_scale
@@ -150,7 +153,7 @@ class RidgeHead(Head):
         InvalidInputError
             If `class_weight` is set.
         """
-        if self.class_weight is not None:
+        if self.class_weight not in (None, "auto"):
             raise InvalidInputError(
                 "class_weight has no meaning for real targets. Got class_weight="
                 f"{self.class_weight!r}; set it to None."
@@ -361,9 +364,9 @@ def fit_ridge(
     outputs = torch.zeros_like(targets[:, :1])
     middle = torch.zeros_like(features[:, :1])
     if head.fit_intercept:
-        middle = shares[:, None] @ features  # (n_tasks, 1, n_features)
+        features, middle = centred(features, shares)
         outputs = shares[:, None] @ targets
-        features, targets = features - middle, targets - outputs
+        targets = targets - outputs
     lambda2 = positive_per_task(head.ridge_reg, "ridge_reg", features)
     if head.reg_scale == "relative":
         squares = (shares * features.square().sum(-1)).sum(-1)
