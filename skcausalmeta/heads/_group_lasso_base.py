@@ -103,7 +103,7 @@ class GroupLassoClassifier(Head):
         problem, columns = self._problem(*task[:3], task.offset)
         standard, unit = standardised(problem)
         solution = self._refined(standard, self._solver()(standard))
-        solution = replace(solution, coef=solution.coef / unit)
+        solution = replace(solution, coef=solution.coef / unit[:, None, None])
         coef, intercept = self._split(solution.coef, columns)
         self._warn_above_tol(problem, solution)
         return {
@@ -127,8 +127,9 @@ class GroupLassoClassifier(Head):
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            coef = differentiable_coef(problem, solver, self._adjoint)
-            parts.append(self._split(coef, columns))
+            standard, unit = standardised(problem)
+            coef = differentiable_coef(standard, solver, self._adjoint)
+            parts.append(self._split(coef / unit[:, None, None], columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
@@ -142,8 +143,10 @@ class GroupLassoClassifier(Head):
     ) -> HeadSolution:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            found = solver(problem)
-            coef, intercept = self._split(found.coef, columns)
+            standard, unit = standardised(problem)
+            found = solver(standard)
+            found_coef = found.coef / unit[:, None, None]
+            coef, intercept = self._split(found_coef, columns)
             parts.append(
                 HeadSolution(
                     coef,

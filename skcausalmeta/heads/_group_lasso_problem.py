@@ -152,8 +152,8 @@ def standardised(problem: Problem) -> tuple[Problem, Tensor]:
     problem times the unit. Conic solvers ask for data of moderate size. The unit
     is a power of 2, so that nothing is rounded.
     """
-    weights = problem.weights
-    squares = (weights * problem.features.square().sum(-1)).sum(-1) / weights.sum(-1)
+    features, weights = problem.features.detach(), problem.weights.detach()
+    squares = (weights * features.square().sum(-1)).sum(-1) / weights.sum(-1)
     squares = torch.where(squares > 0, squares, 1.0)
     unit = torch.ldexp(torch.ones_like(squares), squares.log2().div(2).round())
     penalty = replace(

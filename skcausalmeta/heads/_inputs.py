@@ -19,6 +19,8 @@ from ..utils import refuse_text
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
+# Numbers within these powers of the smallest and the largest one have squares.
+_SQUARED = 0.45
 
 
 class TrainingBatch(NamedTuple):
@@ -88,8 +90,10 @@ def training_batch(
     if offset is not None:
         scores = score_offset(offset, len(rows), len(labels))
         given = torch.from_numpy(scores)[None]
+    features = torch.from_numpy(np.array(rows))[None]
+    check_size(features, "The features of X")
     return TrainingBatch(
-        torch.from_numpy(np.array(rows))[None],
+        features,
         targets,
         torch.from_numpy(weights)[None],
         labels,
@@ -261,13 +265,42 @@ def episode_inputs(
             f"Targets must be class numbers 0..{n_classes - 1}. Got values from "
             f"{int(targets.min())} to {int(targets.max())}."
         )
-    if not bool(torch.isfinite(features.detach()).all()):
-        raise InvalidInputError(
-            "Support features must be finite. Got NaN or infinity; if they come "
-            "from a backbone, its training diverged: lower its learning rate."
-        )
+    check_size(features, "Support features")
     weights = row_weights(features, sample_weight)
     return one_hot(targets.long(), n_classes).to(features), weights
+
+
+def check_size(values: Tensor, what: str) -> None:
+    """Refuse numbers that are not finite, or whose squares would not be.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_tasks, ...)
+        Numbers; a task of zeros is let pass.
+    what : str
+        Their name, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if not values.numel():
+        return
+    sizes = values.detach().abs().flatten(1).amax(-1)
+    if not bool(torch.isfinite(sizes).all()):
+        raise InvalidInputError(
+            f"{what} must be finite. Got NaN or infinity; if they come "
+            "from a backbone, its training diverged: lower its learning rate."
+        )
+    numbers = torch.finfo(sizes.dtype)
+    least, most = numbers.tiny**_SQUARED, numbers.max**_SQUARED
+    outside = (sizes > most) | ((sizes > 0) & (sizes < least))
+    if bool(outside.any()):
+        raise InvalidInputError(
+            f"{what} must have a largest size between {least:.0e} and {most:.0e}, or "
+            f"be 0: squares of others cannot be represented. Got a task with the "
+            f"largest size {float(sizes[outside][0]):.1e}; change their unit."
+        )
 
 
 def row_weights(features: Tensor, sample_weight: Tensor | None) -> Tensor:

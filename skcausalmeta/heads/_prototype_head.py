@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from ..exceptions import InvalidInputError
 from ._contract import Head, HeadSolution
 from ._inputs import TrainingBatch
 
@@ -164,9 +165,14 @@ class PrototypeHead(Head):
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         means = torch.from_numpy(self.prototypes_)[None]
         nearness = self._nearness(torch.from_numpy(np.array(X))[None], means)
-        return _mean_of_known(nearness, torch.from_numpy(self.present_)[None])[
-            0
-        ].numpy()
+        known = torch.from_numpy(self.present_)[None]
+        scores = _mean_of_known(nearness, known)[0]
+        if not bool(torch.isfinite(scores).all()):
+            raise InvalidInputError(
+                "Rows must be near enough for their squared distances to be finite. "
+                f"Got rows up to {np.abs(X).max():.1e}; change their unit."
+            )
+        return scores.numpy()
 
     def _layer(
         self,

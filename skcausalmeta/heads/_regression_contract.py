@@ -16,7 +16,7 @@ from torch import Tensor
 from ..exceptions import InvalidInputError
 from ..utils import saying_where_text_is
 from ._contract import HeadSolution, checked_rows, exact_solution
-from ._inputs import check_query, episode_offset, row_weights
+from ._inputs import check_query, check_size, episode_offset, row_weights
 
 
 class RegressionBatch(NamedTuple):
@@ -372,9 +372,13 @@ def regression_batch(
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
+    features = torch.from_numpy(np.array(rows))[None]
+    outputs = torch.from_numpy(targets.reshape(len(rows), -1).copy())[None]
+    check_size(features, "The features of X")
+    check_size(outputs, "The targets y")
     return RegressionBatch(
-        torch.from_numpy(np.array(rows))[None],
-        torch.from_numpy(targets.reshape(len(rows), -1).copy())[None],
+        features,
+        outputs,
         torch.from_numpy(weights)[None],
         targets.ndim == 1,
     )
@@ -426,9 +430,5 @@ def check_regression(features: Tensor, targets: Tensor) -> None:
             "targets (n_tasks, n_support) or (n_tasks, n_support, n_outputs), with no "
             f"empty axis. Got {tuple(features.shape)} and {tuple(targets.shape)}."
         )
-    for name, tensor in (("features", features), ("targets", targets)):
-        if not bool(torch.isfinite(tensor.detach()).all()):
-            raise InvalidInputError(
-                f"Support {name} must be finite. Got NaN or infinity; if they come "
-                "from a backbone, its training diverged: lower its learning rate."
-            )
+    check_size(features, "Support features")
+    check_size(targets, "Support targets")

@@ -9,6 +9,7 @@ from ._base_net import (
 )
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
+from ._class_middle import class_middle
 from ._episode_hook import (
     FACT_PREFIX,
     HOOK_SEED,
@@ -73,6 +74,7 @@ __all__ = [
     "batch_norm_mode",
     "check_finite_loss",
     "check_finite_weights",
+    "class_middle",
     "first_scale",
     "has_batch_norm",
     "hooked_features",

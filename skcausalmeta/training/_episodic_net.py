@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..backbones import PreparedBackbone
 from ._base_net import BaseEpisodicNet, check_features, has_batch_norm
 from ._batch_norm import batch_norm_mode
+from ._class_middle import class_middle
 from ._episode_hook import EpisodeOutcome, HookedFeatures
 from ._stream import EpisodeTensors, MetaBatch, in_parts, leading_rows
 
@@ -246,7 +247,7 @@ class EpisodicNet(HeadNet):
         Offers ``episode_logits(support_features, support_targets,
         query_features, n_classes, tol=...)``.
     center : bool, default=True
-        Subtract the mean support feature of a task from all its features.
+        Subtract the mean of a task's class means from all its features.
     logit_scale : float or "auto", default="auto"
         Scale of the logits that training begins with, > 0. "auto": that of
         `first_scale` on a meta-batch which is drawn before the first step.
@@ -327,7 +328,7 @@ def _head_logits(
 ) -> Tensor:
     """Return the logits (n_tasks, n_query, n_way) of heads, not scaled."""
     if center:
-        middle = support.mean(dim=1, keepdim=True)
+        middle = class_middle(support, targets)
         support, query = support - middle, query - middle
     logits: Tensor = head.episode_logits(support, targets, query, n_way, tol=tol)
     return logits
@@ -368,7 +369,7 @@ def first_scale(
     batch_norm : {"running", "episode"}, default="running"
         Statistics of batch norm.
     center : bool, default=True
-        Whether the mean support feature is subtracted.
+        Whether the mean of the class means of the support rows is subtracted.
     tol : float, default=1e-3
         Relative gap of the heads.
 

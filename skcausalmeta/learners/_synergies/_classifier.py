@@ -23,6 +23,7 @@ from ...training import (
     RowReader,
     Training,
     Validation,
+    class_middle,
 )
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
@@ -94,8 +95,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         "episode": always those of the rows given together (support and query
         apart), so predictions depend on which rows come together.
     center : bool, default=True
-        Subtract the mean feature of the support rows from the features of a
-        task before its head is solved. Heads without intercept then do not
+        Subtract the mean of the class means of the support rows from the features of
+        a task before its head is solved. Heads without intercept then do not
         depend on where the features lie, and need fewer of them.
     hook : EpisodeHook, default=None
         Transforms the features of a task before the head and may add a loss of
@@ -145,7 +146,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     task_code_ : ndarray of shape (n_code,)
         Code that `hook` gives the task of `head_`; None without a hook.
     center_ : ndarray of shape (n_features_out,)
-        Mean support feature that `center` subtracts before the head.
+        Mean of the class means that `center` subtracts before the head.
     temperature_ : float
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
@@ -308,7 +309,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             classes, numbers = np.unique(targets, return_inverse=True)
             code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
             features = hooked.features_of(features, code)
-        center = features.mean(axis=0) * self.center
+        center = _middle(features[None], targets[None])[0, 0] * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
 
@@ -316,7 +317,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     @property
     def center_(self) -> NDArray[Any] | None:
-        """Mean support feature, subtracted before the head in use."""
+        """Mean of the class means, subtracted before the head in use."""
         return self._task_in_use().center
 
     def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
@@ -369,7 +370,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             hooked = self.net_.module_.hooked
             one, two = hooked.episodes_of(one, numbers[part], two, ways[part])
             if self.center:
-                middle = one.mean(axis=1, keepdims=True)
+                middle = _middle(one, numbers[part])
                 one, two = one - middle, two - middle
             return classify_tasks(
                 self._new_head(), one, numbers[part], two, classes[part]
@@ -378,3 +379,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         size = tasks_within(self, support, query, int(ways.max()), max_memory)
         winners = in_task_chunks(solve, len(support), size)
         return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
+
+
+def _middle(features: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Mean of the class means (n_tasks, 1, n_features) of tasks with any labels."""
+    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    middle = class_middle(torch.from_numpy(features), torch.from_numpy(numbers))
+    found: NDArray[Any] = middle.numpy()
+    return found
