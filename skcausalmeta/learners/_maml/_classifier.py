@@ -218,7 +218,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         n_way: int | str = "auto",
-        n_shot: int | str = "auto",
+        n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,

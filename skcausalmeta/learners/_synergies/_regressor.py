@@ -27,7 +27,8 @@ from ...training import (
     in_parts,
 )
 from .._checks import check_given_ids, check_known_rows, check_values
-from .._episode_plan import EpisodePlan, ValueSizes
+from .._episode_plan import EpisodePlan
+from .._episode_sizes import ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
@@ -240,7 +241,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         split: str = "support-query",
-        n_shot: int | str = "auto",
+        n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
         normalize_codes: bool = True,
         tasks_per_batch: int = 8,
