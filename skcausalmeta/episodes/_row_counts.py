@@ -60,7 +60,7 @@ class RowCounts:
     @property
     def rule(self) -> str:
         """What a group must have, for messages."""
-        if self.fewest == (self.low, self.query):
+        if not self._varied and self.fewest == (self.low, self.query):
             return "n_shot + n_query"
         return f"{self.fewest[0]} support and {self.fewest[1]} query rows"
 
