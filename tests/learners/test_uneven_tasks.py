@@ -155,9 +155,7 @@ def with_one_row(labels):
 @pytest.mark.parametrize("params", [{}, {"n_shot": 1}, {"n_shot": 3, "n_query": 5}])
 def test_a_task_without_two_classes_costs_itself(make, spoil, params):
     y = spoil(LABELS)
-    learner = make(**params)
-    if make is sparse:
-        learner.set_params(calibrate=3)
+    learner = make(calibrate=3, **params)
     with one_note("Got less in 1 (2) of 6 tasks, which are left out"):
         learner.fit(rows_for(y), y, tasks=TASKS)
     found = sizes_of(plan_of(learner, y, TASKS).train)
