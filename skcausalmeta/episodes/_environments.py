@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 from ..exceptions import InvalidInputError
 from ._rows import check_labels
 
+# Part of the advice in messages, for samplers and learners.
+WITHOUT_ENVS = "from all environments (no envs= here, across_envs=False in a learner)"
+
 
 def check_envs(envs: ArrayLike, n_rows: int) -> np.ndarray:
     """Environment ids of the rows, as an array."""
@@ -23,7 +26,7 @@ def check_envs(envs: ArrayLike, n_rows: int) -> np.ndarray:
 
 
 def pairs_of_environments(
-    groups: Sequence[np.ndarray], envs: np.ndarray, n_shot: int, n_query: int
+    groups: Sequence[np.ndarray], envs: np.ndarray, fewest: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]]:
     """Ordered pairs of environments that can supply an episode.
 
@@ -33,7 +36,7 @@ def pairs_of_environments(
         Rows of every class, or all rows of a task as one group.
     envs : ndarray of shape (n_samples,)
         Environment of every row.
-    n_shot, n_query : int
+    fewest : tuple of int
         Rows that a group needs in the first and in the second environment.
 
     Yields
@@ -51,7 +54,8 @@ def pairs_of_environments(
             enough = [
                 k
                 for k in range(len(groups))
-                if len(members[one][k]) >= n_shot and len(members[other][k]) >= n_query
+                if len(members[one][k]) >= fewest[0]
+                and len(members[other][k]) >= fewest[1]
             ]
             if enough:
                 yield (

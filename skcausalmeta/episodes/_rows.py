@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..exceptions import InvalidInputError
+from ..utils import count_missing
 from ._episode import Episode
+from ._row_counts import RowCounts
 
 # Shuffling so few entries costs less than the call overhead of Generator.choice.
 _SHUFFLE_LIMIT = 1000
@@ -42,6 +44,11 @@ def group_rows(labels: np.ndarray, name: str) -> tuple[np.ndarray, list[np.ndarr
             "that cannot be sorted; drop the rows without a label and convert the "
             "rest to one type."
         ) from error
+    if missing := count_missing(values):
+        raise InvalidInputError(
+            f"{name} must hold a label in every row. Got {missing} values that stand "
+            "for none (NaN, NaT); drop or fill the rows."
+        )
     by_label = np.argsort(codes, kind="stable")
     return values, np.split(by_label, np.cumsum(counts)[:-1])
 
@@ -52,8 +59,8 @@ def draw_class_episode(
     class_rows: Sequence[np.ndarray],
     *,
     n_way: int,
-    n_shot: int,
-    n_query: int,
+    counts: RowCounts,
+    shot: int | None,
     task: Any = None,
     query_rows: Sequence[np.ndarray] | None = None,
 ) -> Episode:
@@ -61,32 +68,38 @@ def draw_class_episode(
 
     The random order of the classes is the re-mapping: label 0 goes to the class
     drawn first, so a label tells nothing about which class it stands for. With
-    `query_rows` the query comes from these rows and the support from `class_rows`.
+    `shot` None every class draws its own number of support rows. With `query_rows`
+    the query comes from these rows and the support from `class_rows`.
     """
     drawn = draw_rows(rng, np.arange(len(classes)), n_way)
-    labels = np.arange(n_way, dtype=np.int64)
+    shots = [counts.draw_shot(rng) if shot is None else shot for _ in drawn]
+    supports, queries = [], []
     if query_rows is None:
-        n_rows = n_shot + n_query
-        rows = np.stack([draw_rows(rng, class_rows[c], n_rows) for c in drawn])
+        for c, wanted in zip(drawn, shots, strict=True):
+            n_support, n_query = counts.divide(len(class_rows[c]), wanted)
+            rows = draw_rows(rng, class_rows[c], n_support + n_query)
+            supports.append(rows[:n_support])
+            queries.append(rows[n_support:])
     else:
-        shots = [draw_rows(rng, class_rows[c], n_shot) for c in drawn]
-        queries = [draw_rows(rng, query_rows[c], n_query) for c in drawn]
-        rows = np.concatenate([np.stack(shots), np.stack(queries)], axis=1)
+        for c, wanted in zip(drawn, shots, strict=True):
+            supports.append(draw_rows(rng, class_rows[c], wanted))
+        queries = [draw_rows(rng, query_rows[c], counts.query) for c in drawn]
+    labels = np.arange(n_way, dtype=np.int64)
     return Episode(
-        support=rows[:, :n_shot].ravel(),  # (n_way * n_shot,)
-        query=rows[:, n_shot:].ravel(),  # (n_way * n_query,)
-        support_targets=np.repeat(labels, n_shot),
-        query_targets=np.repeat(labels, n_query),
+        support=np.concatenate(supports),  # (sum of the shots,)
+        query=np.concatenate(queries),
+        support_targets=np.repeat(labels, list(map(len, supports))),
+        query_targets=np.repeat(labels, list(map(len, queries))),
         classes=classes[drawn],
         task=task,
     )
 
 
 def draw_rows(rng: np.random.Generator, rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Draw `n_rows` different entries of `rows`, in random order."""
+    """Draw `n_rows` different entries of `rows`, or all, in random order."""
     if len(rows) <= _SHUFFLE_LIMIT:
         return rng.permutation(rows)[:n_rows]
-    return rows[rng.choice(len(rows), n_rows, replace=False)]
+    return rows[rng.choice(len(rows), min(n_rows, len(rows)), replace=False)]
 
 
 def _check_discrete(array: np.ndarray, name: str) -> None:

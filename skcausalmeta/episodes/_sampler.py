@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 
 from ..exceptions import EpisodeError
 from ..utils import named_seeds
-from ._environments import check_envs, pairs_of_environments
+from ._environments import WITHOUT_ENVS, check_envs, pairs_of_environments
 from ._episode import Episode
+from ._row_counts import FEWEST_CONSTRAINT, SHOT_CONSTRAINT, RowCounts
 from ._rows import check_labels, draw_class_episode, group_rows
 
 
@@ -25,16 +26,28 @@ class EpisodeSampler:
     0, ..., n_way - 1 in random order, anew in every episode, so that a label
     carries no information about the class. Classes may differ in size.
 
+    With a range of support rows the number is drawn log-uniformly, so that few rows
+    and many are practised alike: k of (low, high) with probability
+    ``log((k + 1) / k) / log((high + 1) / low)``.
+
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         Label of each row: integers, strings, or other values of one type.
     n_way : int, default=5
         Number of classes in an episode, at least 2.
-    n_shot : int, default=1
-        Number of support rows of each class.
+    n_shot : int or pair of int, default=1
+        Number of support rows of each class. A pair (low, high): drawn anew, one
+        number for all episodes of a `draw`.
     n_query : int, default=15
         Number of query rows of each class.
+    unequal : bool, default=False
+        Draw the support rows of a pair `n_shot` anew for every class, so that the
+        classes of an episode differ in them.
+    fewest : pair of int, default=None
+        Support and query rows that a class must be able to give at the least. A class
+        with fewer rows than an episode asks for gives what it has. None: `n_shot` and
+        `n_query`; one support row and `n_query` if `n_shot` is a pair.
     classes : array-like of shape (n_candidates,), default=None
         Classes to draw from. None takes all classes of `y`.
     envs : array-like of shape (n_samples,), default=None
@@ -52,12 +65,13 @@ class EpisodeSampler:
     Raises
     ------
     EpisodeError
-        If a class has fewer than ``n_shot + n_query`` rows, if there are fewer
-        than `n_way` classes, if `classes` names one that `y` does not hold, or if
-        with `envs` no two environments have enough rows of `n_way` classes.
+        If a class has fewer rows than `fewest` asks for, without it
+        ``n_shot + n_query``; if there are fewer than `n_way` classes; if `classes`
+        names one that `y` does not hold; or if with `envs` no two environments have
+        enough rows of `n_way` classes.
     InvalidInputError
         If `y` or `classes` is not one-dimensional, or holds missing or
-        continuous values.
+        continuous values, or if a pair is none.
 
     See Also
     --------
@@ -74,13 +88,23 @@ class EpisodeSampler:
     True
     >>> print(episode.n_support, episode.n_query)
     6 15
+
+    From 1 to 4 support rows, another number in every class:
+
+    >>> sampler = EpisodeSampler(
+    ...     y, n_way=3, n_shot=(1, 4), n_query=5, unequal=True, random_state=0
+    ... )
+    >>> print(np.bincount(sampler.sample().support_targets))
+    [1 3 1]
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "n_way": [Interval(Integral, 2, None, closed="left")],
-        "n_shot": [Interval(Integral, 1, None, closed="left")],
+        "n_shot": SHOT_CONSTRAINT,
         "n_query": [Interval(Integral, 1, None, closed="left")],
         "classes": ["array-like", None],
+        "unequal": ["boolean"],
+        "fewest": FEWEST_CONSTRAINT,
         "random_state": ["random_state"],
     }
 
@@ -89,8 +113,10 @@ class EpisodeSampler:
         y: ArrayLike,
         *,
         n_way: int = 5,
-        n_shot: int = 1,
+        n_shot: int | tuple[int, int] = 1,
         n_query: int = 15,
+        unequal: bool = False,
+        fewest: tuple[int, int] | None = None,
         classes: ArrayLike | None = None,
         envs: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -101,6 +127,8 @@ class EpisodeSampler:
                 "n_way": n_way,
                 "n_shot": n_shot,
                 "n_query": n_query,
+                "unequal": unequal,
+                "fewest": fewest,
                 "classes": classes,
                 "random_state": random_state,
             },
@@ -109,6 +137,8 @@ class EpisodeSampler:
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
+        self.unequal = unequal
+        self._counts = RowCounts(n_shot, n_query, fewest)
         self.classes_, self._class_rows = _select(
             *group_rows(check_labels(y, "y"), "y"), classes
         )
@@ -130,6 +160,38 @@ class EpisodeSampler:
         episode : Episode
             A fresh episode at every call.
         """
+        return self._sample(self._draw_shot())
+
+    def draw(self, n_episodes: int, *, alike: bool = True) -> list[Episode]:
+        """Draw several episodes.
+
+        Parameters
+        ----------
+        n_episodes : int
+            Number of episodes.
+        alike : bool, default=True
+            Draw the support rows of a pair `n_shot` once for all these episodes,
+            which then are solved in one batch. False: anew for every episode.
+
+        Returns
+        -------
+        episodes : list of Episode
+            Independent draws; classes and rows may recur between episodes.
+        """
+        if not alike:
+            return [self.sample() for _ in range(n_episodes)]
+        shot = self._draw_shot()
+        return [self._sample(shot) for _ in range(n_episodes)]
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Yield fresh episodes without end."""
+        while True:
+            yield self.sample()
+
+    def _draw_shot(self) -> int | None:
+        return None if self.unequal else self._counts.draw_shot(self._rng)
+
+    def _sample(self, shot: int | None) -> Episode:
         classes, support, query = self.classes_, self._class_rows, None
         if self._pairs is not None:
             pair = self._pairs[self._rng.integers(len(self._pairs))]
@@ -139,44 +201,24 @@ class EpisodeSampler:
             classes,
             support,
             n_way=self.n_way,
-            n_shot=self.n_shot,
-            n_query=self.n_query,
+            counts=self._counts,
+            shot=shot,
             query_rows=query,
         )
-
-    def draw(self, n_episodes: int) -> list[Episode]:
-        """Draw several episodes.
-
-        Parameters
-        ----------
-        n_episodes : int
-            Number of episodes.
-
-        Returns
-        -------
-        episodes : list of Episode
-            Independent draws; classes and rows may recur between episodes.
-        """
-        return [self.sample() for _ in range(n_episodes)]
-
-    def __iter__(self) -> Iterator[Episode]:
-        """Yield fresh episodes without end."""
-        while True:
-            yield self.sample()
 
     def _find_pairs(
         self, envs: ArrayLike, n_rows: int
     ) -> list[tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]]:
         found = pairs_of_environments(
-            self._class_rows, check_envs(envs, n_rows), self.n_shot, self.n_query
+            self._class_rows, check_envs(envs, n_rows), self._counts.fewest
         )
         pairs = [pair for pair in found if len(pair[0]) >= self.n_way]
         if not pairs:
             raise EpisodeError(
                 "Support and query from different environments need two environments "
                 f"with n_shot={self.n_shot} and n_query={self.n_query} rows of "
-                f"n_way={self.n_way} classes. Got none; lower the sizes, or leave envs "
-                "out."
+                f"n_way={self.n_way} classes. Got none; lower the sizes, or draw "
+                f"{WITHOUT_ENVS}."
             )
         return pairs
 
@@ -188,15 +230,15 @@ class EpisodeSampler:
                 "or pass more classes."
             )
         sizes = np.array([len(rows) for rows in self._class_rows])
-        small = np.flatnonzero(sizes < self.n_shot + self.n_query)
+        small = np.flatnonzero(sizes < self._counts.smallest)
         if len(small):
             worst = small[np.argmin(sizes[small])]
             raise EpisodeError(
-                "n_shot + n_query must be at most the rows of every drawn class. Got "
-                f"class {self.classes_.tolist()[worst]!r} with {sizes[worst]} rows "
+                f"{self._counts.rule} must be at most the rows of every drawn class. "
+                f"Got class {self.classes_.tolist()[worst]!r} with {sizes[worst]} rows "
                 f"for n_shot={self.n_shot}, n_query={self.n_query} "
-                f"({len(small)} of {len(sizes)} classes are too small); lower n_shot "
-                "or n_query, or leave small classes out with classes=."
+                f"({len(small)} of {len(sizes)} classes are too small); "
+                f"{self._counts.remedy} leave out the rows of small classes."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -55,6 +56,14 @@ from ._training import (
     history_of,
     train,
 )
+
+# Support rows: a number, a range, or as the data say.
+N_SHOT_CONSTRAINT = [
+    StrOptions({"auto"}),
+    Interval(Integral, 1, None, closed="left"),
+    tuple,
+    list,
+]
 
 
 class BaseMetaLearner(
@@ -179,7 +188,12 @@ class BaseMetaLearner(
             For invalid rows, targets or parameters, before any training. A learner
             that was fitted before stays as it was.
         EpisodeError
-            If classes or tasks are too few or too small for the episodes.
+            If no classes or tasks are enough and large enough for the episodes.
+
+        Warns
+        -----
+        UserWarning
+            If some classes or tasks are too small and left out of the episodes.
         """
         rows = check_rows(self, X)
         targets = self._check_targets(y, rows)
@@ -297,6 +311,8 @@ class BaseMetaLearner(
         if checkpoint is not None:
             seeds = checkpoint.open(seeds)
         plan = self._plan(targets, tasks, envs, validation, seeds)
+        if plan.note is not None:
+            warnings.warn(plan.note, UserWarning, stacklevel=2)
         if self.backbone != "identity":
             check_scale(rows)
         reader = RowReader(rows.shape[1:], self.input_shape, self.device)

@@ -16,6 +16,7 @@ from ..exceptions import InvalidInputError
 from ..utils import (
     StoredRows,
     all_finite,
+    count_missing,
     is_memory_map,
     is_stored,
     read_rows,
@@ -143,11 +144,26 @@ def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any]
 
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
     """Return the ids of checked rows, none of them missing."""
+    shape = np.shape(ids)
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+        raise InvalidInputError(
+            f"{name} must be one-dimensional, one id per row. Got shape {shape}; pass "
+            "one column, or join several to one id."
+        )
     values: NDArray[Any] = column_or_1d(ids)
-    check_consistent_length(X, values)
+    with own_errors():
+        check_consistent_length(X, values)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InvalidInputError(f"{name} must not hold NaN. Drop or fill the rows.")
+        raise InvalidInputError(
+            f"{name} must not hold NaN or infinity. Got "
+            f"{np.count_nonzero(~np.isfinite(values))} such rows; drop or fill them."
+        )
     check_sortable(values, name)
+    if missing := count_missing(values):
+        raise InvalidInputError(
+            f"{name} must not hold NaN, NaT or None. Got {missing} such rows; drop or "
+            "fill them."
+        )
     return values
 
 

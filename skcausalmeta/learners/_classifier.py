@@ -15,9 +15,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..exceptions import NotFittedError
 from ..training import Validation
-from ._base import BaseMetaLearner
+from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
-from ._episode_plan import EpisodePlan, EpisodeSizes, plan_episodes
+from ._episode_plan import EpisodePlan, plan_episodes
+from ._episode_sizes import EpisodeSizes
 from ._solved_task import SolvedTask, join_labels, join_rows
 from ._temperature import best_temperature
 
@@ -48,14 +49,14 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     """
 
     n_way: int | str = "auto"
-    n_shot: int | str = "auto"
+    n_shot: int | str | tuple[int, int] = "auto"
     n_query: int | str = "auto"
     calibrate: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaLearner._parameter_constraints,
         "n_way": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_shot": N_SHOT_CONSTRAINT,
         "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "calibrate": [
             StrOptions({"auto"}),
@@ -173,7 +174,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         n_episodes = _CALIBRATION_EPISODES if wanted == "auto" else int(wanted)
         logits: list[NDArray[Any]] = []
         numbers: list[NDArray[Any]] = []
-        for episode in (plan.valid or plan.train)(n_episodes):
+        for episode in (plan.valid or plan.train.varied())(n_episodes):
             task = self._solve(rows[episode.support], targets[episode.support])
             logits.append(self._logits(task, rows[episode.query]))
             classes = np.unique(targets[episode.support])

@@ -8,31 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..episodes import Episode, EpisodeSampler, TaskSampler
-from ..exceptions import EpisodeError, InvalidInputError
+from ..exceptions import InvalidInputError
 from ..training import Validation
+from ._episode_sizes import (
+    MOST_PER_CLASS,
+    MOST_PER_TASK,
+    MOST_WAYS,
+    EpisodeSizes,
+    Serving,
+    ValueSizes,
+    count_rows,
+    fewest_rows,
+    in_environments,
+    serving_classes,
+    serving_tasks,
+    serving_whole_tasks,
+    shot_and_query,
+    typical,
+)
 
-# Caps of "auto" sizes: support and query rows of a class, or of a regression task.
-_MOST_WAYS, _MOST_PER_CLASS, _MOST_PER_TASK = 5, (5, 10), (25, 25)
 _FEWEST_ROWS = 2  # one to learn from and one to be predicted
-
-
-class EpisodeSizes(NamedTuple):
-    """Way, shot and query of the episodes, "auto" where the data decide."""
-
-    n_way: int | str
-    n_shot: int | str
-    n_query: int | str
-
-
-class ValueSizes(NamedTuple):
-    """Support and query rows of an episode, "auto" where the data decide.
-
-    With `disjoint` False both together are support and query at once.
-    """
-
-    n_shot: int | str
-    n_query: int | str
-    disjoint: bool = True
 
 
 class EpisodeSource:
@@ -46,6 +41,9 @@ class EpisodeSource:
         Their numbers among all rows.
     disjoint : bool, default=True
         False: all rows of an episode, as the same arrays, are its support and query.
+    alike : bool, default=True
+        Whether the episodes of a call, a step of training, have sizes that are drawn
+        once for all of them. False: each has its own.
     """
 
     def __init__(
@@ -53,11 +51,18 @@ class EpisodeSource:
         sampler: EpisodeSampler | TaskSampler,
         index: NDArray[Any],
         disjoint: bool = True,
+        alike: bool = True,
     ) -> None:
         self._sampler, self._index, self._disjoint = sampler, index, disjoint
+        self._alike = alike
 
     def __call__(self, n_episodes: int) -> list[Episode]:
-        return [self._of_all(episode) for episode in self._sampler.draw(n_episodes)]
+        episodes = self._sampler.draw(n_episodes, alike=self._alike)
+        return [self._of_all(episode) for episode in episodes]
+
+    def varied(self) -> EpisodeSource:
+        """Return the same source with sizes drawn anew for every episode."""
+        return EpisodeSource(self._sampler, self._index, self._disjoint, alike=False)
 
     @property
     def generator(self) -> np.random.Generator:
@@ -76,12 +81,14 @@ class EpisodeSource:
 class EpisodePlan(NamedTuple):
     """Sources of episodes; `valid` is None without validation.
 
-    `n_way` is the most classes of an episode, 0 in regression.
+    `n_way` is the most classes of an episode, 0 in regression. `note` tells what is
+    too small for the episodes and left out of them, None if nothing is.
     """
 
     train: EpisodeSource
     valid: EpisodeSource | None
     n_way: int = 0
+    note: str | None = None
 
 
 def plan_episodes(
@@ -91,6 +98,9 @@ def plan_episodes(
     validation: Validation | None,
     seeds: dict[str, int],
     envs: NDArray[Any] | None = None,
+    *,
+    shared_labels: bool = False,
+    natural: float = 0.5,
 ) -> EpisodePlan:
     """Plan the training and validation episodes of a classifier.
 
@@ -108,115 +118,136 @@ def plan_episodes(
         Seeds named "episodes", "validation" and "held-out".
     envs : ndarray of shape (n_samples,) or None, default=None
         Environments that support and query shall differ in.
+    shared_labels : bool, default=False
+        Whether labels mean the same in all tasks and are kept; needs `tasks`.
+    natural : float, default=0.5
+        Probability of supports with the class shares of their task, with
+        `shared_labels`.
 
     Raises
     ------
     EpisodeError
         If the classes or tasks have too few rows for the sizes.
     """
-    units = y if tasks is None else tasks
+    if tasks is None:
+        units, serving = y, serving_classes(y, sizes)
+    elif shared_labels:
+        units, serving = tasks, serving_whole_tasks(tasks, _FEWEST_ROWS)
+    else:
+        units, serving = tasks, serving_tasks(y, tasks, sizes)
     valid_rows = np.zeros(len(y), dtype=bool)
     if validation is not None:
         held_out = choose_held_out(
-            units,
+            units[serving.rows],
             validation,
             at_least=2 if tasks is None else 1,
             seed=seeds["held-out"],
             units_are="classes of y" if tasks is None else "ids of tasks",
+            left_out=units[~serving.rows],
         )
         valid_rows = np.isin(units, held_out)
-    train, way = _source(y, tasks, sizes, ~valid_rows, seeds["episodes"], envs)
+
+    def source(rows: NDArray[np.bool_], seed: str) -> tuple[EpisodeSource, int]:
+        index = np.flatnonzero(rows & serving.rows)
+        drawn: dict[str, Any] = {
+            "envs": _at(envs, index),
+            "random_state": seeds[seed],
+        }
+        if tasks is None:
+            return _class_source(y, index, sizes, drawn)
+        if shared_labels:
+            drawn["natural"] = natural
+            return _shared_source(y, tasks, index, sizes, drawn)
+        return _task_source(y, tasks, index, sizes, drawn)
+
+    train, way = source(~valid_rows, "episodes")
     if validation is None:
-        return EpisodePlan(train, None, way)
-    valid, valid_way = _source(y, tasks, sizes, valid_rows, seeds["validation"], envs)
-    return EpisodePlan(train, valid, max(way, valid_way))
+        return EpisodePlan(train, None, way, serving.note)
+    valid, valid_way = source(valid_rows, "validation")
+    return EpisodePlan(train, valid.varied(), max(way, valid_way), serving.note)
 
 
-def _source(
-    y: NDArray[Any],
-    tasks: NDArray[Any] | None,
-    sizes: EpisodeSizes,
-    rows: NDArray[Any],
-    seed: int,
-    envs: NDArray[Any] | None,
+def _class_source(
+    y: NDArray[Any], index: NDArray[Any], sizes: EpisodeSizes, drawn: dict[str, Any]
 ) -> tuple[EpisodeSource, int]:
-    """Return a source of episodes of the marked rows, and their most classes."""
-    index = np.flatnonzero(rows)
-    if tasks is None:
-        index = index[_usable(y[index], sizes)]
-        counts = np.unique(y[index], return_counts=True)[1]
-        auto = sizes.n_way == "auto"
-        way = min(_MOST_WAYS, len(counts)) if auto else int(sizes.n_way)
-    else:
-        pairs, counts = _count_rows(tasks[index], y[index])
-        way = int(np.unique(pairs[0], return_counts=True)[1].max())
-    shot, query = _shot_and_query(sizes, int(counts.min()), _MOST_PER_CLASS)
-    own_envs = None if envs is None else envs[index]
-    if own_envs is not None:
-        units = (y[index],) if tasks is None else (tasks[index], y[index])
-        cells = _count_rows(*units, own_envs)[1]
-        shot, query = _in_environments(sizes, int(cells.min()), shot, query)
-    drawn: dict[str, Any] = {
-        "n_shot": shot,
-        "n_query": query,
-        "envs": own_envs,
-        "random_state": seed,
-    }
-    sampler: Any
-    if tasks is None:
-        sampler = EpisodeSampler(y[index], n_way=way, **drawn)
-    else:
-        sampler = TaskSampler(tasks[index], y[index], **drawn)
+    """Return a source of episodes of the classes of some rows, and their way."""
+    y, envs = y[index], drawn["envs"]
+    counts = np.unique(y, return_counts=True)[1]
+    auto = sizes.n_way == "auto"
+    way = min(MOST_WAYS, len(counts)) if auto else int(sizes.n_way)
+    cells = None if envs is None else count_rows(y, envs)[1]
+    shot, query = _chosen(sizes, counts, cells, MOST_PER_CLASS)
+    sampler = EpisodeSampler(
+        y,
+        n_way=way,
+        n_shot=shot,
+        n_query=query,
+        fewest=fewest_rows(sizes),
+        **drawn,
+    )
     return EpisodeSource(sampler, index), way
 
 
-def _numbers(labels: NDArray[Any]) -> NDArray[Any]:
-    return np.unique(labels, return_inverse=True)[1]
+def _task_source(
+    y: NDArray[Any],
+    tasks: NDArray[Any],
+    index: NDArray[Any],
+    sizes: EpisodeSizes,
+    drawn: dict[str, Any],
+) -> tuple[EpisodeSource, int]:
+    """Return a source of episodes of the tasks of some rows, and their most classes."""
+    y, tasks, envs = y[index], tasks[index], drawn["envs"]
+    (of_task, _), counts = count_rows(tasks, y)
+    cells = None if envs is None else count_rows(tasks, y, envs)[1]
+    shot, query = _chosen(sizes, counts, cells, MOST_PER_CLASS)
+    sampler = TaskSampler(
+        tasks, y, n_shot=shot, n_query=query, fewest=fewest_rows(sizes), **drawn
+    )
+    return EpisodeSource(sampler, index), int(np.bincount(of_task).max())
 
 
-def _usable(y: NDArray[Any], sizes: EpisodeSizes) -> NDArray[Any]:
-    """Tell which rows serve: with "auto" sizes not the only one of a class."""
-    if "auto" not in (sizes.n_shot, sizes.n_query):
-        return np.ones(len(y), dtype=bool)
-    classes, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if (counts >= 2).sum() < 2:
-        raise EpisodeError(
-            "Episodes need at least 2 classes with 2 rows each. Got "
-            f"{int((counts >= 2).sum())} such classes among {len(classes)}; "
-            "collect more rows per class."
-        )
-    return counts[numbers] >= 2
+def _shared_source(
+    y: NDArray[Any],
+    tasks: NDArray[Any],
+    index: NDArray[Any],
+    sizes: EpisodeSizes,
+    drawn: dict[str, Any],
+) -> tuple[EpisodeSource, int]:
+    """Return a source of episodes that keep their labels, and the number of labels."""
+    classes = np.unique(y)
+    y, tasks = y[index], tasks[index]
+    shot, _ = shot_and_query(sizes, typical(count_rows(tasks, y)[1]), MOST_PER_CLASS)
+    query: Any = sizes.n_query
+    if query == "auto":  # of a task
+        half = typical(np.unique(tasks, return_counts=True)[1]) // 2
+        query = max(1, min(MOST_PER_CLASS[1] * len(classes), half))
+    sampler = TaskSampler(
+        tasks,
+        y,
+        n_shot=shot,
+        n_query=query,
+        shared_labels=True,
+        classes=classes,
+        **drawn,
+    )
+    return EpisodeSource(sampler, index), len(classes)
 
 
-def _count_rows(*ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the combinations of ids that occur, as columns, and their row counts."""
-    numbers = np.stack([_numbers(column) for column in ids])
-    found, counts = np.unique(numbers, axis=1, return_counts=True)
-    return found, counts
+def _at(ids: NDArray[Any] | None, index: NDArray[Any]) -> NDArray[Any] | None:
+    return None if ids is None else ids[index]
 
 
-def _in_environments(
-    sizes: EpisodeSizes | ValueSizes, smallest: int, shot: int, query: int
-) -> tuple[int, int]:
-    """Lower "auto" sizes to the rows that every environment has."""
-    if sizes.n_shot == "auto":
-        shot = min(shot, smallest)
-    if sizes.n_query == "auto":
-        query = min(query, smallest)
-    return shot, query
-
-
-def _shot_and_query(
-    sizes: EpisodeSizes | ValueSizes, smallest: int, most: tuple[int, int]
-) -> tuple[int, int]:
-    """Choose "auto" sizes: half of the smallest class or task, and the rest, capped."""
-    shot, query = sizes.n_shot, sizes.n_query
-    if shot == "auto":
-        rest = smallest // 2 if query == "auto" else smallest - int(query)
-        shot = max(1, min(most[0], rest))
-    if query == "auto":
-        query = max(1, min(most[1], smallest - int(shot)))
-    return int(shot), int(query)
+def _chosen(
+    sizes: EpisodeSizes | ValueSizes,
+    counts: NDArray[Any],
+    cells: NDArray[Any] | None,
+    most: tuple[int, int],
+) -> tuple[Any, int]:
+    """Choose the sizes by the rows of classes or tasks, and of their environments."""
+    shot, query = shot_and_query(sizes, typical(counts), most)
+    if cells is None:
+        return shot, query
+    return in_environments(sizes, typical(cells), shot, query)
 
 
 def plan_value_episodes(
@@ -256,19 +287,26 @@ def plan_value_episodes(
         If too few tasks or rows remain on either side.
     """
     ids = np.zeros(len(y), dtype=np.int64) if tasks is None else tasks
+    serving = serving_whole_tasks(ids, sum(fewest_rows(sizes)))
     valid_rows = np.zeros(len(y), dtype=bool)
     if validation is not None:
-        valid_rows = _held_out_rows(y, tasks, validation, seeds["held-out"])
-    train = _draw(y, ids, sizes, ~valid_rows, seeds["episodes"], envs)
+        valid_rows = _held_out_rows(tasks, serving, validation, seeds["held-out"])
+
+    def source(rows: NDArray[np.bool_], seed: str) -> EpisodeSource:
+        index = np.flatnonzero(rows & serving.rows)
+        drawn = {"envs": _at(envs, index), "random_state": seeds[seed]}
+        return _value_source(y, ids, index, sizes, drawn)
+
+    train = source(~valid_rows, "episodes")
     if validation is None:
-        return EpisodePlan(train, None)
-    valid = _draw(y, ids, sizes, valid_rows, seeds["validation"], envs)
-    return EpisodePlan(train, valid)
+        return EpisodePlan(train, None, note=serving.note)
+    valid = source(valid_rows, "validation").varied()
+    return EpisodePlan(train, valid, note=serving.note)
 
 
 def _held_out_rows(
-    y: NDArray[Any],
     tasks: NDArray[Any] | None,
+    serving: Serving,
     validation: Validation,
     seed: int,
 ) -> NDArray[np.bool_]:
@@ -277,43 +315,39 @@ def _held_out_rows(
             "validation must name ids of tasks, or be a share. Got ids for a fit "
             "without tasks; pass tasks=..., or validation=0.2 to hold out rows."
         )
-    units = np.arange(len(y)) if tasks is None else tasks
+    units = np.arange(len(serving.rows)) if tasks is None else tasks
     held_out = choose_held_out(
-        units,
+        units[serving.rows],
         validation,
         at_least=_FEWEST_ROWS if tasks is None else 1,
         seed=seed,
         units_are="ids of tasks" if tasks is not None else "rows",
+        left_out=units[~serving.rows],
     )
     return np.isin(units, held_out)
 
 
-def _draw(
+def _value_source(
     y: NDArray[Any],
     ids: NDArray[Any],
+    index: NDArray[Any],
     sizes: ValueSizes,
-    rows: NDArray[np.bool_],
-    seed: int,
-    envs: NDArray[Any] | None,
+    drawn: dict[str, Any],
 ) -> EpisodeSource:
-    """Return a source of episodes of the marked rows."""
-    index = np.flatnonzero(rows)
-    smallest = int(np.unique(ids[index], return_counts=True)[1].min())
-    shot, query = _shot_and_query(sizes, smallest, _MOST_PER_TASK)
-    own_envs = None if envs is None else envs[index]
-    if own_envs is not None:
-        cells = _count_rows(ids[index], own_envs)[1]
-        shot, query = _in_environments(sizes, int(cells.min()), shot, query)
+    """Return a source of episodes of real targets of some rows."""
+    y, ids, envs = y[index], ids[index], drawn["envs"]
+    counts = np.unique(ids, return_counts=True)[1]
+    cells = None if envs is None else count_rows(ids, envs)[1]
+    shot, query = _chosen(sizes, counts, cells, MOST_PER_TASK)
     sampler = TaskSampler(
-        ids[index],
-        y[index],
+        ids,
+        y,
         n_shot=shot,
         n_query=query,
         target_type="value",
-        envs=own_envs,
-        random_state=seed,
+        fewest=fewest_rows(sizes),
+        **drawn,
     )
-
     return EpisodeSource(sampler, index, sizes.disjoint)
 
 
@@ -324,6 +358,7 @@ def choose_held_out(
     at_least: int,
     seed: int,
     units_are: str,
+    left_out: NDArray[Any],
 ) -> NDArray[Any]:
     """Choose the classes, task ids or rows to hold out for validation.
 
@@ -339,6 +374,8 @@ def choose_held_out(
         Seed of the draw.
     units_are : str
         What the units are, for messages.
+    left_out : ndarray of shape (n_others,)
+        Units of rows that no episode is drawn from; they may be named.
 
     Raises
     ------
@@ -348,12 +385,13 @@ def choose_held_out(
     present = np.unique(units)
     if validation.share is None:
         chosen = np.unique(validation.named)
-        unknown = np.setdiff1d(chosen, present)
+        unknown = np.setdiff1d(chosen, np.concatenate([present, left_out]))
         if len(unknown):
             raise InvalidInputError(
                 f"validation must name {units_are}. Got {unknown[:5].tolist()}, which "
                 "are not there."
             )
+        chosen = np.intersect1d(chosen, present)
     else:
         count = max(at_least, round(validation.share * len(present)))
         chosen = np.random.RandomState(seed).permutation(present)[:count]

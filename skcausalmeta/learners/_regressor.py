@@ -10,9 +10,10 @@ from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..training import Validation
-from ._base import BaseMetaLearner
+from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_values
-from ._episode_plan import EpisodePlan, ValueSizes, plan_value_episodes
+from ._episode_plan import EpisodePlan, plan_value_episodes
+from ._episode_sizes import ValueSizes
 
 
 class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
@@ -32,12 +33,12 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
     ['_make_net', '_solve', '_solve_training']
     """
 
-    n_shot: int | str = "auto"
+    n_shot: int | str | tuple[int, int] = "auto"
     n_query: int | str = "auto"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaLearner._parameter_constraints,
-        "n_shot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_shot": N_SHOT_CONSTRAINT,
         "n_query": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     }
 

@@ -169,7 +169,7 @@ def evaluate_few_shot(
     records = judge_episodes(judge, rows, labels, episodes, n_jobs)
 
     # 4. The records are summed up.
-    return _summary(records, sampler, _name_of(scoring))
+    return _summary(records, sampler, n_shot, _name_of(scoring))
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:
@@ -216,6 +216,7 @@ def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
 def _summary(
     records: list[EpisodeRecord],
     sampler: EpisodeSampler | TaskSampler,
+    n_shot: int,
     scoring: str,
 ) -> FewShotResult:
     scores = _values(records, "score")
@@ -234,7 +235,7 @@ def _summary(
         sparsity=float(np.mean(by_episode["sparsity"])),
         max_dual_gap=float(np.max(by_episode["dual_gap"])),
         n_way=None if isinstance(sampler, TaskSampler) else sampler.n_way,
-        n_shot=sampler.n_shot,
+        n_shot=n_shot,
         n_query=sampler.n_query,
         n_tasks=len(sampler.task_ids) if isinstance(sampler, TaskSampler) else None,
         scoring=scoring,

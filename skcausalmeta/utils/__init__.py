@@ -1,6 +1,8 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators, package_definitions
+from ._few_of import few_of
+from ._missing import count_missing
 from ._numbers import refuse_text, saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
@@ -20,6 +22,8 @@ __all__ = [
     "StoredRows",
     "all_estimators",
     "all_finite",
+    "count_missing",
+    "few_of",
     "forget",
     "is_memory_map",
     "is_out_of_memory",

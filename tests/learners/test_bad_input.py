@@ -197,9 +197,24 @@ def test_small_classes_are_named():
             "tasks must hold values",
         ),
         (TASKS[:-1], ValueError, "inconsistent numbers of samples"),
-        (np.stack([TASKS, TASKS], axis=1), ValueError, "should be a 1d array"),
-        (Y // 2, EpisodeError, "task 1 with the single class 2"),
-        (np.arange(24) % 7 == 0, EpisodeError, "task True, class"),
+        (
+            np.stack([TASKS, TASKS], axis=1),
+            InvalidInputError,
+            r"tasks must be one-dimensional, one id per row\. Got shape \(24, 2\)",
+        ),
+        (
+            np.where(TASKS == 0, "NaT", "2026-01-05").astype("M8[D]"),
+            InvalidInputError,
+            "tasks must not hold NaN, NaT or None. Got 12",
+        ),
+        (
+            np.where(TASKS == 0, np.nan, 1.0).astype(object),
+            InvalidInputError,
+            "tasks must not hold NaN, NaT or None. Got 12",
+        ),
+        (Y, EpisodeError, "task 0 with the single class 0"),
+        (np.arange(24), EpisodeError, "task 0 with the single class 0"),
+        (np.arange(24) // 3 * 2 + TASKS, EpisodeError, "task 0 with the single"),
     ],
 )
 def test_bad_tasks_are_refused(fitted, tasks, error, message):

@@ -123,11 +123,17 @@ def test_parameters_are_checked_before_any_training(params):
 
 
 def test_small_tasks_are_named():
-    tasks = np.array(["harp"] * 20 + ["oboe"] * 4)
-    with pytest.raises(EpisodeError, match="task 'oboe' with 4 rows for n_shot=3"):
+    tasks = np.repeat(["harp", "oboe"], [20, 4])
+    with pytest.warns(UserWarning, match=r"at least 5 rows\. Got less in 1 \('oboe'\)"):
         make_learner(n_shot=3, n_query=2).fit(X, Y, tasks=tasks)
+    with pytest.raises(
+        EpisodeError, match="task 0 with 4 rows for n_shot=3, n_query=2"
+    ):
+        make_learner(n_shot=3, n_query=2).fit(X, Y, tasks=np.arange(24) // 4)
     with pytest.raises(EpisodeError, match="lower n_shot or n_query, or drop the task"):
-        make_learner().fit(X, Y, tasks=np.arange(24) // 23)
+        make_learner(n_shot=20, n_query=4).fit(X, Y, tasks=np.arange(24) // 23)
+    with pytest.raises(EpisodeError, match=r"1 rows .* collect more rows, or drop the"):
+        make_learner().fit(X, Y, tasks=np.arange(24))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +142,16 @@ def test_small_tasks_are_named():
         (np.where(TASKS == 0, np.nan, 1), InvalidInputError, "must not hold NaN"),
         (np.array(["a", None] * 12, object), InvalidInputError, "must hold values"),
         (TASKS[:-1], ValueError, "inconsistent numbers of samples"),
-        (np.stack([TASKS, TASKS], axis=1), ValueError, "should be a 1d array"),
+        (
+            np.stack([TASKS, TASKS], axis=1),
+            InvalidInputError,
+            r"tasks must be one-dimensional, one id per row\. Got shape \(24, 2\)",
+        ),
+        (
+            np.where(TASKS == 0, "NaT", "2026-01-05").astype("M8[D]"),
+            InvalidInputError,
+            "tasks must not hold NaN, NaT or None. Got 12",
+        ),
     ],
 )
 def test_bad_tasks_are_refused(fitted, tasks, error, message):

@@ -66,12 +66,14 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     n_way : int or "auto", default="auto"
         Classes of an episode, and the most that `adapt` can tell apart. "auto": 5,
         or all if there are fewer. With `tasks`: the most classes of a task.
-    n_shot : int or "auto", default="auto"
-        Support rows per class. "auto": half of the smallest class, at most 5.
+    n_shot : int, pair of int or "auto", default="auto"
+        Support rows per class. A pair (low, high): drawn anew for every training
+        step, log-uniformly. "auto": half of the class of median size, at most 5.
     n_query : int or "auto", default="auto"
-        Query rows per class. "auto": what the smallest class leaves, at most
-        10. If `n_shot` or `n_query` is "auto", classes of a single row are
-        left out of the episodes.
+        Query rows per class. "auto": what the class of median size leaves, at most
+        10. Smaller classes give what they have of "auto" sizes and of pairs; those
+        that lack a row of each kind, or rows asked for by a number, are left out of
+        the episodes with a warning.
     tasks_per_batch : int, default=4
         Episodes of one training step.
     batches_per_epoch : int, default=20
@@ -218,7 +220,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         n_way: int | str = "auto",
-        n_shot: int | str = "auto",
+        n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,

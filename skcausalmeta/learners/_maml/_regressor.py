@@ -67,10 +67,14 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     normalize_targets : bool, default=True
         Learn targets in units of the standard deviation of all training targets,
         from their mean. `inner_lr` then does not depend on their units.
-    n_shot : int or "auto", default="auto"
-        Support rows of an episode. "auto": half of the smallest task, at most 25.
+    n_shot : int, pair of int or "auto", default="auto"
+        Support rows of an episode. A pair (low, high): drawn anew for every training
+        step, log-uniformly. "auto": half of the task of median size, at most 25.
     n_query : int or "auto", default="auto"
-        Query rows. "auto": what the smallest task leaves, at most 25.
+        Query rows. "auto": what the task of median size leaves, at most 25. Smaller
+        tasks give what they have of "auto" sizes and of pairs; those that lack a row
+        of each kind, or rows asked for by a number, are left out of the episodes with
+        a warning.
     tasks_per_batch : int, default=4
         Episodes of one training step.
     batches_per_epoch : int, default=20
@@ -209,7 +213,7 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         normalize_targets: bool = True,
-        n_shot: int | str = "auto",
+        n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
         tasks_per_batch: int = 4,
         batches_per_epoch: int = 20,

@@ -27,7 +27,8 @@ from ...training import (
     in_parts,
 )
 from .._checks import check_given_ids, check_known_rows, check_values
-from .._episode_plan import EpisodePlan, ValueSizes
+from .._episode_plan import EpisodePlan
+from .._episode_sizes import ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
@@ -77,11 +78,14 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         "support-query": the inner problem is solved on the support rows of an
         episode, the outer loss is taken on its query rows. "none": both are on
         all its ``n_shot + n_query`` rows, the multi-task form of [1]_.
-    n_shot : int or "auto", default="auto"
-        Support rows of an episode. "auto": half of the smallest task, at most 25.
+    n_shot : int, pair of int or "auto", default="auto"
+        Support rows of an episode. A pair (low, high): drawn anew for every training
+        step, log-uniformly. "auto": half of the task of median size, at most 25.
     n_query : int or "auto", default="auto"
-        Query rows of an episode. "auto": what the smallest task leaves, at most
-        25.
+        Query rows. "auto": what the task of median size leaves, at most 25. Smaller
+        tasks give what they have of "auto" sizes and of pairs; those that lack a row
+        of each kind, or rows asked for by a number, are left out of the episodes with
+        a warning.
     normalize_codes : bool, default=True
         Standardise the features, without learned scale or offset, as in [1]_. In
         training by the rows of all tasks of a step together, afterwards by
@@ -240,7 +244,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         backbone: str | Backbone | nn.Module | Callable[..., nn.Module] = "auto",
         input_shape: tuple[int, ...] | None = None,
         split: str = "support-query",
-        n_shot: int | str = "auto",
+        n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
         normalize_codes: bool = True,
         tasks_per_batch: int = 8,
