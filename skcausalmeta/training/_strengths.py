@@ -87,13 +87,15 @@ class Strengths(nn.Module):
 
     # -- what the labels of a task are worth -------------------------------------------
 
-    def amount(self, targets: Tensor) -> Tensor:
+    def amount(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Labels of tasks: rows a class in the harmonic mean, or rows of real targets.
 
         Parameters
         ----------
         targets : Tensor of shape (n_tasks, n_support)
             Class numbers, or real targets.
+        weights : Tensor of shape (n_tasks, n_support), default=None
+            1 for rows that are there, 0 for those that pad a task. None: all are.
 
         Returns
         -------
@@ -102,24 +104,28 @@ class Strengths(nn.Module):
             one) give ``1 / mean(1 / (c + 1)) - 1``, at least 0.5.
         """
         if not self.n_classes:
-            rows = targets.new_full(targets.shape[:1], targets.shape[1])
-            return rows.double()
-        counts, taking_part = self._counts(targets)
+            rows = torch.ones_like(targets, dtype=torch.float64)
+            return (rows if weights is None else weights.double()).sum(-1)
+        counts, taking_part = self._counts(targets, weights)
         inverse = torch.where(taking_part, 1.0 / (counts + 1.0), 0.0).sum(-1)
         return (taking_part.sum(-1) / inverse - 1.0).clamp_min(_FEWEST)
 
-    def balanced(self, targets: Tensor) -> Tensor:
+    def balanced(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Whether all present classes of tasks, two at least, have as many rows."""
         if not self.n_classes:
             return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
-        counts, taking_part = self._counts(targets)
+        counts, taking_part = self._counts(targets, weights)
         most = counts.amax(-1)
         least = torch.where(taking_part, counts, most[:, None]).amin(-1)
         return most == least
 
-    def _counts(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _counts(
+        self, targets: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Rows of classes (n_tasks, n_classes), and which of them take part."""
         ones = torch.ones_like(targets, dtype=torch.float64)
+        if weights is not None:
+            ones = weights.double()
         counts = ones.new_zeros(len(targets), self.n_classes)
         counts.scatter_add_(1, targets.long(), ones)
         taking_part = counts > 0

@@ -41,8 +41,8 @@ from ._head_task import HeadTask
 from ._sparsity import LEARN
 from ._task_heads import classify_tasks, tasks_within
 
-# Support rows a class that training draws around a common predictor.
-_SHOTS = (1, 20)
+# Support rows that training draws around a common predictor: a class, and in all.
+_MOST_SHOTS, _MOST_SUPPORT = 20, 60
 # Prior standard deviation of an intercept, nearly free.
 _FREE = 3.0
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -310,7 +310,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         planned = self
         if self.around_common_ and self.n_shot == "auto":
             planned = copy.copy(self)
-            planned.n_shot = _SHOTS
+            n_classes = len(np.unique(targets))
+            planned.n_shot = (1, max(2, min(_MOST_SHOTS, _MOST_SUPPORT // n_classes)))
         return super(SparseMetaClassifier, planned)._plan(
             targets, tasks, envs, validation, seeds
         )
