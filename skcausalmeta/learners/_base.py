@@ -39,7 +39,6 @@ from ._checks import (
     check_ids,
     check_known_rows,
     check_rows,
-    check_scale,
     check_task_rows,
 )
 from ._episode_plan import EpisodePlan
@@ -297,10 +296,8 @@ class BaseMetaLearner(
         if checkpoint is not None:
             seeds = checkpoint.open(seeds)
         plan = self._plan(targets, tasks, envs, validation, seeds)
-        if self.backbone != "identity":
-            check_scale(rows)
         reader = RowReader(rows.shape[1:], self.input_shape, self.device)
-        backbone, hooked = build_module(self, reader, settings, seeds)
+        backbone, hooked = build_module(self, rows, reader, settings, seeds)
         keywords = episode_keywords(self, settings, validation)
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, hooked, reader, rows, plan, keywords)

@@ -24,6 +24,7 @@ from torch.nn.parameter import is_lazy
 from ..backbones import (
     build_augmentation,
     build_backbone,
+    is_frozen,
     prepare_backbone,
 )
 from ..episodes import Episode
@@ -44,7 +45,9 @@ from ..training import (
     optimizer_keywords,
 )
 from ..utils import isolated_torch_rng
+from ._checks import check_scale
 from ._episode_plan import EpisodePlan
+from ._inputs import fit_inputs, refuse_shared_statistics
 
 # Parameters that may differ between a training and its continuation.
 _FREE = frozenset({"device", "net_params", "verbose"})
@@ -60,13 +63,31 @@ _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 def build_module(
     learner: Any,
+    rows: NDArray[Any],
     reader: RowReader,
     settings: TrainingSettings,
     seeds: dict[str, int],
 ) -> tuple[nn.Module, HookedFeatures]:
-    """Build the backbone of a learner, and what stands between it and a head."""
+    """Build the backbone of a learner, and what stands between it and a head.
+
+    A backbone that standardises its inputs gets the statistics of the rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If the backbone does not go with the rows or with `batch_norm`, or the rows
+        leave single precision.
+    """
+    is_module = isinstance(learner.backbone, nn.Module)
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner.backbone, reader.sample_shape)
+        if learner.batch_norm == "running":
+            refuse_shared_statistics(backbone)
+        # The weights of a frozen module go with the inputs that it had before.
+        is_ready = is_module and is_frozen(backbone)
+        standardises = not is_ready and fit_inputs(backbone, rows, reader)
+    if not standardises and learner.backbone != "identity":
+        check_scale(rows)
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device
