@@ -34,7 +34,7 @@ from ._inputs import TrainingBatch, centred
 _CPU_BYTES, _GPU_BYTES = 2**23, 2**30
 _FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
-_POLISH_STEPS = 3
+_POLISH_STEPS = 6
 
 
 class Columns(NamedTuple):

@@ -128,8 +128,8 @@ class PrototypeHead(Head):
         if task.offset is None and not bool(prototypes.present.all()):
             missing = task.classes[~prototypes.present[0].numpy()].tolist()
             raise ValueError(
-                "PrototypeHead needs a row of positive weight in every class. Got "
-                f"no row, or sample_weight 0 for all rows, of {missing}; drop them, or "
+                "PrototypeHead needs a row of positive weight in every class. Got no "
+                f"row, or sample_weight 0 for all rows of {missing}; drop them, or "
                 "give an offset of the scores that knows them."
             )
         gap, _, residual = _certificate(task.features, prototypes)

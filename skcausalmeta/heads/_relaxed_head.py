@@ -14,7 +14,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ..exceptions import InvalidInputError
 from ._contract import Head, HeadSolution, checked_rows
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
@@ -321,7 +320,7 @@ def _refuse_unknown(method: Any, optional: dict[str, Any]) -> None:
     unknown = [k for k, v in optional.items() if v is not None and k not in names]
     if unknown:
         owner = type(getattr(method, "__self__", method)).__name__
-        raise InvalidInputError(
+        raise TypeError(
             f"{owner}.{method.__name__} takes no {' and no '.join(unknown)}, which "
             "RelaxedHead was given. Leave it out, or use a part that takes it."
         )
