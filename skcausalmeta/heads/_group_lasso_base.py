@@ -91,6 +91,11 @@ class GroupLassoClassifier(Head):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "" if self.fit_intercept else "hyperplanes pass through the origin"
+
     @abstractmethod
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         """The chosen solver at the given tolerance, None: the parameter `tol`."""

@@ -122,6 +122,11 @@ class PrototypeHead(Head):
         self.metric = metric
         self.temperature = temperature
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "angles are seen from the origin" if self.metric == "cosine" else ""
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         prototypes = class_means(task.features, task.targets, task.weights)
         known = prototypes.known(task.offset)

@@ -112,6 +112,12 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             tags.classifier_tags.poor_score |= own.poor_score
         return tags
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        reasons = (getattr(part, "fixed_origin", "") for part in self._parts())
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
+
     def _parts(self) -> tuple[Any, Any]:
         """Selector and second head, the defaults filled in."""
         selector, head = self.selector, self.head
