@@ -19,6 +19,8 @@ from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
 from ._episode_plan import EpisodePlan, plan_episodes
 from ._episode_sizes import EpisodeSizes
+from ._known_labels import number_known_labels
+from ._shared_labels import labels_are_shared
 from ._solved_task import SolvedTask, join_labels, join_rows
 from ._temperature import best_temperature
 
@@ -52,6 +54,8 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     n_shot: int | str | tuple[int, int] = "auto"
     n_query: int | str = "auto"
     calibrate: Any = None
+    shared_labels: bool | str = False
+    shared_labels_: bool = False
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaLearner._parameter_constraints,
@@ -63,6 +67,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             Interval(Integral, 1, None, closed="left"),
             None,
         ],
+        "shared_labels": ["boolean", StrOptions({"auto"})],
     }
     _monitor = ("valid_accuracy", False)
 
@@ -84,7 +89,8 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         X : array-like of shape (n_samples, ...)
             Support rows of the kind seen in `fit`.
         y : array-like of shape (n_samples,)
-            Their labels. At least two classes, or one with `keep_classes`.
+            Their labels. At least two classes, or one with `keep_classes`; any of the
+            labels of `fit`, down to a single one, if tasks share their labels.
         keep_classes : bool, default=False
             Keep the task last given to `adapt` and add these rows to its own: new
             labels are new classes, known labels get more shots. The result is that
@@ -116,12 +122,19 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             old = self._task_with_support()
             rows = join_rows(old.support_rows, rows)  # type: ignore[arg-type]
             labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
-        task = self._solve(rows, check_classes(self, labels))
+        task = self._solve(rows, self._check_support_labels(labels))
         # Copied, since the caller may change the rows; those on a disk stay there.
         if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
             rows = rows.copy()
         self.task_ = replace(task, support_rows=rows, support_labels=labels.copy())
         return self
+
+    def _check_support_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels of a new task: known ones if shared, else two classes."""
+        if not self.shared_labels_:
+            return check_classes(self, labels)
+        number_known_labels(labels, self.training_classes_, self)
+        return labels
 
     def _task_with_support(self) -> SolvedTask:
         if self.task_ is None or self.task_.support_rows is None:
@@ -141,7 +154,15 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         seeds: dict[str, int],
     ) -> EpisodePlan:
         sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
-        return plan_episodes(targets, tasks, sizes, validation, seeds, envs)
+        return plan_episodes(
+            targets,
+            tasks,
+            sizes,
+            validation,
+            seeds,
+            envs,
+            shared_labels=self.shared_labels_,
+        )
 
     def _train(
         self,
@@ -150,8 +171,9 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
     ) -> dict[str, int]:
-        seeds = super()._train(rows, targets, tasks, envs)
+        self.shared_labels_ = labels_are_shared(self.shared_labels, targets, tasks)
         self.training_classes_ = np.unique(targets)
+        seeds = super()._train(rows, targets, tasks, envs)
         self.temperature_ = 1.0
         if self.calibrate is not None:
             self._calibrate(rows, targets, tasks, envs, seeds)
@@ -177,7 +199,9 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         for episode in (plan.valid or plan.train.varied())(n_episodes):
             task = self._solve(rows[episode.support], targets[episode.support])
             logits.append(self._logits(task, rows[episode.query]))
-            classes = np.unique(targets[episode.support])
+            classes = task.classes
+            if classes is None:
+                classes = np.unique(targets[episode.support])
             numbers.append(np.searchsorted(classes, targets[episode.query]))
         self.temperature_ = best_temperature(logits, numbers)
 
