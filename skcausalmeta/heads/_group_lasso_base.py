@@ -57,7 +57,7 @@ class GroupLassoClassifier(Head):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "group_reg": [Interval(Real, 0, None, closed="left"), Tensor],
         "ridge_reg": [Interval(Real, 0, None, closed="neither"), Tensor],
-        "reg_scale": [StrOptions({"relative", "absolute"})],
+        "reg_scale": [StrOptions({"relative", "ridge-absolute", "absolute"})],
         "groups": ["array-like", None],
         "fit_intercept": ["boolean"],
         "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
@@ -197,7 +197,8 @@ class GroupLassoClassifier(Head):
         settings = GroupLassoSettings(
             group_reg=self.group_reg,
             ridge_reg=self.ridge_reg,
-            relative=self.reg_scale == "relative",
+            relative=self.reg_scale != "absolute",
+            relative_ridge=self.reg_scale == "relative",
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
         )

@@ -42,16 +42,18 @@ class GroupLassoSettings:
     ridge_reg : float or Tensor of shape () or (n_tasks,)
         Strength of the ridge, > 0.
     relative : bool
-        Whether the strengths are free of units: `ridge_reg` in units of the mean
-        squared row norm, `group_reg` as a share of the smallest strength that
-        switches every feature off.
+        Whether `group_reg` is a share of the smallest strength that switches every
+        feature off.
     intercept : float
         Value of the constant column that carries an intercept without a group
-        penalty, in units of the root mean squared row norm if `relative`. 0: no
-        intercept.
+        penalty, in units of the root mean squared row norm if `relative_ridge`. 0:
+        no intercept.
     groups : Tensor of shape (n_features,) or None
         Number of the group of every feature, from 0. None: every feature is a
         group.
+    relative_ridge : bool, default=True
+        Whether `ridge_reg` is in units of the mean squared row norm; counts where
+        `relative` is true only.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class GroupLassoSettings:
     relative: bool
     intercept: float
     groups: Tensor | None
+    relative_ridge: bool = True
 
 
 def build_group_lasso_problem(
@@ -121,7 +124,7 @@ def build_group_lasso_problem(
     """
     ones = features.new_ones(features.shape[0])
     square = ones
-    if settings.relative:
+    if settings.relative and settings.relative_ridge:
         norms = torch.linalg.vector_norm(features, dim=-1)
         mean = (weights * norms.square()).sum(-1) / weights.sum(-1)
         # A task without any signal has no unit; sqrt has no gradient at 0.

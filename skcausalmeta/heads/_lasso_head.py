@@ -111,7 +111,7 @@ class LassoHead(RegressionHead):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "lasso_reg": [Interval(Real, 0, None, closed="left"), Tensor],
         "ridge_reg": [Interval(Real, 0, None, closed="left"), Tensor],
-        "reg_scale": [StrOptions({"relative", "absolute"})],
+        "reg_scale": [StrOptions({"relative", "ridge-absolute", "absolute"})],
         "reg_gradient": ["boolean"],
         "fit_intercept": ["boolean"],
         "solver": [StrOptions({"active-set", "fista"})],
@@ -143,7 +143,7 @@ class LassoHead(RegressionHead):
     @property
     def inexact_gradient(self) -> str:  # type: ignore[override]
         """What the gradient holds fixed; empty: nothing."""
-        fixed = self.reg_scale == "relative" and not self.reg_gradient
+        fixed = self.reg_scale != "absolute" and not self.reg_gradient
         return "the units of relative strengths are held fixed" if fixed else ""
 
     def _fit(self, task: RegressionBatch) -> dict[str, Any]:
@@ -187,7 +187,8 @@ class LassoHead(RegressionHead):
         settings = LassoSettings(
             lasso_reg=self.lasso_reg,
             ridge_reg=self.ridge_reg,
-            relative=self.reg_scale == "relative",
+            relative=self.reg_scale != "absolute",
+            relative_ridge=self.reg_scale == "relative",
             reg_gradient=self.reg_gradient,
             fit_intercept=self.fit_intercept,
         )

@@ -27,6 +27,7 @@ class LassoSettings:
     relative: bool
     reg_gradient: bool
     fit_intercept: bool
+    relative_ridge: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def build_data(
         largest, squares = _units(features, targets, weights)
         if not settings.reg_gradient:
             largest, squares = largest.detach(), squares.detach()
-        lasso_reg, ridge_reg = lasso_reg * largest, ridge_reg * squares
+        lasso_reg = lasso_reg * largest
+        if settings.relative_ridge:
+            ridge_reg = ridge_reg * squares
     return LassoData(
         features, targets, weights, lasso_reg, ridge_reg, feature_mean, target_mean
     )

@@ -47,6 +47,7 @@ from ._episode_plan import EpisodePlan
 from ._nested import Makers, fill_in
 from ._solved_task import SolvedTask
 from ._training import (
+    FitStage,
     adopt,
     build_module,
     check_keywords,
@@ -306,6 +307,7 @@ class BaseMetaLearner(
             "head",
             HOOK_SEED,
             "calibration",
+            "common",
         )
         checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs)
         if checkpoint is not None:
@@ -317,18 +319,47 @@ class BaseMetaLearner(
             check_scale(rows)
         reader = RowReader(rows.shape[1:], self.input_shape, self.device)
         backbone, hooked = build_module(self, reader, settings, seeds)
-        keywords = episode_keywords(self, settings, validation)
-        with isolated_torch_rng(seeds["head"]):
-            net = self._make_net(backbone, hooked, reader, rows, plan, keywords)
-        with isolated_torch_rng(seeds["training"]):
-            seed = seeds["augmentation"]
-            streams = episode_streams(self, rows, reader, plan, validation, seed)
-            train(self, net, streams, settings, checkpoint)
+        stage = FitStage(
+            rows, targets, tasks, envs, reader, settings, validation, seeds, checkpoint
+        )
+        net = self._train_net(stage, plan, backbone, hooked)
         self.net_, self.reader_ = net, reader
         self.n_features_out_ = self._features(rows[:2]).shape[1]
         self.history_ = history_of(net)
         self.n_iter_ = len(self.history_)
         return seeds
+
+    def _backbone(self, reader: RowReader) -> Any:
+        """Return the backbone to build for the samples of a reader."""
+        return self.backbone
+
+    def _train_net(
+        self,
+        stage: FitStage,
+        plan: EpisodePlan,
+        backbone: torch.nn.Module,
+        hooked: HookedFeatures,
+    ) -> BaseEpisodicNet:
+        """Return the trained net around a backbone."""
+        keywords = episode_keywords(self, stage.settings, stage.validation)
+        with isolated_torch_rng(stage.seeds["head"]):
+            net = self._make_net(
+                backbone, hooked, stage.reader, stage.rows, plan, keywords
+            )
+        self._run(net, stage, plan)
+        return net
+
+    def _run(
+        self,
+        net: BaseEpisodicNet,
+        stage: FitStage,
+        plan: EpisodePlan,
+        scores: NDArray[Any] | None = None,
+    ) -> None:
+        """Train a net on the episodes of a plan; `scores` of rows are known."""
+        with isolated_torch_rng(stage.seeds["training"]):
+            streams = episode_streams(self, stage, plan, scores)
+            train(self, net, streams, stage.settings, stage.checkpoint)
 
     # -- features ------------------------------------------------------------------
 

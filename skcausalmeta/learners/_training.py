@@ -6,6 +6,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import cycle, islice
 from os import fspath
@@ -58,6 +59,39 @@ _MOST_NESTED = 20
 _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
+@dataclass(frozen=True)
+class FitStage:
+    """What a fit works on, once it is checked.
+
+    Attributes
+    ----------
+    rows, targets : ndarray
+        Checked rows and targets.
+    tasks, envs : ndarray or None
+        Ids of the rows.
+    reader : RowReader
+        From rows to tensors.
+    settings : TrainingSettings
+        How training runs.
+    validation : Validation or None
+        What is held out.
+    seeds : dict
+        Seeds by name.
+    checkpoint : TrainingCheckpoint or None
+        Where training is kept.
+    """
+
+    rows: NDArray[Any]
+    targets: NDArray[Any]
+    tasks: NDArray[Any] | None
+    envs: NDArray[Any] | None
+    reader: RowReader
+    settings: TrainingSettings
+    validation: Validation | None
+    seeds: dict[str, int]
+    checkpoint: TrainingCheckpoint | None
+
+
 def build_module(
     learner: Any,
     reader: RowReader,
@@ -66,7 +100,7 @@ def build_module(
 ) -> tuple[nn.Module, HookedFeatures]:
     """Build the backbone of a learner, and what stands between it and a head."""
     with isolated_torch_rng(seeds["weights"]):
-        backbone = build_backbone(learner.backbone, reader.sample_shape)
+        backbone = build_backbone(learner._backbone(reader), reader.sample_shape)
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device
@@ -148,9 +182,10 @@ def episode_keywords(
     learner: Any,
     settings: TrainingSettings,
     validation: Validation | None,
+    monitored: tuple[str, bool] | None = None,
 ) -> dict[str, Any]:
     """Return the keywords of a net that trains on episodes."""
-    monitor, lower_is_better = learner._monitor
+    monitor, lower_is_better = monitored or learner._monitor
     keywords = net_keywords(
         learner,
         settings,
@@ -166,13 +201,12 @@ def episode_keywords(
 
 def episode_streams(
     learner: Any,
-    X: NDArray[Any],
-    reader: RowReader,
+    stage: FitStage,
     plan: EpisodePlan,
-    validation: Validation | None,
-    seed: int,
+    scores: NDArray[Any] | None = None,
 ) -> tuple[EpisodeStream, EpisodeStream | None]:
     """Return the streams of training and of validation episodes."""
+    X, reader, validation = stage.rows, stage.reader, stage.validation
     augment = None if learner.augment is None else build_augmentation(learner.augment)
     train = EpisodeStream(
         X,
@@ -181,7 +215,8 @@ def episode_streams(
         learner.batches_per_epoch,
         learner.tasks_per_batch,
         augment=augment,
-        seed=seed,
+        seed=stage.seeds["augmentation"],
+        scores=scores,
     )
     if validation is None or plan.valid is None:
         return train, None
@@ -191,7 +226,8 @@ def episode_streams(
     def replay(n_episodes: int) -> list[Episode]:
         return list(islice(episodes, n_episodes))
 
-    return train, EpisodeStream(X, reader, replay, validation.n_episodes, 1)
+    valid = EpisodeStream(X, reader, replay, validation.n_episodes, 1, scores=scores)
+    return train, valid
 
 
 def checkpoint_of(

@@ -10,6 +10,7 @@ from ._base_net import (
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._class_middle import class_middle
+from ._deviation_net import DeviationModule, DeviationNet, deviating_scores
 from ._episode_hook import (
     FACT_PREFIX,
     HOOK_SEED,
@@ -31,6 +32,7 @@ from ._options import (
     named_optimizer,
     optimizer_keywords,
 )
+from ._pooled import PooledData, PooledModel, fit_pooled, scores_of
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -43,6 +45,7 @@ from ._stream import (
     in_parts,
     in_passes,
 )
+from ._strengths import Strengths
 
 __all__ = [
     "FACT_PREFIX",
@@ -53,6 +56,8 @@ __all__ = [
     "AdamW",
     "BaseEpisodicNet",
     "CodeModule",
+    "DeviationModule",
+    "DeviationNet",
     "EpisodeHook",
     "EpisodeOutcome",
     "EpisodeStream",
@@ -62,9 +67,12 @@ __all__ = [
     "HeadWarmup",
     "HookedFeatures",
     "MetaBatch",
+    "PooledData",
+    "PooledModel",
     "ReadRows",
     "RegressionNet",
     "RowReader",
+    "Strengths",
     "TaskProgress",
     "Training",
     "TrainingCheckpoint",
@@ -75,7 +83,9 @@ __all__ = [
     "check_finite_loss",
     "check_finite_weights",
     "class_middle",
+    "deviating_scores",
     "first_scale",
+    "fit_pooled",
     "has_batch_norm",
     "hooked_features",
     "in_blocks",
@@ -85,5 +95,6 @@ __all__ = [
     "named_optimizer",
     "optimizer_keywords",
     "refuse_infinite_rows",
+    "scores_of",
     "still_statistics",
 ]

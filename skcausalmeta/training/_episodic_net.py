@@ -59,7 +59,7 @@ class EpisodicModule(nn.Module):
         return float(self.log_scale.detach().exp())
 
 
-class _Group:
+class TaskGroup:
     """Tasks of one shape with their features."""
 
     def __init__(
@@ -71,8 +71,10 @@ class _Group:
         self.support_targets = torch.stack([task.support_targets for task in tasks])
         self.query_targets = torch.stack([task.query_targets for task in tasks])
         self.n_way = tasks[0].n_way
+        self.support_scores = _stacked([task.support_scores for task in tasks])
+        self.query_scores = _stacked([task.query_scores for task in tasks])
 
-    def swapped(self, n_tasks: int) -> _Group:
+    def swapped(self, n_tasks: int) -> TaskGroup:
         """Return the first tasks with support and query exchanged, as constants."""
         tasks = [task.swapped() for task in self.tasks[:n_tasks]]
         rows = leading_rows(
@@ -80,7 +82,12 @@ class _Group:
         )
         index = rows[..., None].expand(-1, -1, self.query.shape[-1])
         query = self.query.detach()[:n_tasks].gather(1, index)
-        return _Group(tasks, query, self.support.detach()[:n_tasks])
+        return TaskGroup(tasks, query, self.support.detach()[:n_tasks])
+
+
+def _stacked(parts: list[Tensor | None]) -> Any:
+    """One tensor of the known scores of all tasks, None where there are none."""
+    return None if parts[0] is None else torch.stack(parts)  # type: ignore[arg-type]
 
 
 class HeadNet(BaseEpisodicNet):
@@ -155,11 +162,7 @@ class HeadNet(BaseEpisodicNet):
         codes: list[Tensor] = []
         episodes: list[EpisodeOutcome] = []
         for positions in batch.groups():
-            group = _Group(
-                [batch.tasks[k] for k in positions],
-                torch.stack([supports[k] for k in positions]),
-                torch.stack([queries[k] for k in positions]),
-            )
+            group = self.group(batch, supports, queries, positions)
             code = hooked.task_code(group.support, group.support_targets, group.n_way)
             scores = self._scores(group, code)
             loss = self._mean_loss(scores, group.query_targets)
@@ -174,7 +177,21 @@ class HeadNet(BaseEpisodicNet):
             hooked.follow_extra_loss(self.history, torch.cat(codes), episodes)
         return torch.stack(losses).sum() / len(batch), hits / len(batch)
 
-    def _scores(self, group: _Group, code: Tensor | None) -> Tensor:
+    def group(
+        self,
+        batch: MetaBatch,
+        supports: list[Tensor],
+        queries: list[Tensor],
+        positions: list[int],
+    ) -> TaskGroup:
+        """Return the tasks at some positions, which have one shape."""
+        return TaskGroup(
+            [batch.tasks[k] for k in positions],
+            torch.stack([supports[k] for k in positions]),
+            torch.stack([queries[k] for k in positions]),
+        )
+
+    def _scores(self, group: TaskGroup, code: Tensor | None) -> Tensor:
         """Return the query scores of tasks of one shape."""
         support = self.module_.hooked.transform(group.support, code)
         query = support
@@ -184,7 +201,7 @@ class HeadNet(BaseEpisodicNet):
             support.double(), group.support_targets, query.double(), group.n_way
         )
 
-    def _outcome(self, group: _Group, scores: Tensor) -> EpisodeOutcome:
+    def _outcome(self, group: TaskGroup, scores: Tensor) -> EpisodeOutcome:
         def swap(n_tasks: int) -> tuple[Tensor, Tensor]:
             turned = group.swapped(n_tasks)
             code = self.module_.hooked.task_code(

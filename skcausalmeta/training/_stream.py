@@ -266,6 +266,8 @@ class EpisodeTensors(NamedTuple):
         Those of the query rows.
     n_way : int
         Number of classes; 0 for real targets.
+    support_scores, query_scores : Tensor of shape (n_rows, n_scores), default=None
+        Scores of the rows that are known beforehand, by a common predictor.
 
     Examples
     --------
@@ -281,6 +283,8 @@ class EpisodeTensors(NamedTuple):
     support_targets: Tensor
     query_targets: Tensor
     n_way: int
+    support_scores: Tensor | None = None
+    query_scores: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -298,6 +302,8 @@ class EpisodeTensors(NamedTuple):
             self.query_targets[index],
             self.support_targets,
             self.n_way,
+            None if self.query_scores is None else self.query_scores[index],
+            self.support_scores,
         )
 
 
@@ -376,6 +382,8 @@ class EpisodeStream:
         ``augment(images, generator) -> images``.
     seed : int, default=0
         Seed of the augmentation.
+    scores : ndarray of shape (n_samples, n_scores), default=None
+        Scores of the rows that are known beforehand. None: there are none.
 
     Examples
     --------
@@ -399,7 +407,9 @@ class EpisodeStream:
         *,
         augment: Augmentation | None = None,
         seed: int = 0,
+        scores: NDArray[Any] | None = None,
     ) -> None:
+        self._scores = scores
         self._X, self._reader, self._draw = X, reader, draw
         self._n_batches, self._tasks_per_batch = n_batches, tasks_per_batch
         self._begin, self._end = 0, tasks_per_batch
@@ -450,7 +460,14 @@ class EpisodeStream:
             torch.as_tensor(episode.support_targets, device=device),
             torch.as_tensor(episode.query_targets, device=device),
             0 if episode.classes is None else len(episode.classes),
+            self._known(episode.support),
+            self._known(episode.query),
         )
+
+    def _known(self, index: NDArray[Any]) -> Tensor | None:
+        if self._scores is None:
+            return None
+        return torch.as_tensor(self._scores[index], device=self._reader.device)
 
     def _rows(self, index: NDArray[Any]) -> Tensor:
         on_disk = not isinstance(self._X, np.ndarray) or isinstance(self._X, np.memmap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
@@ -9,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ...backbones import Backbone
-from ...heads import GroupLassoSVC
+from ...heads import GroupLassoLogistic, GroupLassoSVC
 from ...training import (
     EpisodeHook,
     EpisodicModule,
@@ -25,14 +27,24 @@ from ...training import (
     Validation,
     class_middle,
 )
+from .._checks import check_known_rows
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
+from .._known_labels import number_known_labels
 from .._nested import Makers
+from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
-from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
+from ._common_task import CommonTask
+from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_task import HeadTask
+from ._sparsity import LEARN
 from ._task_heads import classify_tasks, tasks_within
 
+# Support rows a class that training draws around a common predictor.
+_SHOTS = (1, 20)
+# Prior standard deviation of an intercept, nearly free.
+_FREE = 3.0
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
@@ -236,6 +248,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         batch_norm: str = "running",
         center: bool = True,
         hook: EpisodeHook | None = None,
+        shared_labels: bool | str = "auto",
+        common: Any = "auto",
         across_envs: bool = False,
         validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
@@ -261,6 +275,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.batch_norm = batch_norm
         self.center = center
         self.hook = hook
+        self.shared_labels = shared_labels
+        self.common = common
         self.across_envs = across_envs
         self.validation = validation
         self.calibrate = calibrate
@@ -280,8 +296,32 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
     ) -> dict[str, int]:
-        self._check_head()
+        self._begin(labels_are_shared(self.shared_labels, targets, tasks), tasks)
         return super()._train(rows, targets, tasks, envs)
+
+    def _plan(
+        self,
+        targets: NDArray[Any],
+        tasks: NDArray[Any] | None,
+        envs: NDArray[Any] | None,
+        validation: Validation | None,
+        seeds: dict[str, int],
+    ) -> EpisodePlan:
+        planned = self
+        if self.around_common_ and self.n_shot == "auto":
+            planned = copy.copy(self)
+            planned.n_shot = _SHOTS
+        return super(SparseMetaClassifier, planned)._plan(
+            targets, tasks, envs, validation, seeds
+        )
+
+    def _common_head(self) -> GroupLassoLogistic:
+        return GroupLassoLogistic(
+            LEARN, LEARN, reg_scale="ridge-absolute", intercept_scaling=_FREE
+        )
+
+    def _n_classes(self, targets: NDArray[Any]) -> int:
+        return len(self.training_classes_)
 
     def _make_net(
         self,
@@ -302,9 +342,19 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     def _solve_training(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
-        self.task_ = self._solve(rows, targets) if self.fit_head else None
+        if not self.around_common_:
+            self.task_ = self._solve(rows, targets) if self.fit_head else None
+            return
+        self.task_ = CommonTask(classes=self.training_classes_)
+        if self.fit_head:
+            numbers = np.searchsorted(self.training_classes_, targets)
+            self._solve_known(rows, numbers, tasks, self.training_classes_)
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+        if self.around_common_:
+            classes = self.training_classes_
+            numbers = number_known_labels(targets, classes, self)
+            return self._solve_common(rows, numbers, classes)
         features = self.net_.features_of(self.reader_, rows)
         hooked, code = self.net_.module_.hooked, None
         if hooked.is_active:
@@ -322,8 +372,87 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """Mean of the class means, subtracted before the head in use."""
         return self._task_in_use().center
 
+    def decision_function(
+        self, X: ArrayLike, *, tasks: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Return the scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, as in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            For two classes, the score of ``classes_[1]`` minus the other.
+        """
+        scores = self._scores(X, tasks)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
+        """Predict the class of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, by which it is answered after a fit around a
+            common predictor; a task that `fit` did not see is answered by the common
+            predictor. None: the task in use.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels of `classes_`.
+
+        Raises
+        ------
+        InvalidInputError
+            If `tasks` are given after a fit that solved no training tasks.
+        """
+        winners = self._scores(X, tasks).argmax(axis=1)
+        classes = self.classes_ if tasks is None else self.training_classes_
+        return classes[winners]
+
+    def predict_proba(
+        self, X: ArrayLike, *, tasks: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Predict probabilities: the softmax of the logits over `temperature_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, as in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Rows that sum to 1, in the order of `classes_`.
+        """
+        logits = self._scale * self._scores(X, tasks)
+        return softmax(logits / self.temperature_, axis=1)
+
+    def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:
+        """Return the scores (n, n_classes) by the task in use, or by known tasks."""
+        rows = check_known_rows(self, X)
+        if tasks is None:
+            return self._task_in_use().scores(self, rows)
+        no_labels = CommonTask(classes=self.training_classes_)
+        return self._known_scores(rows, tasks, no_labels)
+
+    @property
+    def _scale(self) -> float:
+        """Scale of the logits that training has learned."""
+        return self.net_.module_.scale
+
     def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
-        return self.net_.module_.scale * task.scores(self, rows)
+        return self._scale * task.scores(self, rows)
 
     def predict_episodes(
         self,
@@ -363,6 +492,13 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
+        if self.around_common_:
+            shared = self.training_classes_
+            numbers = number_known_labels(labels, shared, self)
+            scores = self._episode_scores(
+                support, numbers, query, len(shared), max_memory
+            )
+            return shared[scores.argmax(axis=-1)]
         numbers, classes = encode_tasks(labels)
         ways = np.array([len(names) for names in classes])
 

@@ -32,9 +32,14 @@ from .._episode_sizes import ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
-from ._head_task import NET_KEYWORDS, HeadLearnerMixin, HeadTask
+from ._common_task import CommonTask
+from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_task import HeadTask
+from ._sparsity import LEARN
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
 
+# Support rows that training draws around a common predictor.
+_SHOTS = (2, 50)
 _HEAD_TOL = 1e-6
 _ROWS_PER_PASS = 256
 
@@ -255,6 +260,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         augment: Any = None,
         batch_norm: str = "running",
         hook: EpisodeHook | None = None,
+        common: Any = "auto",
         across_envs: bool = False,
         validation: float | ArrayLike | Validation | None = None,
         fit_head: bool = True,
@@ -279,6 +285,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self.augment = augment
         self.batch_norm = batch_norm
         self.hook = hook
+        self.common = common
         self.across_envs = across_envs
         self.validation = validation
         self.fit_head = fit_head
@@ -292,7 +299,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
 
     def _sizes(self) -> ValueSizes:
         divided = self.split == "support-query"
-        return ValueSizes(self.n_shot, self.n_query, disjoint=divided)
+        drawn = self.around_common_ and self.n_shot == "auto"
+        n_shot = _SHOTS if drawn else self.n_shot
+        return ValueSizes(n_shot, self.n_query, disjoint=divided)
 
     def _train(
         self,
@@ -301,11 +310,30 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         tasks: NDArray[Any] | None,
         envs: NDArray[Any] | None,
     ) -> dict[str, int]:
-        self._check_head()
+        self._begin(tasks is not None and self.split == "support-query", tasks)
+        self.target_center_, self.target_scale_ = 0.0, 1.0
+        if self.around_common_:
+            self.target_center_ = float(targets.mean())
+            self.target_scale_ = float(targets.std()) or 1.0
+            return super()._train(rows, self._standard(targets), tasks, envs)
         seeds = super()._train(rows, targets, tasks, envs)
         parts = in_parts(len(rows), _ROWS_PER_PASS)
         self.net_.settle(self.reader_(rows[part]) for part in parts)
         return seeds
+
+    def _standard(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Return targets in the units of training."""
+        return (targets - self.target_center_) / self.target_scale_
+
+    def _in_units(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return predictions of the net in the units of the targets."""
+        return self.target_center_ + self.target_scale_ * values
+
+    def _common_head(self) -> LassoHead:
+        return LassoHead(LEARN, LEARN, reg_scale="ridge-absolute")
+
+    def _n_classes(self, targets: NDArray[Any]) -> int:
+        return 0
 
     def _make_net(
         self,
@@ -329,6 +357,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         self.task_ = self.training_tasks_ = None
+        if self.around_common_:
+            self.task_ = CommonTask()
+            if self.fit_head:
+                self._solve_known(rows, self._standard(targets), tasks, None)
+            return
         if not self.fit_head:
             return
         features = self._features(rows)
@@ -339,6 +372,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
             )
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+        if self.around_common_:
+            return self._solve_common(rows, self._standard(targets), None)
         return self._solve_on(self._features(rows), targets)
 
     def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
@@ -348,8 +383,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         head = self._new_head().fit(hooked.features_of(features, code), targets)
         return HeadTask(head=head, code=code)
 
-    def _new_head(self) -> Any:
-        head = super()._new_head()
+    def _adapted_head(self, head: Any) -> Any:
         return head.as_regressor() if isinstance(head, RidgeHead) else head
 
     # -- prediction --------------------------------------------------------------------
@@ -379,6 +413,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         task = self._task_in_use()
         if tasks is None:
             return task.scores(self, rows)
+        if self.around_common_:
+            return self._known_scores(rows, tasks, CommonTask())
         if self.training_tasks_ is None:
             raise InvalidInputError(
                 f"{type(self).__name__} predicts by task ids after a fit with tasks. "
@@ -457,6 +493,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         support, targets, query = check_tasks(X_support, y_support, X_query)
         targets = check_values(self, targets.ravel(), targets.ravel())
         targets = targets.reshape(support.shape[:2])
+
+        if self.around_common_:
+            wanted = self._standard(targets)
+            found = self._episode_scores(support, wanted, query, 1, max_memory)
+            return self._in_units(found)
 
         def solve(part: slice) -> NDArray[Any]:
             wanted = targets[part]

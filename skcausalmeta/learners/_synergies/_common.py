@@ -1,0 +1,262 @@
+"""What all tasks share: a predictor that needs no label of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from ...exceptions import InvalidInputError
+from ...training import (
+    PooledData,
+    PooledModel,
+    RowReader,
+    fit_pooled,
+    scores_of,
+)
+from ...utils import isolated_torch_rng
+
+N_FOLDS = 3
+# Probabilities closer to 0 are no evidence of a pooled model.
+_LEAST_PROBABILITY = 1e-4
+# Strengths of the ridge of a linear common predictor, on standardised features.
+_RIDGES = tuple(10.0**power for power in range(-2, 7))
+_MAX_ITER = 500
+
+
+class CommonPredictor(ABC):
+    """Scores of rows by what all training tasks share.
+
+    Attributes
+    ----------
+    training_scores : ndarray of shape (n_samples, n_scores)
+        Scores of the training rows by models that did not see their task.
+    """
+
+    training_scores: NDArray[np.float64]
+
+    @abstractmethod
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the scores (n, n_classes) of checked rows, or (n, 1) targets."""
+
+    @property
+    @abstractmethod
+    def coef(self) -> NDArray[Any]:
+        """Weights of its features, (n_scores, n_features)."""
+
+
+class PooledNets(CommonPredictor):
+    """The mean of nets that were trained on the rows of all tasks, and of most."""
+
+    def __init__(
+        self, members: list[PooledModel], scores: NDArray[Any], reader: RowReader
+    ) -> None:
+        self.members, self.training_scores, self.reader = members, scores, reader
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        return scores_of(self.members, self.reader, rows)
+
+    @property
+    def coef(self) -> NDArray[Any]:
+        """Weights of the last layer of the net of all rows."""
+        weights: NDArray[Any] = self.members[-1].scores.weight.detach().cpu().numpy()
+        return weights.astype(np.float64)
+
+
+class PooledEstimator(CommonPredictor):
+    """A scikit-learn estimator on the rows of all tasks."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        view: Callable[[NDArray[Any]], NDArray[Any]],
+        n_classes: int,
+    ) -> None:
+        self.estimator, self.view, self.n_classes = estimator, view, n_classes
+
+    def fit(self, rows: NDArray[Any], targets: NDArray[Any]) -> PooledEstimator:
+        """Fit on rows; `targets` are class numbers, or real."""
+        self.estimator = clone(self.estimator).fit(self.view(rows), targets)
+        return self
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        features = self.view(rows)
+        if not self.n_classes:
+            return np.asarray(self.estimator.predict(features), float).reshape(-1, 1)
+        return _class_scores(self.estimator, features, self.n_classes)
+
+    @property
+    def coef(self) -> NDArray[Any]:
+        """Weights of a linear estimator, also of a last step behind a scaler."""
+        return _linear_weights(self.estimator)
+
+
+def _class_scores(
+    estimator: Any, features: NDArray[Any], n_classes: int
+) -> NDArray[np.float64]:
+    """Logarithms of the probabilities, or decision values, of all classes."""
+    known = np.asarray(estimator.classes_, dtype=np.int64)
+    found = np.full((len(features), n_classes), np.log(_LEAST_PROBABILITY))
+    if hasattr(estimator, "predict_proba"):
+        shares = np.asarray(estimator.predict_proba(features), dtype=np.float64)
+        found[:, known] = np.log(np.clip(shares, _LEAST_PROBABILITY, None))
+        return found
+    values = np.asarray(estimator.decision_function(features), dtype=np.float64)
+    if values.ndim == 1:
+        values = np.stack([-values / 2, values / 2], axis=1)
+    found[:, known] = values
+    return found
+
+
+def _linear_weights(estimator: Any) -> NDArray[Any]:
+    last, scale = estimator, 1.0
+    if hasattr(estimator, "steps"):
+        last = estimator[-1]
+        if len(estimator.steps) == 2 and isinstance(estimator[0], StandardScaler):
+            scale = estimator[0].scale_
+    if not hasattr(last, "coef_"):
+        raise AttributeError(
+            "common_coef_ is there where the common predictor is linear. Got "
+            f"{type(last).__name__}; ask common_.estimator itself."
+        )
+    return np.atleast_2d(last.coef_) / scale
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows of all training tasks.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_samples, ...)
+    targets : ndarray of shape (n_samples,)
+        Class numbers, or standardised real targets.
+    tasks : ndarray of shape (n_samples,)
+        Numbers of the tasks.
+    n_classes : int
+        0 for real targets.
+    reader : RowReader
+    seed : int
+    """
+
+    rows: NDArray[Any]
+    targets: NDArray[Any]
+    tasks: NDArray[Any]
+    n_classes: int
+    reader: RowReader
+    seed: int
+
+    def folds(self) -> NDArray[np.int64]:
+        """Return the fold of every row; rows of a task are in one."""
+        n_tasks = int(self.tasks.max()) + 1
+        fold = np.empty(n_tasks, dtype=np.int64)
+        order = np.random.default_rng(self.seed).permutation(n_tasks)
+        fold[order] = np.arange(n_tasks) % min(N_FOLDS, n_tasks)
+        return fold[self.tasks]
+
+
+def fit_estimator(
+    estimator: Any, view: Callable[[NDArray[Any]], NDArray[Any]], data: TrainingRows
+) -> PooledEstimator:
+    """Fit an estimator on all rows, and score each by one that missed its task."""
+    folds, scores = data.folds(), np.empty((len(data.tasks), max(data.n_classes, 1)))
+    for fold in range(int(folds.max()) + 1):
+        own, others = folds == fold, folds != fold
+        part = PooledEstimator(estimator, view, data.n_classes)
+        part.fit(data.rows[others], data.targets[others])
+        scores[own] = part.scores(data.rows[own])
+    found = PooledEstimator(estimator, view, data.n_classes)
+    found.fit(data.rows, data.targets)
+    found.training_scores = scores
+    return found
+
+
+def fit_linear(
+    view: Callable[[NDArray[Any]], NDArray[Any]], data: TrainingRows
+) -> PooledEstimator:
+    """Fit a linear model on features; the ridge that helps unseen tasks most."""
+    features = view(data.rows)
+    known = TrainingRows(
+        features, data.targets, data.tasks, data.n_classes, data.reader, data.seed
+    )
+    best: PooledEstimator | None = None
+    best_loss = np.inf
+    for ridge in _RIDGES:
+        model = fit_estimator(_linear(ridge, data.n_classes), _as_given, known)
+        loss = _mean_loss(model.training_scores, data.targets, data.n_classes)
+        if best is None or loss < best_loss:
+            best, best_loss = model, loss
+    if best is None or not np.isfinite(best_loss):
+        raise InvalidInputError(
+            "A linear common predictor needs finite scores. Got none that are; scale "
+            "the rows, or use common=None."
+        )
+    best.view = view
+    return best
+
+
+def _linear(ridge: float, n_classes: int) -> Any:
+    if not n_classes:
+        return make_pipeline(StandardScaler(), Ridge(alpha=ridge))
+    model = LogisticRegression(C=1.0 / ridge, max_iter=_MAX_ITER)
+    return make_pipeline(StandardScaler(), model)
+
+
+def _as_given(rows: NDArray[Any]) -> NDArray[Any]:
+    return rows
+
+
+def _mean_loss(
+    scores: NDArray[Any], targets: NDArray[Any], n_classes: int
+) -> float:
+    if not n_classes:
+        return float(np.mean((scores[:, 0] - targets) ** 2))
+    top = scores.max(axis=1)
+    total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+    return float(np.mean(total - scores[np.arange(len(targets)), targets]))
+
+
+def fit_nets(
+    backbone: Callable[[], nn.Module],
+    n_features: int,
+    data: TrainingRows,
+    *,
+    device: Any,
+    verbose: bool,
+) -> tuple[PooledNets, nn.Module]:
+    """Train pooled nets; also return the backbone of the one of all rows.
+
+    Parameters
+    ----------
+    backbone : callable
+        ``backbone() -> torch.nn.Module`` at its first weights.
+    n_features : int
+        Features that it gives.
+    data : TrainingRows
+    device : str or torch.device
+    verbose : bool
+        Whether a progress bar is shown.
+    """
+
+    def make() -> PooledModel:
+        with isolated_torch_rng(data.seed):
+            model = PooledModel(backbone(), n_features, max(data.n_classes, 1))
+        return model.to(device)
+
+    pooled = PooledData(
+        data.rows, data.targets, data.tasks, data.n_classes, data.reader
+    )
+    found = fit_pooled(
+        make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose
+    )
+    nets = PooledNets(found.members, found.scores, data.reader)
+    return nets, found.members[-1].backbone

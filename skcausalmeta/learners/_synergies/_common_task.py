@@ -1,0 +1,196 @@
+"""A task that deviates from what all tasks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...training import Strengths, deviating_scores, in_parts
+from .._task_batches import TASKS_PER_SOLVE
+from ._head_task import HeadTask
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CommonTask(HeadTask):
+    """A task solved around the common predictor; without labels, that alone.
+
+    Its scores are those of `skcausalmeta.training.Strengths`.
+
+    Attributes
+    ----------
+    head : estimator or None
+        Solved on the support rows; None where there are none.
+    amount : float
+        What the labels of the task are worth, `Strengths.amount`.
+    trust : float
+        Share of the intercept of the head that counts.
+    """
+
+    head: Any = None
+    amount: float = 0.0
+    trust: float = 1.0
+
+    def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the scores of the classes (n, n_classes), or targets (n,)."""
+        known = learner.common_.scores(rows)
+        if self.head is not None:
+            strengths = learner.net_.module_.strengths
+            hooked = learner.net_.module_.hooked
+            features = hooked.features_of(learner._features(rows), self.code)
+            one, known = head_inputs(strengths, features, known, self.amount)
+            known = known + self._deviation(one)
+        if self.classes is None:
+            return learner._in_units(known[:, 0])
+        return known
+
+    def _deviation(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Return what the head adds to the common scores, (n, n_scores)."""
+        nothing = np.zeros((1, inputs.shape[1]))
+        intercept = answer(self.head, nothing)
+        return answer(self.head, inputs) - (1.0 - self.trust) * intercept
+
+    def deviation(self, learner: Any) -> NDArray[Any]:
+        """Return its weights in the units of the features, (n_scores, n_features)."""
+        strengths = learner.net_.module_.strengths
+        size = len(strengths.center)
+        if self.head is None:
+            return np.zeros((len(strengths.score_center), size))
+        with torch.no_grad():
+            at = torch.tensor([self.amount], dtype=torch.float64)
+            scale = strengths.scale(at)[0, :size] / strengths.spread
+        weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.numpy()
+        return weights * (1.0 if self.classes is not None else learner.target_scale_)
+
+    def support_features(self, learner: Any) -> NDArray[Any]:
+        """Numbers of the features in which the task deviates."""
+        return np.flatnonzero((self.deviation(learner) != 0).any(axis=0))
+
+    def sparsity(self, learner: Any) -> float:
+        """Share of the features in which the task does not deviate."""
+        size = len(learner.net_.module_.strengths.center)
+        return 1.0 - len(self.support_features(learner)) / size
+
+    @property
+    def dual_gap(self) -> float:
+        """Certificate of the head; nothing was solved without labels."""
+        return 0.0 if self.head is None else float(self.head.dual_gap_)
+
+
+def answer(head: Any, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Return the scores (n, n_classes) of a fitted head, or its targets (n, 1)."""
+    if not hasattr(head, "classes_"):
+        return np.asarray(head.predict(inputs)).reshape(len(inputs), 1)
+    found = head.decision_function(inputs)
+    if found.ndim == 1:  # the score of the second class minus the first
+        return np.stack([-found / 2, found / 2], axis=1)
+    return np.asarray(found)
+
+
+def head_inputs(
+    strengths: Strengths,
+    features: NDArray[Any],
+    known: NDArray[Any],
+    amount: float,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what a head gets of rows: scaled features, and the offset of scores."""
+    with torch.no_grad():
+        at = torch.tensor([amount], dtype=torch.float64)
+        scores = torch.from_numpy(np.ascontiguousarray(known))[None]
+        one = strengths.inputs(torch.from_numpy(features)[None], scores, at)
+        offset = strengths.offset(scores, at)
+    return one[0].numpy(), offset[0].numpy()
+
+
+def solve_common_task(
+    strengths: Strengths,
+    head: Any,
+    features: NDArray[Any],
+    targets: NDArray[Any],
+    known: NDArray[Any],
+) -> dict[str, Any]:
+    """Solve a head around the common scores of its support rows.
+
+    Parameters
+    ----------
+    strengths : Strengths
+    head : estimator
+        Not fitted.
+    features : ndarray of shape (n_support, n_features)
+    targets : ndarray of shape (n_support,)
+        Class numbers, or standardised real targets.
+    known : ndarray of shape (n_support, n_scores)
+        Common scores.
+
+    Returns
+    -------
+    dict
+        Fields of `CommonTask`.
+    """
+    with torch.no_grad():
+        given = torch.from_numpy(np.asarray(targets))[None]
+        worth = strengths.amount(given)
+        trust = float(strengths.trust_of(worth, strengths.balanced(given)))
+    amount = float(worth)
+    inputs, offset = head_inputs(strengths, features, known, amount)
+    if strengths.n_classes:
+        classes = np.arange(strengths.n_classes)
+        head.fit(inputs, targets, offset=offset, classes=classes)
+    else:
+        head.fit(inputs, targets, offset=offset[:, 0])
+    return {"head": head, "amount": amount, "trust": trust}
+
+
+def score_tasks(
+    learner: Any,
+    head: Any,
+    support: NDArray[Any],
+    targets: NDArray[Any],
+    query: NDArray[Any],
+) -> NDArray[Any]:
+    """Solve a batch of tasks of rows and return the scores of their query rows.
+
+    Parameters
+    ----------
+    learner : estimator
+        Fitted around a common predictor.
+    head : estimator
+        Not fitted, with numbers for its strengths.
+    support : ndarray of shape (n_tasks, n_support, ...)
+    targets : ndarray of shape (n_tasks, n_support)
+        Class numbers, or standardised real targets.
+    query : ndarray of shape (n_tasks, n_query, ...)
+
+    Returns
+    -------
+    ndarray of shape (n_tasks, n_query, n_classes), or (n_tasks, n_query)
+    """
+    module = learner.net_.module_
+    one, two = learner._task_features(support), learner._task_features(query)
+    n_classes = module.strengths.n_classes
+    ways = np.full(len(targets), n_classes)
+    one, two = module.hooked.episodes_of(one, targets, two, ways)
+    found = []
+    for part in in_parts(len(targets), TASKS_PER_SOLVE):
+        with torch.no_grad():
+            scores = deviating_scores(
+                head,
+                module.strengths,
+                torch.from_numpy(one[part]),
+                torch.from_numpy(targets[part]),
+                _known(learner, support[part]),
+                torch.from_numpy(two[part]),
+                _known(learner, query[part]),
+            )
+        found.append(scores.numpy())
+    return np.concatenate(found)
+
+
+def _known(learner: Any, rows: NDArray[Any]) -> torch.Tensor:
+    """Return the common scores (n_tasks, n_rows, n_scores) of rows of tasks."""
+    flat = np.asarray(rows).reshape(-1, *rows.shape[2:])
+    scores = learner.common_.scores(flat)
+    return torch.from_numpy(scores.reshape(*rows.shape[:2], -1))

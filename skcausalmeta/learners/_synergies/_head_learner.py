@@ -1,0 +1,250 @@
+"""What learners that solve a head share, around a common predictor or not."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from ...backbones import MLP
+from ...exceptions import InvalidInputError
+from ...training import BaseEpisodicNet, HookedFeatures, RowReader
+from .._checks import check_given_ids
+from .._episode_plan import EpisodePlan
+from .._nested import Makers
+from .._solved_task import SolvedTask
+from .._task_batches import chunk_of, in_task_chunks
+from .._training import FitStage
+from ._around_common import CommonTraining, check_common, common_kind
+from ._common import CommonPredictor
+from ._common_task import CommonTask, score_tasks, solve_common_task
+from ._head_task import HeadTask
+from ._known_tasks import KnownTasks, solve_known_tasks
+from ._sparsity import refuse_learned, with_numbers
+from ._task_heads import tasks_within
+
+# Keywords of the net, as net_params gives them.
+NET_KEYWORDS: dict[str, list[Any]] = {
+    "head_tol": [Interval(Real, 0, None, closed="neither")],
+    "accelerate": ["boolean"],
+    "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+}
+_HIDDEN, _OUT, _DROPOUT = (128,), 64, 0.3
+
+
+class HeadLearnerMixin:
+    """The head of a task and its facts, for a classifier and a regressor."""
+
+    _parts: ClassVar[Makers]
+    head: Any
+    common: Any
+    _task_in_use: Callable[[], HeadTask]
+    # Set by fit: whether tasks are solved around a common predictor.
+    around_common_: bool = False
+    common_: CommonPredictor | None = None
+    sparse_reg_: float = 0.0
+    known_tasks_: KnownTasks | None = None
+
+    # -- heads -------------------------------------------------------------------------
+
+    def _head_template(self) -> Any:
+        """Return the head as given, or the default one; strengths may be "learn"."""
+        if self.head is not None:
+            return self._adapted_head(clone(self.head))
+        return self._common_head() if self.around_common_ else self._parts["head"](None)
+
+    def _adapted_head(self, head: Any) -> Any:
+        return head
+
+    @abstractmethod
+    def _common_head(self) -> Any:
+        """Return the default head around a common predictor."""
+
+    def _new_head(self, n_support: int = 1) -> Any:
+        """Return an unfitted head with numbers for its strengths."""
+        return with_numbers(self._head_template(), self.sparse_reg_, n_support)
+
+    def _check_head(self) -> None:
+        """Refuse a head with invalid parameters before any training."""
+        head = self._head_template()
+        if not self.around_common_:
+            refuse_learned(head)
+        head = with_numbers(head, 0.0, 1)
+        if hasattr(head, "_parameter_constraints"):
+            head._validate_params()
+
+    # -- a fit around a common predictor -----------------------------------------------
+
+    def _begin(self, shared: bool, tasks: NDArray[Any] | None) -> Any:
+        """Decide what is learned, before any training."""
+        check_common(self.common)
+        kind = common_kind(self.common, shared, tasks)
+        self.around_common_ = kind is not None
+        self.common_ = self.known_tasks_ = None
+        self.sparse_reg_ = 0.0
+        self._check_head()
+        return kind
+
+    def _train_net(
+        self,
+        stage: FitStage,
+        plan: EpisodePlan,
+        backbone: nn.Module,
+        hooked: HookedFeatures,
+    ) -> BaseEpisodicNet:
+        if not self.around_common_:
+            net: BaseEpisodicNet = super()._train_net(  # type: ignore[misc]
+                stage, plan, backbone, hooked
+            )
+            return net
+        kind = common_kind(self.common, True, stage.tasks)
+        training = CommonTraining(self, stage, self._n_classes(stage.targets))
+        self.common_, net = training.run(kind, plan, backbone, hooked)
+        self.sparse_reg_ = training.sparsity(net, self.common_)
+        return net
+
+    @abstractmethod
+    def _n_classes(self, targets: NDArray[Any]) -> int:
+        """Return the number of labels, 0 for real targets."""
+
+    def _backbone(self, reader: RowReader) -> Any:
+        """Return the backbone to build; tables keep their columns beside its own."""
+        given = self.backbone  # type: ignore[attr-defined]
+        is_table = len(reader.sample_shape) == 1
+        if not self.around_common_ or not is_table or given not in ("auto", "mlp"):
+            return given
+        return MLP(_HIDDEN, _OUT, dropout=_DROPOUT, skip=True)
+
+    # -- tasks around it ---------------------------------------------------------------
+
+    def _solve_common(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        classes: NDArray[Any] | None,
+        known: NDArray[Any] | None = None,
+    ) -> CommonTask:
+        """Solve a task; `targets` are class numbers, or standardised real targets."""
+        if known is None:
+            known = self.common_.scores(rows)  # type: ignore[union-attr]
+        module = self.net_.module_  # type: ignore[attr-defined]
+        features, code = self._hooked_features(rows, targets)
+        found = solve_common_task(
+            module.strengths, self._new_head(len(rows)), features, targets, known
+        )
+        return CommonTask(classes=classes, code=code, **found)
+
+    def _hooked_features(
+        self, rows: NDArray[Any], targets: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return the features of a task's support rows, and its code."""
+        features = self._features(rows)  # type: ignore[attr-defined]
+        hooked = self.net_.module_.hooked  # type: ignore[attr-defined]
+        if not hooked.is_active:
+            return features, None
+        n_classes = self._n_classes(targets)
+        code = hooked.codes_of(features[None], targets[None], n_classes)[0]
+        return hooked.features_of(features, code), code
+
+    def _solve_known(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        tasks: NDArray[Any],
+        classes: NDArray[Any] | None,
+    ) -> None:
+        """Solve every training task on its rows, for ``predict(X, tasks=)``."""
+        known = self.common_.training_scores  # type: ignore[union-attr]
+
+        def solve(index: NDArray[Any]) -> CommonTask:
+            own = rows[index]
+            return self._solve_common(own, targets[index], classes, known[index])
+
+        self.known_tasks_ = solve_known_tasks(solve, tasks)
+
+    def _known_scores(
+        self, rows: NDArray[Any], tasks: ArrayLike, no_task: SolvedTask
+    ) -> NDArray[Any]:
+        """Return scores of rows, each by its task; unknown ones by the common one."""
+        ids = check_given_ids(tasks, rows, "tasks")
+        if self.known_tasks_ is None:
+            raise InvalidInputError(
+                f"{type(self).__name__} predicts by task ids after a fit around a "
+                "common predictor with fit_head=True. Got tasks after another fit; "
+                "leave them out, or fit with tasks=... and fit_head=True."
+            )
+        return self.known_tasks_.scores(self, rows, ids, no_task)
+
+    def _episode_scores(
+        self,
+        support: Any,
+        targets: NDArray[Any],
+        query: Any,
+        n_outputs: int,
+        max_memory: int | None,
+    ) -> NDArray[Any]:
+        """Return the scores (n_tasks, n_query[, n_classes]) of tasks, in batches."""
+        head = self._new_head(targets.shape[1])
+
+        def solve(part: slice) -> NDArray[Any]:
+            return score_tasks(
+                self, head, chunk_of(support, part), targets[part], chunk_of(query, part)
+            )
+
+        size = tasks_within(self, support, query, n_outputs, max_memory)
+        return in_task_chunks(solve, len(support), size)
+
+    # -- facts -------------------------------------------------------------------------
+
+    @property
+    def head_(self) -> Any:
+        """The head in use."""
+        return self._task_in_use().head
+
+    @property
+    def task_code_(self) -> NDArray[Any] | None:
+        """Code that the hook gives the task in use; None without a hook."""
+        return self._task_in_use().code
+
+    @property
+    def dual_gap_(self) -> float:
+        """Certificate of the head in use."""
+        return self._task_in_use().dual_gap
+
+    @property
+    def sparsity_(self) -> float:
+        """Share of features that the head in use leaves unused."""
+        return self._task_in_use().sparsity(self)
+
+    @property
+    def support_features_(self) -> NDArray[Any]:
+        """Features that the head in use uses; in which the task deviates."""
+        return self._task_in_use().support_features(self)
+
+    @property
+    def common_coef_(self) -> NDArray[Any]:
+        """Weights of the common predictor (n_scores, n_features), where it is linear."""
+        if self.common_ is None:
+            raise AttributeError(
+                "common_coef_ is there after a fit around a common predictor. Got "
+                f"{type(self).__name__} without one; fit with tasks that share their "
+                "labels, or common=..."
+            )
+        return self.common_.coef
+
+    @property
+    def deviation_(self) -> NDArray[Any]:
+        """Weights that the task in use adds, (n_scores, n_features)."""
+        task = self._task_in_use()
+        if not isinstance(task, CommonTask):
+            raise AttributeError(
+                "deviation_ is there after a fit around a common predictor. Got a task "
+                "that was solved by itself; see head_.coef_."
+            )
+        return task.deviation(self)

@@ -1,0 +1,159 @@
+"""Strengths of a head that are learned: ``ridge_reg="learn"``, ``group_reg="learn"``.
+
+The variances of deviations are learned by their gradient, with a dense head
+(`skcausalmeta.training.Strengths`). Sparsity has no gradient that would keep it: it is
+chosen afterwards, as the largest share of the strength that switches all features off
+whose loss on query rows is within one standard error of the best share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from ...exceptions import InvalidInputError
+from ...heads import RidgeRegressionHead
+from ...training import DeviationNet, EpisodeStream, deviating_scores
+from .._episode_plan import EpisodePlan
+from .._training import FitStage
+
+LEARN = "learn"
+# Shares of the strength that switches all features off.
+GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+_N_BATCHES, _TASKS = 15, 8
+
+
+def learns(head: Any, name: str) -> bool:
+    """Tell whether a head leaves a strength to be learned."""
+    return isinstance(getattr(head, name, None), str) and getattr(head, name) == LEARN
+
+
+def sparse_name(head: Any) -> str | None:
+    """Return the name of the sparse strength that is to be learned, if one is."""
+    return next((n for n in ("group_reg", "lasso_reg") if learns(head, n)), None)
+
+
+def refuse_learned(head: Any) -> None:
+    """Refuse strengths to be learned where nothing learns them.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    for name in ("group_reg", "lasso_reg", "ridge_reg"):
+        if learns(head, name):
+            raise InvalidInputError(
+                f'{name}="learn" is learned around a common predictor. Got a fit '
+                "without one; give a number, or fit with tasks that share their "
+                "labels."
+            )
+
+
+def dense_head(head: Any) -> Any:
+    """Return the head that training solves: of ridge 1, without sparsity."""
+    if not learns(head, "ridge_reg"):
+        return with_numbers(head, 0.0, 1)
+    if sparse_name(head) == "lasso_reg":  # the same solution, in closed form
+        return RidgeRegressionHead(1.0, reg_scale="absolute")
+    return with_numbers(head, 0.0, 1)
+
+
+def with_numbers(head: Any, sparse_reg: float, n_support: int) -> Any:
+    """Return an unfitted head with numbers in the place of "learn".
+
+    Parameters
+    ----------
+    head : estimator
+        As given to the learner.
+    sparse_reg : float
+        Share of the strength that switches all features off.
+    n_support : int
+        Rows of the task: a Lasso counts its ridge by row.
+    """
+    found, name = clone(head), sparse_name(head)
+    values: dict[str, Any] = {} if name is None else {name: sparse_reg}
+    if learns(head, "ridge_reg"):
+        by_row = hasattr(head, "lasso_reg")
+        values["ridge_reg"] = 1.0 / n_support if by_row else 1.0
+        if getattr(head, "reg_scale", None) == "relative":
+            sparse = hasattr(head, "group_reg") or by_row
+            values["reg_scale"] = "ridge-absolute" if sparse else "absolute"
+    return found.set_params(**values)
+
+
+def choose_sparsity(
+    head: Any,
+    net: DeviationNet,
+    stage: FitStage,
+    plan: EpisodePlan,
+    scores: NDArray[Any],
+) -> float:
+    """Return the largest share within one standard error of the best.
+
+    Parameters
+    ----------
+    head : estimator
+        With a sparse strength that is to be learned.
+    net : DeviationNet
+        Trained.
+    stage : FitStage
+        Rows.
+    plan : EpisodePlan
+        Episodes to choose by.
+    scores : ndarray of shape (n_samples, n_scores)
+        Common scores by models that did not see the task of the row.
+    """
+    stream = EpisodeStream(
+        stage.rows, stage.reader, plan.train, _N_BATCHES, _TASKS, scores=scores
+    )
+    net._set_training(False)
+    with torch.no_grad():
+        losses = torch.cat(
+            [part for batch in stream for part in _losses(head, net, batch)]
+        )
+    found = losses.numpy()  # (n_episodes, n_shares)
+    best = int(found.mean(axis=0).argmin())
+    behind = found - found[:, [best]]
+    error = behind.std(axis=0, ddof=1) / np.sqrt(len(behind))
+    return GRID[int(np.flatnonzero(behind.mean(axis=0) <= error).max())]
+
+
+def _losses(head: Any, net: DeviationNet, batch: Any) -> list[Tensor]:
+    """Return the query losses (n_tasks, n_shares) of the groups of a step."""
+    supports, queries = net._task_features(batch.tasks)
+    found = []
+    for positions in batch.groups():
+        group = net.group(batch, supports, queries, positions)
+        n_support = group.support.shape[1]
+        columns = [
+            _task_losses(with_numbers(head, share, n_support), net, group)
+            for share in GRID
+        ]
+        found.append(torch.stack(columns, dim=1))
+    return found
+
+
+def _task_losses(head: Any, net: DeviationNet, group: Any) -> Tensor:
+    strengths = net.module_.strengths
+    hooked = net.module_.hooked
+    code = hooked.task_code(group.support, group.support_targets, group.n_way)
+    found = deviating_scores(
+        head,
+        strengths,
+        hooked.transform(group.support, code).double(),
+        group.support_targets,
+        group.support_scores,
+        hooked.transform(group.query, code).double(),
+        group.query_scores,
+    )
+    if not strengths.n_classes:
+        return (found - group.query_targets).square().mean(-1) / 2
+    losses = nn.functional.cross_entropy(
+        found.flatten(0, 1), group.query_targets.flatten(), reduction="none"
+    )
+    return losses.view(found.shape[:2]).mean(-1)

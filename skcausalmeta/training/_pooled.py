@@ -1,0 +1,228 @@
+"""One model of all rows of all tasks, the backbone of which is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..backbones import is_frozen
+from ..utils import isolated_torch_rng, read_rows
+from ._base_net import check_finite_weights
+from ._stream import RowReader, in_passes
+
+_LR, _WEIGHT_DECAY, _ROWS = 5e-4, 0.1, 128
+_MOST_EPOCHS, _PATIENCE = 40, 3
+# Training steps of one model at most: epochs over many rows are fewer.
+_MOST_STEPS = 6000
+
+
+class PooledModel(nn.Module):
+    """Backbone f and scores ``f(x)'W + b``, the same in every task.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+        Maps samples to features (n, d).
+    n_features : int
+        Their number.
+    n_scores : int
+        Number of classes; 1 for real targets.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.training import PooledModel
+    >>> PooledModel(torch.nn.Identity(), 3, 2)(torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, backbone: nn.Module, n_features: int, n_scores: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.scores = nn.Linear(n_features, n_scores)
+        nn.init.zeros_(self.scores.bias)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the scores (n, n_scores) of rows."""
+        return self.scores(self.backbone(rows))
+
+
+@dataclass(frozen=True)
+class PooledData:
+    """Rows of all tasks together.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, ...)
+        Rows, in memory or on disk.
+    targets : ndarray of shape (n_samples,)
+        Class numbers, or real targets.
+    tasks : ndarray of shape (n_samples,)
+        Numbers of the tasks.
+    n_classes : int
+        Number of classes; 0 for real targets.
+    reader : RowReader
+        From rows to tensors.
+    """
+
+    rows: NDArray[Any]
+    targets: NDArray[Any]
+    tasks: NDArray[Any]
+    n_classes: int
+    reader: RowReader
+
+    @property
+    def n_scores(self) -> int:
+        """Scores of a row."""
+        return max(self.n_classes, 1)
+
+    def read(self, index: NDArray[Any]) -> Tensor:
+        """Return some rows as a tensor."""
+        return self.reader(read_rows(self.rows, index))
+
+    def loss(self, scores: Tensor, index: NDArray[Any]) -> Tensor:
+        """Return the mean loss of some rows."""
+        targets = torch.as_tensor(self.targets[index], device=scores.device)
+        if self.n_classes:
+            return nn.functional.cross_entropy(scores, targets)
+        return (scores[:, 0] - targets.to(scores)).square().mean() / 2
+
+
+@dataclass(frozen=True)
+class PooledModels:
+    """Cross-fitted models, their scores, and one trained on all rows.
+
+    Parameters
+    ----------
+    members : list of PooledModel
+        Those of the folds, then the one of all rows.
+    scores : ndarray of shape (n_samples, n_scores)
+        Scores of the training rows by models that did not see their task.
+    n_epochs : int
+        Epochs of the model of all rows.
+    """
+
+    members: list[PooledModel]
+    scores: NDArray[np.float64]
+    n_epochs: int
+
+
+def fit_pooled(
+    make: Callable[[], PooledModel],
+    data: PooledData,
+    *,
+    n_folds: int = 3,
+    seed: int = 0,
+    verbose: bool = False,
+) -> PooledModels:
+    """Train a model on all rows, for as long as it helps tasks that it does not see.
+
+    The tasks are divided into folds. A model for each is trained on the other tasks;
+    its epochs go on while its loss on its own fold falls, and its best weights are
+    kept. The model of all rows is trained for the median of their epochs, by AdamW.
+
+    Parameters
+    ----------
+    make : callable
+        ``make() -> PooledModel`` at its first weights.
+    data : PooledData
+        Rows, targets, tasks.
+    n_folds : int, default=3
+        Folds of the tasks, at most their number.
+    seed : int, default=0
+        Seed of folds, order of the rows and dropout.
+    verbose : bool, default=False
+        Whether a bar shows the epochs.
+
+    Returns
+    -------
+    PooledModels
+    """
+    n_tasks = int(data.tasks.max()) + 1
+    order = np.random.default_rng(seed).permutation(n_tasks)
+    fold_of_task = np.empty(n_tasks, dtype=np.int64)
+    fold_of_task[order] = np.arange(n_tasks) % min(n_folds, n_tasks)
+    fold_of_row = fold_of_task[data.tasks]
+    scores = np.empty((len(data.tasks), data.n_scores))
+    members, epochs = [], []
+    bar = tqdm(total=min(n_folds, n_tasks) + 1, unit="model", disable=not verbose)
+    with isolated_torch_rng(seed), bar:
+        for fold in range(min(n_folds, n_tasks)):
+            own = np.flatnonzero(fold_of_row == fold)
+            others = np.flatnonzero(fold_of_row != fold)
+            model, best = _fit(make(), data, others, own, seed)
+            scores[own] = scores_of([model], data.reader, read_rows(data.rows, own))
+            members.append(model)
+            epochs.append(best)
+            bar.update()
+        n_epochs = int(np.median(epochs))
+        every = np.arange(len(data.tasks))
+        members.append(_fit(make(), data, every, None, seed, n_epochs)[0])
+        bar.update()
+    return PooledModels(members, scores, n_epochs)
+
+
+def scores_of(
+    members: Sequence[PooledModel], reader: RowReader, rows: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the mean scores (n, n_scores) of some models for rows."""
+
+    def run(part: NDArray[Any]) -> NDArray[Any]:
+        samples = reader(part)
+        with torch.no_grad():
+            found = torch.stack([member(samples).double() for member in members])
+        return found.mean(0).cpu().numpy()
+
+    for member in members:
+        member.eval()
+    return in_passes(run, rows)
+
+
+def _fit(
+    model: PooledModel,
+    data: PooledData,
+    index: NDArray[Any],
+    held_out: NDArray[Any] | None,
+    seed: int,
+    n_epochs: int = _MOST_EPOCHS,
+) -> tuple[PooledModel, int]:
+    """Train on some rows; with others held out, as long as their loss falls."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=_LR, weight_decay=_WEIGHT_DECAY)
+    rng = np.random.default_rng(seed)
+    n_steps = -(-len(index) // _ROWS)
+    best, best_loss, best_weights = 0, np.inf, copy.deepcopy(model.state_dict())
+    for epoch in range(1, min(n_epochs, max(1, _MOST_STEPS // n_steps)) + 1):
+        _set_training(model)
+        for part in np.array_split(rng.permutation(index), n_steps):
+            optimizer.zero_grad()
+            data.loss(model(data.read(part)), part).backward()
+            optimizer.step()
+        if held_out is None:
+            continue
+        rows = read_rows(data.rows, held_out)
+        found = torch.from_numpy(scores_of([model], data.reader, rows))
+        loss = float(data.loss(found, held_out))
+        if loss < best_loss:
+            best, best_loss = epoch, loss
+            best_weights = copy.deepcopy(model.state_dict())
+        elif epoch - best >= _PATIENCE:
+            break
+    if held_out is not None:
+        model.load_state_dict(best_weights)
+    check_finite_weights(model)
+    return model.eval(), best
+
+
+def _set_training(model: PooledModel) -> None:
+    model.train()
+    if is_frozen(model.backbone):
+        model.backbone.eval()
