@@ -36,7 +36,8 @@ def sparse(**params):
 
 
 def maml(**params):
-    return MAMLClassifier(inner_steps=1, **{**SMALL, "backbone": "mlp", **params})
+    remapped = {"backbone": "mlp", "shared_labels": False}
+    return MAMLClassifier(inner_steps=1, **{**SMALL, **remapped, **params})
 
 
 def sparse_values(**params):

@@ -15,11 +15,13 @@ from ...backbones import Backbone
 from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
 from ...training import EpisodeHook, Training, Validation
+from .._checks import check_sortable
 from .._classifier import BaseMetaClassifier
+from .._known_labels import number_known_labels
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
 from .._task_batches import check_tasks, encode_tasks
-from ._learner import AdaptedTask, GradientLearnerMixin
+from ._learner import AdaptedTask, GradientLearnerMixin, NetTask, StartTask
 from ._update_rule import UpdateRule
 
 
@@ -34,7 +36,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         theta_0(t) = theta,
         theta_{k+1}(t) = theta_k(t) - U(grad L_support,t(theta_k(t)))
 
-    with L the mean cross-entropy. The gradient runs through the inner steps.
+    with L the mean cross-entropy. The gradient runs through the inner steps. Where
+    tasks share their labels, theta is a common predictor: it answers for a new task
+    before any of its labels is known, and the steps correct it.
 
     Parameters
     ----------
@@ -65,7 +69,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         (channels, height, width).
     n_way : int or "auto", default="auto"
         Classes of an episode, and the most that `adapt` can tell apart. "auto": 5,
-        or all if there are fewer. With `tasks`: the most classes of a task.
+        or all if there are fewer. With `tasks`: the most classes of a task, or all
+        labels if they are shared.
     n_shot : int, pair of int or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
         step, log-uniformly. "auto": half of the class of median size, at most 5.
@@ -101,6 +106,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
+    shared_labels : bool or "auto", default="auto"
+        Whether a label means the same in every task, such as "active" in every assay.
+        True: episodes keep the labels, every label of the training data has an output
+        of its own, and a new task may have any of them: one class, one row, unequal
+        numbers. False: the classes of every episode are numbered at random, so that
+        new tasks may have labels of their own. "auto": True if `fit` gets ``tasks=``
+        that know on average at least half of all labels, one of them in two tasks.
     validation : float, array-like or Validation, default=None
         What to hold out: a share of the classes (or tasks), with which training stops
         when accuracy on their episodes has not improved for 5 epochs; classes of y
@@ -116,7 +128,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Classes, scores and training are the same either way.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
-        `fit`, which then answers until `adapt`. False saves that time.
+        `fit`, which then answers until `adapt`. False saves that time. Where labels
+        are shared, theta answers, whatever this says.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
     net_params : dict or Training, default=None
@@ -140,14 +153,19 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
-        Code that `hook` gives that task; None without a hook.
+        Code that `hook` gives that task; None without a hook. After `fit` with shared
+        labels, the code of all training tasks taken for one.
+    shared_labels_ : bool
+        Whether episodes kept the labels of their tasks.
     temperature_ : float
         What the scores of adapted tasks are divided by in `predict_proba`, 1
-        without `calibrate`. The probabilities after `fit` are the ridge head's.
+        without `calibrate`. Probabilities before `adapt` are those of the ridge head,
+        or of theta, and are not divided.
     head_ : estimator
-        Ridge head of the training rows, after `fit` and before `adapt`.
+        Ridge head of the training rows, after `fit` and before `adapt`; none with
+        shared labels.
     classes_ : ndarray of shape (n_classes,)
-        Classes it predicts.
+        Classes it predicts; with shared labels always those of `fit`.
     support_rows_, support_labels_ : ndarray
         Support rows and labels of the task last given to `adapt`, in the order given,
         which ``adapt(X, y, keep_classes=True)`` adds to.
@@ -169,7 +187,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     Notes
     -----
     After `fit` it answers for the training classes by a ridge head on the features
-    of theta, because these classes may outnumber the outputs of the network.
+    of theta, because these classes may outnumber the outputs of the network. With
+    shared labels they do not: theta itself answers, which is the prediction for a task
+    of which no label is known.
     Interrupting training with Ctrl-C keeps what was learned so far.
 
     References
@@ -200,6 +220,24 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     array([6, 7, 8, 9])
     >>> bool(learner.score(X[new][40:], y[new][40:]) > 0.7)
     True
+
+    Tasks with a common label, the sign of a weighted sum; in each of them the first
+    column weighs another amount. A new task is known before its first label, and
+    one label of one class is enough to adapt:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X, tasks = rng.standard_normal((3000, 4)), np.repeat(np.arange(60), 50)
+    >>> y = np.where(
+    ...     X[:, 1] + X[:, 2] + rng.normal(size=60)[tasks] * X[:, 0] > 0, "yes", "no"
+    ... )
+    >>> train, new = tasks < 59, tasks == 59
+    >>> learner = MAMLClassifier(max_epochs=5, verbose=0, random_state=0)
+    >>> learner = learner.fit(X[train], y[train], tasks=tasks[train])
+    >>> bool(learner.score(X[new], y[new]) > 0.7)
+    True
+    >>> learner.adapt(X[new][:1], y[new][:1]).classes_
+    array(['no', 'yes'], dtype='<U3')
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -231,6 +269,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         batch_norm: str = "running",
         hook: EpisodeHook | None = None,
         across_envs: bool = False,
+        shared_labels: bool | str = "auto",
         validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
         fit_head: bool = True,
@@ -260,6 +299,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.batch_norm = batch_norm
         self.hook = hook
         self.across_envs = across_envs
+        self.shared_labels = shared_labels
         self.validation = validation
         self.calibrate = calibrate
         self.fit_head = fit_head
@@ -275,15 +315,29 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         self.task_ = None
-        if self.fit_head:
+        if self.shared_labels_:
+            numbers = np.searchsorted(self.training_classes_, targets)
+            code = self._start_code(rows, numbers, len(self.training_classes_))
+            self.task_ = StartTask(classes=self.training_classes_, code=code)
+        elif self.fit_head:
             head = RidgeHead().fit(self._features(rows), targets)
             self.task_ = HeadTask(classes=head.classes_, head=head)
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:
-        classes, numbers = np.unique(targets, return_inverse=True)
-        self._check_ways(len(classes))
-        parameters, code = self._adapted(rows, numbers)
+        classes, numbers = self._number_classes(targets)
+        parameters, code = self._adapted(rows, numbers, len(classes))
         return AdaptedTask(classes=classes, parameters=parameters, code=code)
+
+    def _number_classes(
+        self, labels: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the classes of a task, all of `fit` if shared, and their numbers."""
+        if self.shared_labels_:
+            classes = self.training_classes_
+            return classes, number_known_labels(labels, classes, self)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        self._check_ways(len(classes))
+        return classes, numbers
 
     def _check_ways(self, n_classes: int) -> None:
         most = self.net_.module_.output[-1].out_features
@@ -299,13 +353,13 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
 
     def _logits(self, task: SolvedTask, rows: NDArray[Any]) -> NDArray[Any]:
         scores = task.scores(self, rows)
-        if isinstance(task, AdaptedTask) or scores.shape[1] > 2:
+        if isinstance(task, NetTask) or scores.shape[1] > 2:
             return scores
         of_second = scores[:, 1] - scores[:, 0]
         return np.stack([-of_second, of_second], axis=1) / 2
 
     def _is_calibrated(self, task: SolvedTask) -> bool:
-        # Learned on adapted nets, whose scores are not those of the ridge head.
+        # Learned on adapted nets, whose scores are not those of the start or a head.
         return isinstance(task, AdaptedTask)
 
     def predict_episodes(
@@ -325,7 +379,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         X_support : array-like of shape (n_tasks, n_support, ...)
             Support rows.
         y_support : array-like of shape (n_tasks, n_support)
-            Their labels, at least two classes in every task.
+            Their labels, at least two classes in every task; any of those
+            of `fit` if they are shared.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
         max_memory : int, default=None
@@ -341,8 +396,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Raises
         ------
         ValueError
-            If the shapes do not agree, a task has one class or too many, or
-            `max_memory` is less than one task takes.
+            If the shapes do not agree, a task has one class or too many, or an
+            unknown label where labels are shared, or `max_memory` is less than one
+            task takes.
         """
         return self._predict_by_step(
             X_support, y_support, X_query, staged=False, max_memory=max_memory
@@ -358,7 +414,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         X_support : array-like of shape (n_tasks, n_support, ...)
             Support rows.
         y_support : array-like of shape (n_tasks, n_support)
-            Their labels, at least two classes in every task.
+            Their labels, at least two classes in every task; any of those
+            of `fit` if they are shared.
         X_query : array-like of shape (n_tasks, n_query, ...)
             Query rows.
 
@@ -370,9 +427,23 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Raises
         ------
         ValueError
-            If the shapes do not agree or a task has one class or too many.
+            If the shapes do not agree, or a task has one class or too many, or an
+            unknown label where labels are shared.
         """
         return self._predict_by_step(X_support, y_support, X_query, staged=True)
+
+    def _encode(
+        self, labels: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
+        """Return class numbers (n_tasks, n_support) and the classes of every task."""
+        if self.shared_labels_:
+            check_sortable(labels.ravel(), "y_support")
+            classes = self.training_classes_
+            numbers = number_known_labels(labels, classes, self)
+            return numbers, [classes] * len(labels)
+        numbers, names = encode_tasks(labels)
+        self._check_ways(max(map(len, names)))
+        return numbers, names
 
     def _predict_by_step(
         self,
@@ -385,9 +456,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
     ) -> NDArray[Any]:
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
-        numbers, classes = encode_tasks(labels)
+        numbers, classes = self._encode(labels)
         ways = np.array([len(names) for names in classes])
-        self._check_ways(int(ways.max()))
         scores = self._scores_by_step(support, numbers, query, ways, staged, max_memory)
         winners = [
             names[scores[:, k, :, : len(names)].argmax(-1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -53,30 +55,32 @@ _MOST_VALUES = 2**25
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AdaptedTask(SolvedTask):
-    """A task that the network has adapted to by gradient steps.
+class NetTask(SolvedTask):
+    """A task that the network answers for, with parameters of the task.
 
     Attributes
     ----------
-    parameters : dict of str to Tensor
-        Adapted parameters, by their names in the module.
     code : Tensor of shape (1, n_code) or None
         Code that the hook gives the task; None without a hook.
     center, scale : float
         Units of the targets in regression.
     """
 
-    parameters: Named
     code: Tensor | None = None
     center: float = 0.0
     scale: float = 1.0
 
+    @abstractmethod
+    def parameters_in(self, learner: Any) -> Named:
+        """Return the parameters of the task, by their names in the module."""
+
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the scores of the classes (n, n_classes), or targets (n,)."""
+        parameters = self.parameters_in(learner)
 
         def scores(X: NDArray[Any]) -> NDArray[Any]:
             tensor = learner.reader_(X)
-            found = learner.net_.scores(self.parameters, tensor, self.code)
+            found = learner.net_.scores(parameters, tensor, self.code)
             return found.double().cpu().numpy()
 
         whole = learner.batch_norm == "episode"
@@ -85,6 +89,33 @@ class AdaptedTask(SolvedTask):
         if self.classes is not None:
             return found[:, : len(self.classes)]
         return self.center + self.scale * found[:, 0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AdaptedTask(NetTask):
+    """A task that the network has adapted to by gradient steps.
+
+    Attributes
+    ----------
+    parameters : dict of str to Tensor
+        Adapted parameters, by their names in the module.
+    """
+
+    parameters: Named
+
+    def parameters_in(self, learner: Any) -> Named:
+        """Return the adapted parameters."""
+        return self.parameters
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StartTask(NetTask):
+    """A task without labels, answered by what the training tasks share: the start."""
+
+    def parameters_in(self, learner: Any) -> Named:
+        """Return the parameters where adaptation starts."""
+        found: Named = learner.net_.module_.start()
+        return found
 
 
 class GradientLearnerMixin:
@@ -115,6 +146,7 @@ class GradientLearnerMixin:
     backbone: Any
     batch_norm: str
     net_params: Any
+    _features: Callable[[NDArray[Any]], NDArray[Any]]
 
     # -- learning ----------------------------------------------------------------------
 
@@ -162,12 +194,12 @@ class GradientLearnerMixin:
         return self.inner_steps if self.adapt_steps is None else self.adapt_steps
 
     def _adapted(
-        self, rows: NDArray[Any], targets: NDArray[Any]
+        self, rows: NDArray[Any], targets: NDArray[Any], n_way: int
     ) -> tuple[Named, Tensor | None]:
         """Run the inner loop from what `fit` learned; return parameters and code."""
         support = self.reader_(rows)
         wanted = torch.as_tensor(targets, device=self.reader_.device)
-        adapted, code = self.net_.adapted(support, wanted, self._n_steps)
+        adapted, code = self.net_.adapted(support, wanted, self._n_steps, n_way)
         for value in adapted.values():
             if not torch.isfinite(value).all():
                 raise DivergenceError(
@@ -177,6 +209,28 @@ class GradientLearnerMixin:
                 )
         return adapted, code
 
+    def _start_code(
+        self, rows: NDArray[Any], targets: NDArray[Any], n_way: int
+    ) -> Tensor | None:
+        """Return the code of a task without labels: that of all tasks in one.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, ...)
+            Rows of all training tasks.
+        targets : ndarray of shape (n,)
+            Numbers of their labels, or their real targets.
+        n_way : int
+            Number of labels, 0 in regression.
+        """
+        hooked = self.net_.module_.hooked
+        if not hooked.is_active:
+            return None
+        index = _spread_rows(rows)
+        features = self._features(read_rows(rows, index))
+        code = hooked.codes_of(features[None], targets[index][None], n_way)
+        return torch.as_tensor(code, dtype=torch.float32, device=self.reader_.device)
+
     @property
     def adapted_(self) -> Named:
         """Parameters adapted to the task in use."""
@@ -185,7 +239,8 @@ class GradientLearnerMixin:
     @property
     def task_code_(self) -> Tensor | None:
         """Code that the hook gives the task in use; None without a hook."""
-        return self._adapted_task().code
+        task = self.task_
+        return task.code if isinstance(task, StartTask) else self._adapted_task().code
 
     @property
     def head_(self) -> Any:
@@ -308,9 +363,7 @@ def fix_input_statistics(
     ]
     if not layers:
         return
-    most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
-    index = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
-    rows = reader(read_rows(X, index))
+    rows = reader(read_rows(X, _spread_rows(X)))
     backbone.to(rows.device).eval()
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -322,6 +375,12 @@ def fix_input_statistics(
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.eval()
         layer.momentum = momentum
+
+
+def _spread_rows(X: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the numbers of rows spread over all of them, of a bounded size."""
+    most = min(_MOST_ROWS, max(1, _MOST_VALUES // X[0].size))
+    return np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.intp)
 
 
 def _check_outer(

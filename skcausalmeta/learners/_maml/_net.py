@@ -185,7 +185,11 @@ class GradientNet(BaseEpisodicNet):
             return super().features(rows)
 
     def adapted(
-        self, support: Tensor, targets: Tensor, n_steps: int
+        self,
+        support: Tensor,
+        targets: Tensor,
+        n_steps: int,
+        n_way: int | None = None,
     ) -> tuple[Named, Tensor | None]:
         """Return the parameters adapted to one task and its code.
 
@@ -197,6 +201,8 @@ class GradientNet(BaseEpisodicNet):
             Class numbers, or real targets.
         n_steps : int
             Steps of the inner loop.
+        n_way : int, default=None
+            Number of classes. None: those that occur; 0 for real targets.
 
         Returns
         -------
@@ -206,7 +212,8 @@ class GradientNet(BaseEpisodicNet):
             None without a hook.
         """
         self._set_training(False)
-        n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
+        if n_way is None:
+            n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
         with module_lock(self.module_), torch.no_grad():
             function, path = self._adaptation([task], n_steps, record=False)

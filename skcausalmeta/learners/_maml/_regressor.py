@@ -18,7 +18,7 @@ from .._checks import check_known_rows, check_values
 from .._regressor import BaseMetaRegressor
 from .._synergies import HeadTask
 from .._task_batches import check_tasks
-from ._learner import AdaptedTask, GradientLearnerMixin
+from ._learner import AdaptedTask, GradientLearnerMixin, StartTask
 from ._update_rule import UpdateRule
 
 _RIDGE = 0.1
@@ -110,7 +110,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         is held out are scored after every epoch, and the best weights are restored.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
-        `fit`, which then answers until `adapt`. False saves that time.
+        `fit`, which then answers until `adapt`. False saves that time; theta then
+        answers, if `fit` got ``tasks=``.
     callbacks : list, default=None
         Callbacks of skorch, such as `skorch.callbacks.GradientNormClipping`.
     net_params : dict or Training, default=None
@@ -134,7 +135,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     adapted_ : dict of str to Tensor
         Parameters adapted to the task last given to `adapt`.
     task_code_ : Tensor of shape (1, n_code)
-        Code that `hook` gives that task; None without a hook.
+        Code that `hook` gives that task; None without a hook. After `fit` with
+        ``fit_head=False``, the code of all training tasks taken for one.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`.
     target_mean_, target_scale_ : float
@@ -157,7 +159,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     Notes
     -----
     After `fit` it answers by a ridge head on the features of theta, for all
-    training rows as one task; `adapt` to the rows of a task for more.
+    training rows as one task; `adapt` to the rows of a task for more. With
+    ``fit_head=False`` and tasks, the network answers as it is before any step.
     Interrupting training with Ctrl-C keeps what was learned so far.
 
     References
@@ -285,9 +288,14 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         if self.fit_head:
             head = RidgeRegressionHead(_RIDGE)
             self.task_ = HeadTask(head=head.fit(self._features(rows), targets))
+        elif tasks is not None:
+            code = self._start_code(rows, self._scaled(targets), 0)
+            self.task_ = StartTask(
+                code=code, center=self.target_mean_, scale=self.target_scale_
+            )
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:
-        parameters, code = self._adapted(rows, self._scaled(targets))
+        parameters, code = self._adapted(rows, self._scaled(targets), 0)
         return AdaptedTask(
             parameters=parameters,
             code=code,

@@ -263,14 +263,16 @@ def test_training_stops_when_nothing_improves():
 
 def test_tasks_with_different_numbers_of_classes_train_together():
     keep = (TASKS != "bob") | (Y_WITHIN < 2)
-    learner = make_learner(tasks_per_batch=4, n_way="auto", validation=["cid"])
+    learner = make_learner(
+        tasks_per_batch=4, n_way="auto", shared_labels=False, validation=["cid"]
+    )
     learner.fit(X[keep], Y_WITHIN[keep], tasks=TASKS[keep])
     assert np.isfinite(learner.history_[0]["train_loss"])
     assert learner.net_.module_.output[-1].out_features == 3
     two = np.isin(Y, (3, 4))
     assert learner.adapt(X[two], Y[two]).classes_.tolist() == [3, 4]
     # Validation tasks may have more classes than those trained on.
-    learner = make_learner(validation=["ann", "cid"])
+    learner = make_learner(shared_labels=False, validation=["ann", "cid"])
     learner.fit(X[keep], Y_WITHIN[keep], tasks=TASKS[keep])
     assert learner.net_.module_.output[-1].out_features == 3
 
