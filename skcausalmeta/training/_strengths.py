@@ -30,7 +30,8 @@ class Strengths(nn.Module):
         v_j(k) = exp(a_B + b_B log k) * rho_j^2,      j a feature of block B
         g(k)   = exp(a + b log k),                    r(k) = sigmoid(a + b log k)
 
-    with c the common predictor, m its mean, s the spread of features, D and b the coefficients and the intercept
+    with c the common predictor, m its mean, s the spread of features, D and b the
+    coefficients and the intercept
     of a head whose ridge is 1: v is the prior variance of a deviation in a feature, in
     units of the loss. The intercept of a support that was made to hold as many rows of
     every class tells how it was made, not how often classes are, so r is learned for
@@ -119,9 +120,7 @@ class Strengths(nn.Module):
         least = torch.where(taking_part, counts, most[:, None]).amin(-1)
         return most == least
 
-    def _counts(
-        self, targets: Tensor, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _counts(self, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows of classes (n_tasks, n_classes), and which of them take part."""
         ones = torch.ones_like(targets, dtype=torch.float64)
         if weights is not None:

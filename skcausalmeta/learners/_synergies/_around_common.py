@@ -55,7 +55,7 @@ def common_kind(common: Any, shared: bool, tasks: NDArray[Any] | None) -> Any:
     if not shared:
         raise InvalidInputError(
             "common= needs tasks that share their labels: fit with tasks=..., and "
-            'shared_labels=True or labels that most tasks have. Got common='
+            "shared_labels=True or labels that most tasks have. Got common="
             f"{common!r} for other data; use common=None."
         )
     if tasks is not None and len(np.unique(tasks)) < 2:

@@ -215,9 +215,7 @@ def _as_given(rows: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _mean_loss(
-    scores: NDArray[Any], targets: NDArray[Any], n_classes: int
-) -> float:
+def _mean_loss(scores: NDArray[Any], targets: NDArray[Any], n_classes: int) -> float:
     if not n_classes:
         return float(np.mean((scores[:, 0] - targets) ** 2))
     top = scores.max(axis=1)
@@ -255,8 +253,6 @@ def fit_nets(
     pooled = PooledData(
         data.rows, data.targets, data.tasks, data.n_classes, data.reader
     )
-    found = fit_pooled(
-        make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose
-    )
+    found = fit_pooled(make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose)
     nets = PooledNets(found.members, found.scores, data.reader)
     return nets, found.members[-1].backbone

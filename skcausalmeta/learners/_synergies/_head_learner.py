@@ -194,7 +194,11 @@ class HeadLearnerMixin:
 
         def solve(part: slice) -> NDArray[Any]:
             return score_tasks(
-                self, head, chunk_of(support, part), targets[part], chunk_of(query, part)
+                self,
+                head,
+                chunk_of(support, part),
+                targets[part],
+                chunk_of(query, part),
             )
 
         size = tasks_within(self, support, query, n_outputs, max_memory)
