@@ -32,7 +32,7 @@ from ._options import (
     named_optimizer,
     optimizer_keywords,
 )
-from ._pooled import PooledData, PooledModel, fit_pooled, scores_of
+from ._pooled import PooledData, PooledModel, PooledModels, fit_pooled, scores_of
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -69,6 +69,7 @@ __all__ = [
     "MetaBatch",
     "PooledData",
     "PooledModel",
+    "PooledModels",
     "ReadRows",
     "RegressionNet",
     "RowReader",

@@ -191,9 +191,8 @@ class Strengths(nn.Module):
         mean = features.detach().mean(0)
         self.center.lerp_(mean.to(self.center), _FOLLOW)
 
-    def settle(self, features: Tensor, scores: Tensor) -> None:
-        """Take center and spread from features (n, size) and common scores."""
+    def settle(self, features: Tensor) -> None:
+        """Take center and spread from features (n, size)."""
         self.center.copy_(features.mean(0))
         spread = features.std(0, correction=0)
         self.spread.copy_(torch.where(spread > 0, spread, 1.0))
-        self.score_center.copy_(scores.mean(0))
