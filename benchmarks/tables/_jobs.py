@@ -10,7 +10,7 @@ import numpy as np
 
 from ._data import Array, Table, groups_of
 
-_INNER_JOBS, _MOST_INNER = 12, 20
+_INNER_JOBS, _MOST_INNER, _INNER_QUERY = 12, 20, 500
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Train:
         inner = index[np.isin(own, held)]
         draws = -(-n_inner_jobs // len(held))
         plain = replace(choice, disjoint=False)
-        self.inner_jobs = make_jobs(table, inner, held, draws, plain, seed + 1000)
+        small = replace(table, max_query=min(table.max_query, _INNER_QUERY))
+        self.inner_jobs = make_jobs(small, inner, held, draws, plain, seed + 1000)
 
     def rows(self, inner: bool) -> tuple[Array, Array, Array]:
         """Features, targets and tasks of all training rows, or of the inner split's."""

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-# Scores of a contender by number of labels: task by task of all splits.
-ByTask = dict[str, list[float]]
+# Scores by split and place of the task in it, and these by number of labels.
+TaskScores = dict[tuple[int, int], float]
+ByShots = dict[str, TaskScores]
 
 
-def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, ByTask]:
+def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, ByShots]:
     """Scores by contender, each the mean of a task over its supports and seeds.
 
-    Supports of a task are no independent draws, so that a task counts once. Tasks of
-    a split that some contender lacks are left out, as those without a score are.
+    Supports of a task are no independent draws, so that a task counts once. Splits
+    that some contender lacks are left out, as tasks without a score are.
     """
     found: dict[str, dict[str, dict[tuple[int, int], list[float]]]] = {}
     splits: dict[str, set[int]] = {}
@@ -25,13 +26,14 @@ def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, ByTas
         splits.setdefault(name, set()).add(split)
         for k, scores in result["scores"].get(measure, {}).items():
             own = found.setdefault(name, {}).setdefault(k, {})
-            n_supports = settings["supports"]
             for at, score in enumerate(scores):
-                own.setdefault((split, at // n_supports), []).append(score)
+                if np.isfinite(score):
+                    key = (split, at // settings["supports"])
+                    own.setdefault(key, []).append(score)
     shared = set.intersection(*splits.values()) if splits else set()
     return {
         name: {
-            k: [_mean(own[key]) for key in sorted(own) if key[0] in shared]
+            k: {key: float(np.mean(own[key])) for key in own if key[0] in shared}
             for k, own in scores.items()
         }
         for name, scores in found.items()
@@ -39,29 +41,23 @@ def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, ByTas
 
 
 def best_simple(
-    scores: Mapping[str, ByTask], simple: Iterable[str], more_is_better: bool
+    scores: Mapping[str, ByShots], simple: Iterable[str], more_is_better: bool
 ) -> dict[str, str]:
     """The simple method with the best mean, by number of labels."""
     best: dict[str, str] = {}
     sign = 1 if more_is_better else -1
+    simple = list(simple)
     for k in {k for own in scores.values() for k in own}:
         means = {
-            name: sign * float(np.nanmean(scores[name][k]))
+            name: sign * float(np.mean(list(scores[name][k].values())))
             for name in simple
-            if k in scores.get(name, {})
+            if scores.get(name, {}).get(k)
         }
         if means:
             best[k] = max(means, key=means.__getitem__)
     return best
 
 
-def differences(own: Iterable[float], base: Iterable[float]) -> list[float]:
+def differences(own: TaskScores, base: TaskScores) -> TaskScores:
     """Score of every task less that of another method, where both have one."""
-    pairs = zip(own, base, strict=True)
-    found = [one - other for one, other in pairs]
-    return [value for value in found if np.isfinite(value)]
-
-
-def _mean(values: list[float]) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
+    return {key: score - base[key] for key, score in own.items() if key in base}

@@ -35,7 +35,12 @@ from benchmarks.tables._data import LOADERS, Table, small_table
 from benchmarks.tables._jobs import Choice, Job, Train, digest, divide
 from benchmarks.tables._pooled import LIGHTGBM
 from benchmarks.tables._scores import run_jobs
-from benchmarks.tables._summary import best_simple, by_task, differences
+from benchmarks.tables._summary import (
+    TaskScores,
+    best_simple,
+    by_task,
+    differences,
+)
 from skcausalmeta.metrics import mean_confidence_interval
 
 MEASURES = ("skcausalmeta/heads", "skcausalmeta/learners", "benchmarks/tables")
@@ -126,12 +131,12 @@ def report_table(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
     for name in order:
         cost = [line for line in lines if line["settings"]["contender"] == name]
         fit = np.mean([line["result"]["fit seconds"] for line in cost])
-        cells = [interval(scores[name].get(k, [])) for k in shots]
+        cells = [interval(scores[name].get(k, {})) for k in shots]
         means.append([name, *cells, f"{fit:.1f}"])
         cells = []
         for k in shots:
-            base = scores[best[k]][k] if k in best else []
-            paired = differences(scores[name][k], base) if k in scores[name] else []
+            base = scores[best[k]][k] if k in best else {}
+            paired = differences(scores[name].get(k, {}), base)
             cells.append(interval(paired, "+"))
         leads.append([name, *cells])
     header = ["contender", *(f"k = {k}" for k in shots)]
@@ -141,12 +146,11 @@ def report_table(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
     harness.table(f"{table.name}, less the best simple method ({names})", header, leads)
 
 
-def interval(values: Sequence[float], sign: str = "") -> str:
+def interval(scores: TaskScores, sign: str = "") -> str:
     """Mean and half the width of its interval."""
-    finite = [value for value in values if np.isfinite(value)]
-    if not finite:
+    if not scores:
         return "--"
-    mean, half = mean_confidence_interval(finite)
+    mean, half = mean_confidence_interval(list(scores.values()))
     return f"{mean:{sign}.3f} +- {half:.3f}"
 
 
