@@ -258,9 +258,11 @@ def test_a_task_counts_once_and_is_paired():
         line("b", 0, {"0": [0.6, 0.6, 0.6, 0.6], "1": [0.5, 0.5, nan, nan]}),
     ]
     scores = by_task(lines, "AUC")
-    assert scores["a"]["1"] == {(0, 0): pytest.approx(0.7), (0, 1): 0.9}
+    wanted = {(0, 0): pytest.approx(0.7), (0, 1): 0.9, (1, 0): 1.0}
+    assert scores["a"]["1"] == wanted
     assert best_simple(scores, ["a", "b"], True) == {"0": "b", "1": "a"}
     assert best_simple(scores, ["a", "b"], False) == {"0": "b", "1": "b"}
+    assert best_simple(scores, ["c"], False) == {}
     lead = differences(scores["a"]["1"], scores["b"]["1"])
     assert lead == {(0, 0): pytest.approx(0.2)}
 
@@ -272,7 +274,7 @@ def test_every_simple_method_answers_every_job(name, natural):
     choice = Choice(natural)
     _, jobs = divide(table, 0, 1, choice, 1)
     index = np.flatnonzero(~np.isin(table.tasks, [job.task for job in jobs]))
-    train = Train(table, index, choice, 0, 1, n_inner_jobs=2)
+    train = Train(table, index, choice, 0, 1, brief=True)
     shape = (table.n_classes,) if table.kind == "classes" else ()
     for contender in map(CONTENDERS.get, SIMPLE):
         if not contender.enters(table.kind, choice):

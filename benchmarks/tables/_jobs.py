@@ -42,8 +42,8 @@ class Train:
     seed : int
         Draws the inner split.
     threads : int
-    n_inner_jobs : int
-        Jobs of the inner split, about.
+    brief : bool
+        Whether all should be as small as can be.
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class Train:
         choice: Choice,
         seed: int,
         threads: int,
-        n_inner_jobs: int = _INNER_JOBS,
+        brief: bool = False,
     ) -> None:
         self.table, self.index, self.threads = table, index, threads
         self.shots, self.kind, self.seed = table.shots, table.kind, seed
+        self.brief = brief
         self.kept: dict[object, object] = {}
         self._groups = groups_of(table.X)
         own = table.tasks[index]
@@ -66,7 +67,7 @@ class Train:
         held = rng.permutation(present)[:n_inner]
         self.inner_index = index[~np.isin(own, held)]
         inner = index[np.isin(own, held)]
-        draws = -(-n_inner_jobs // len(held))
+        draws = 1 if brief else -(-_INNER_JOBS // len(held))
         plain = replace(choice, disjoint=False)
         small = replace(table, max_query=min(table.max_query, _INNER_QUERY))
         self.inner_jobs = make_jobs(small, inner, held, draws, plain, seed + 1000)
@@ -100,7 +101,12 @@ def usable_tasks(table: Table, index: Array) -> Array:
 
 
 def divide(
-    table: Table, split: int, supports: int, choice: Choice, threads: int, **how: int
+    table: Table,
+    split: int,
+    supports: int,
+    choice: Choice,
+    threads: int,
+    brief: bool = False,
 ) -> tuple[Train, list[Job]]:
     """Training rows and jobs of a split of the tasks."""
     everything = np.arange(len(table.y))
@@ -116,7 +122,7 @@ def divide(
     jobs = make_jobs(
         table, everything[is_new], np.sort(new), supports, choice, split, allowed
     )
-    return Train(table, index, choice, split, threads, **how), jobs
+    return Train(table, index, choice, split, threads, brief), jobs
 
 
 def _capped(table: Table, index: Array, rng: np.random.Generator) -> Array:

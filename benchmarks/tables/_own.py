@@ -120,10 +120,11 @@ def fit_own_linear(train: Train) -> Own:
 def fit_own_forest(train: Train) -> Own:
     """A random forest on the support."""
     forest = partial(_forest, train.kind)
-    search = partial(Own, Form(train, partial(forest, _TREES_OF_SEARCH)))
+    n_trees, n_search = (5, 5) if train.brief else (_TREES, _TREES_OF_SEARCH)
+    search = partial(Own, Form(train, partial(forest, n_search)))
     how: dict[str, Any] = {"limits": (1, 16), "whole": True}
     leaves, _ = choose_by_shots(train, search, (1, 2, 4), **how)
-    return Own(Form(train, partial(forest, _TREES)), leaves)
+    return Own(Form(train, partial(forest, n_trees)), leaves)
 
 
 def fit_with_score(kind: str, train: Train) -> Own:

@@ -67,12 +67,16 @@ def fit_package(learner: Any, train: Train, zero: bool) -> Package:
 def _sparse(train: Train, seed: int, **params: Any) -> Any:
     regression = train.kind == "regression"
     make = SparseMetaRegressor if regression else SparseMetaClassifier
-    return make(verbose=0, random_state=seed, **params)
+    return make(verbose=0, random_state=seed, **_length(train), **params)
+
+
+def _length(train: Train) -> dict[str, int]:
+    return {"max_epochs": 1, "batches_per_epoch": 1} if train.brief else {}
 
 
 def _maml(train: Train, seed: int, **params: Any) -> Any:
     make = MAMLRegressor if train.kind == "regression" else MAMLClassifier
-    return make(verbose=0, random_state=seed, **params)
+    return make(verbose=0, random_state=seed, **_length(train), **params)
 
 
 def _dense_head(train: Train) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,25 +15,22 @@ ByShots = dict[str, TaskScores]
 def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, ByShots]:
     """Scores by contender, each the mean of a task over its supports and seeds.
 
-    Supports of a task are no independent draws, so that a task counts once. Splits
-    that some contender lacks are left out, as tasks without a score are.
+    Supports of a task are no independent draws, so that a task counts once. Tasks
+    without a score are left out.
     """
     found: dict[str, dict[str, dict[tuple[int, int], list[float]]]] = {}
-    splits: dict[str, set[int]] = {}
     for line in lines:
         settings, result = line["settings"], line["result"]
         name, split = settings["contender"], settings["split"]
-        splits.setdefault(name, set()).add(split)
         for k, scores in result["scores"].get(measure, {}).items():
             own = found.setdefault(name, {}).setdefault(k, {})
             for at, score in enumerate(scores):
                 if np.isfinite(score):
                     key = (split, at // settings["supports"])
                     own.setdefault(key, []).append(score)
-    shared = set.intersection(*splits.values()) if splits else set()
     return {
         name: {
-            k: {key: float(np.mean(own[key])) for key in own if key[0] in shared}
+            k: {key: float(np.mean(values)) for key, values in own.items()}
             for k, own in scores.items()
         }
         for name, scores in found.items()
@@ -41,19 +38,20 @@ def by_task(lines: Iterable[Mapping[str, Any]], measure: str) -> dict[str, BySho
 
 
 def best_simple(
-    scores: Mapping[str, ByShots], simple: Iterable[str], more_is_better: bool
+    scores: Mapping[str, ByShots], simple: Sequence[str], more_is_better: bool
 ) -> dict[str, str]:
-    """The simple method with the best mean, by number of labels."""
+    """The simple method with the best mean over the tasks that all have, by labels."""
     best: dict[str, str] = {}
     sign = 1 if more_is_better else -1
-    simple = list(simple)
     for k in {k for own in scores.values() for k in own}:
-        means = {
-            name: sign * float(np.mean(list(scores[name][k].values())))
-            for name in simple
-            if scores.get(name, {}).get(k)
-        }
-        if means:
+        known = [name for name in simple if scores.get(name, {}).get(k)]
+        tasks = [set(scores[name][k]) for name in known]
+        shared = set.intersection(*tasks) if tasks else set()
+        if shared:
+            means = {
+                name: sign * float(np.mean([scores[name][k][task] for task in shared]))
+                for name in known
+            }
             best[k] = max(means, key=means.__getitem__)
     return best
 

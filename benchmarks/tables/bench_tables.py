@@ -21,6 +21,7 @@ several assays otherwise.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -92,8 +93,9 @@ def run_table(harness: Harness, table: Table, args: argparse.Namespace) -> None:
     """All contenders on all splits of a table."""
     choice = Choice(args.natural, args.disjoint_molecules)
     for split in range(args.splits):
-        how = {"n_inner_jobs": 2} if args.smoke else {}
-        train, jobs = divide(table, split, args.supports, choice, args.threads, **how)
+        train, jobs = divide(
+            table, split, args.supports, choice, args.threads, args.smoke
+        )
         for name in args.contenders:
             contender = CONTENDERS[name]
             if not contender.enters(table.kind, choice):
@@ -103,7 +105,8 @@ def run_table(harness: Harness, table: Table, args: argparse.Namespace) -> None:
                 begin = time.process_time()
                 harness.run(settings, lambda: measure(name, seed, train, jobs, args))  # noqa: B023
                 spent = time.process_time() - begin
-                print(f"{table.name}, split {split}, {name}: {spent:.1f} s", flush=True)
+                text = f"{table.name}, split {split}, {name}: {spent:.1f} s"
+                print(text, file=sys.stderr, flush=True)
 
 
 def report(harness: Harness, tables: Sequence[Table], args: argparse.Namespace) -> None:
