@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,9 @@ class Train:
         self.table, self.index, self.threads = table, index, threads
         self.shots, self.kind, self.seed = table.shots, table.kind, seed
         self.brief = brief
-        self.kept: dict[object, object] = {}
+        # Pooled models that contenders share, and those that the last one asked for.
+        self.kept: dict[Any, Any] = {}
+        self.asked: set[Any] = set()
         self._groups = groups_of(table.X)
         own = table.tasks[index]
         present = usable_tasks(table, index)

@@ -70,6 +70,7 @@ def pooled_model(train: Train, kind: str, inner: bool) -> Pooled:
     inner split remembers what it has predicted: a search asks it again and again.
     """
     key = (kind, inner)
+    train.asked.add(key)
     if key not in train.kept:
         begin = time.process_time()
         if kind not in train.kept:

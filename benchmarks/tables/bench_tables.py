@@ -68,15 +68,13 @@ def measure(
 ) -> dict[str, Any]:
     """Scores of a contender on the jobs of a split, and its CPU seconds."""
     contender = CONTENDERS[name]
-    before = dict(train.kept)
+    before = set(train.kept)
+    train.asked.clear()
     begin = time.process_time()
     model = contender.fit(train, seed) if contender.random else contender.fit(train)
     seconds = time.process_time() - begin
     # A pooled model that was there already is part of what is built on it.
-    built_on = name.endswith(("score", "offset", "refitted"))
-    keys = [key for key in before if isinstance(key, tuple)]
-    used = [key for key in keys if built_on and key[0] in name]
-    seconds += sum(before[key][1] for key in used)
+    seconds += sum(train.kept[key][1] for key in train.asked & before)
     shots = (0, *train.table.shots)
     scores, adapt = run_jobs(model, train.table, jobs, shots, args.natural)
     return {
