@@ -249,6 +249,10 @@ def committed(makers):
 @pytest.mark.parametrize(
     "title",
     [
+        "Tox21: 9 training and 3 new assays, AUC",
+        "ToxCast: 249 training and 60 new assays, AUC",
+        "WISDM: 24 training and 12 new people, accuracy",
+        "School: 100 training and 39 new schools, error (RMSE)",
         "Omniglot, 5w1s",
         "Omniglot, 5w5s",
         "Tiny-ImageNet-FS, 5w5s",

@@ -39,8 +39,8 @@ _TEXTS = {
 }
 _GENERAL = (
     '"k" labels of a new task, of each class for classes, and up to half of what there '
-    "is; 0: none. Mean over the new tasks of three splits, a task being the mean of "
-    "its supports, drawn three times. Query rows are the same for all k and all "
+    "is; 0: none. Mean over the new tasks of the splits that were run, a task being the "
+    "mean of its supports, drawn three times. Query rows are the same for all k and all "
     "contenders. Seconds are of one core, the search of parameters included."
 )
 
@@ -111,7 +111,8 @@ def _tables(data: str) -> list[Table]:
         Table(
             f"{data}: less the best simple method",
             "Paired over the new tasks of all splits, for every k its own best method "
-            "of those that need no package for tasks (zero).",
+            "of those that need no package for tasks (zero), over the tasks that all "
+            "of them have.",
             ("contender",),
             [Column(f"k = {k}", f"lead/{k}", "change") for k in shots],
             prepare=prepare,
