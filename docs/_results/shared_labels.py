@@ -39,9 +39,9 @@ _TEXTS = {
 }
 _GENERAL = (
     '"k" labels of a new task, of each class for classes, and up to half of what there '
-    "is; 0: none. Mean over the new tasks of the splits that were run, a task being the "
-    "mean of its supports, drawn three times. Query rows are the same for all k and all "
-    "contenders. Seconds are of one core, the search of parameters included."
+    "is; 0: none. Mean over the new tasks of the splits that were run, each task being "
+    "the mean of its supports, drawn three times. Query rows are the same for all k "
+    "and all contenders. Seconds are of one core, with the search of parameters."
 )
 
 
