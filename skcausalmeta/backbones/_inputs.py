@@ -74,7 +74,9 @@ def input_statistics(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         center = np.where(lower, near_center, center)
         scale = np.where(lower, near_scale, scale)
     single = rows.dtype.itemsize <= 4 and rows.dtype.kind == "f"
-    noise = float(np.finfo(rows.dtype).eps) if single else _ROUNDING
+    noise = 0.0  # of integers
+    if rows.dtype.kind == "f":
+        noise = float(np.finfo(rows.dtype).eps) if single else _ROUNDING
     constant = scale <= noise * np.abs(center)
     if not single:
         _refuse_lost(rows, center, scale, constant)

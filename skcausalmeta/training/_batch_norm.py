@@ -134,19 +134,21 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     # A plain average (momentum None) weighs its batches by how many there were.
-    counts = [
-        None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
-        for layer in layers
-    ]
+    counts = [(one, one.clone()) for layer in layers for one in _counts(layer)]
     for layer in layers:
         layer.momentum = 0.0
     try:
         yield
     finally:
-        for layer, momentum, count in zip(layers, momenta, counts, strict=True):
+        for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-            if count is not None:
-                layer.num_batches_tracked.copy_(count)
+        for count, before in counts:
+            count.copy_(before)
+
+
+def _counts(layer: _BatchNorm) -> list[torch.Tensor]:
+    """Return the number of batches that a layer has seen, where it counts them."""
+    return [] if layer.num_batches_tracked is None else [layer.num_batches_tracked]
 
 
 def module_lock(module: nn.Module) -> Any:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skcausalmeta.backbones import Conv4Module, MLPModule, ResNet12Module
-from skcausalmeta.training import batch_norm_mode, has_batch_norm
+from skcausalmeta.training import batch_norm_mode, has_batch_norm, still_statistics
 
 
 def random_rows(*shape, seed=0):
@@ -181,3 +181,13 @@ def test_errors_name_the_rule():
         batch_norm_mode(layer, "episode"),
     ):
         layer(torch.zeros(3, 2))
+
+
+def test_a_plain_average_is_that_of_the_batches_that_count():
+    rows = random_rows(12, 3)
+    layer = nn.BatchNorm1d(3, momentum=None).double()
+    layer(rows[:6])
+    with still_statistics(layer):
+        layer(rows[:2])
+    layer(rows[6:])
+    torch.testing.assert_close(layer.running_mean, rows.mean(dim=0))
