@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ...heads import RidgeHead
+from .._known_labels import number_known_labels
 from .._synergies import SparseMetaClassifier
 from ._base import BaseMetaCRL
 
@@ -169,6 +170,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         return is_classifier(estimator)
 
     def _encode(self, targets: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        learner = self.estimator_
+        if getattr(learner, "shared_labels_", False):
+            classes = learner.training_classes_
+            return number_known_labels(targets, classes, learner), len(classes)
         classes, numbers = np.unique(targets, return_inverse=True)
         return numbers, len(classes)
 
