@@ -97,6 +97,9 @@ def learners():
     )
     kfo = {"update": "kfo", "callbacks": [CrashOnce()], "fit_head": False}
     yield "kfo", MAMLClassifier(**kfo, **SMALL), (X, CLASSES), {}
+    # Every task has half of the classes, which is enough for labels to be kept.
+    shared = MAMLClassifier(n_shot=(1, 3), callbacks=[CrashOnce()], **SMALL)
+    yield "shared-labels", shared, (X, CLASSES), tasks
     yield "maml", MAMLRegressor(**kfo, **SMALL), (X, VALUES), tasks
     sparse = SparseMetaRegressor(callbacks=[CrashOnce()], **SMALL)
     yield "sparse", sparse, (X, VALUES), tasks

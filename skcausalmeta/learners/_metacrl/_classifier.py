@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ...heads import RidgeHead
+from .._known_labels import number_known_labels
 from .._synergies import SparseMetaClassifier
 from ._base import BaseMetaCRL
 
@@ -129,6 +130,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
     * H is that of the use of the factors over the tasks of a step, so that L1 does
       not leave the same few to all; within a task L1 and the loss decide.
     * The factors are standardised by running averages before f_gr sees them.
+    * Where tasks share their labels (``estimator__shared_labels`` of MAML), m_t of a task
+      without labels is that of all training rows taken for one task.
 
     Interrupting training with Ctrl-C keeps what was learned so far.
 
@@ -169,6 +172,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         return is_classifier(estimator)
 
     def _encode(self, targets: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        learner = self.estimator_
+        if getattr(learner, "shared_labels_", False):
+            classes = learner.training_classes_
+            return number_known_labels(targets, classes, learner), len(classes)
         classes, numbers = np.unique(targets, return_inverse=True)
         return numbers, len(classes)
 

@@ -181,7 +181,7 @@ def test_predictions_do_not_depend_on_which_rows_come_together(learner):
 
 
 def test_fit_head_false_leaves_the_task_to_adapt():
-    learner = make_learner(fit_head=False).fit(X, Y, tasks=TASKS)
+    learner = make_learner(fit_head=False).fit(X, Y)
     with pytest.raises(NotFittedError, match="Call 'adapt' with the support rows"):
         learner.predict(X)
     assert learner.adapt(X[:9], Y[:9]).predict(X).shape == (len(X),)
