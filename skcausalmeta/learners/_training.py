@@ -167,6 +167,12 @@ def check_keywords(
     validate_parameter_constraints(known, given, caller_name=net)
 
 
+def length_of(learner: Any, name: str) -> int:
+    """Return a length of training; "auto" is what suits the kind of tasks."""
+    value = getattr(learner, name)
+    return int(learner._lengths[name] if value == "auto" else value)
+
+
 def net_keywords(
     learner: Any,
     settings: TrainingSettings,
@@ -179,7 +185,7 @@ def net_keywords(
     callbacks = _copied_callbacks(learner.callbacks)
     if validation is not None:
         # Without patience the best weights are still restored.
-        patience = validation.patience or learner.max_epochs
+        patience = validation.patience or length_of(learner, "max_epochs")
         stopping = EarlyStopping(
             monitor=monitor,
             lower_is_better=lower_is_better,
@@ -192,7 +198,7 @@ def net_keywords(
     return {
         **optimizer_keywords(learner.optimizer),
         "lr": learner.lr,
-        "max_epochs": learner.max_epochs,
+        "max_epochs": length_of(learner, "max_epochs"),
         "callbacks": callbacks,
         "device": learner.device,
         "verbose": 0,
@@ -236,7 +242,7 @@ def episode_streams(
         reader,
         plan.train,
         learner.batches_per_epoch,
-        learner.tasks_per_batch,
+        length_of(learner, "tasks_per_batch"),
         augment=augment,
         seed=stage.seeds["augmentation"],
         scores=scores,

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from ._base_net import check_features
 from ._episode_hook import HookedFeatures
 from ._episodic_net import HeadNet, TaskGroup
-from ._strengths import Strengths
 from ._stream import EpisodeTensors, MetaBatch
+from ._strengths import Strengths
 
 _LR = 0.03
 

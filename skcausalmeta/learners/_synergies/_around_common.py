@@ -41,7 +41,7 @@ from ._common import (
 from ._sparsity import choose_sparsity, dense_head, learns, sparse_name
 
 # Epochs are found on tasks of one fold, and taken if they lower the loss that much.
-_N_VALID, _PATIENCE, _WORTH = 100, 5, 0.005
+_N_VALID, _PATIENCE, _WORTH = 100, 8, 0.005
 _FEWEST_TASKS = 4
 _MOST_ROWS, _MOST_OF_TASK = 5000, 400
 _BEGIN_EPOCHS = 10
@@ -237,16 +237,16 @@ class CommonTraining:
             return None
         held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]
         validation = Validation(held_out, n_episodes=_N_VALID, patience=_PATIENCE)
-        searching = replace(stage, validation=Validation.of(validation), checkpoint=None)
+        searching = replace(
+            stage, validation=Validation.of(validation), checkpoint=None
+        )
         plan = self._plan(searching, searching.validation)
         trial = copy.deepcopy(module)
         trial.backbone = copy.deepcopy(nets.members[0].backbone)
         some = spread(len(self.data.tasks), _MOST_ROWS)
         self._settle(trial.strengths, trial.backbone, read_rows(stage.rows, some))
         net = self._net(trial, None, searching).initialize()
-        streams = episode_streams(
-            self.learner, searching, plan, common.training_scores
-        )
+        streams = episode_streams(self.learner, searching, plan, common.training_scores)
         before = _valid_loss(net, streams[1])
         self.learner._run(net, searching, plan, common.training_scores)
         losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]

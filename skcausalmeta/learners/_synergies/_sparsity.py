@@ -3,7 +3,7 @@
 The variances of deviations are learned by their gradient, with a dense head
 (`skcausalmeta.training.Strengths`). Sparsity has no gradient that would keep it: it is
 chosen afterwards, as the largest share of the strength that switches all features off
-whose loss on query rows is within one standard error of the best share.
+whose loss on query rows is within one standard error, or one percent, of the best.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LEARN = "learn"
 # Shares of the strength that switches all features off.
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_BATCHES, _TASKS = 12, 10
+_SLACK = 0.01
 
 
 def learns(head: Any, name: str) -> bool:
@@ -93,7 +94,7 @@ def choose_sparsity(
     plan: EpisodePlan,
     scores: NDArray[Any],
 ) -> float:
-    """Return the largest share within one standard error of the best.
+    """Return the largest share within one standard error, or 1%, of the best.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ def choose_sparsity(
     best = int(found.mean(axis=0).argmin())
     behind = found - found[:, [best]]
     error = behind.std(axis=0, ddof=1) / np.sqrt(len(behind))
-    return GRID[int(np.flatnonzero(behind.mean(axis=0) <= error).max())]
+    slack = np.maximum(error, _SLACK * found[:, best].mean())
+    return GRID[int(np.flatnonzero(behind.mean(axis=0) <= slack).max())]
 
 
 def _losses(head: Any, net: DeviationNet, batch: MetaBatch) -> Tensor:
