@@ -114,7 +114,11 @@ def fit_default(train: Train, seed: int) -> Package:
 def fit_dense_deviation(train: Train, seed: int) -> Package:
     """The default with a deviation that is shrunk and not sparse."""
     regression = train.kind == "regression"
-    head = RidgeRegressionHead() if regression else GroupLassoLogistic(group_reg=0)
+    head: Any = RidgeRegressionHead("learn")
+    if not regression:
+        head = GroupLassoLogistic(
+            0.0, "learn", reg_scale="ridge-absolute", intercept_scaling=3.0
+        )
     return fit_package(_sparse(train, seed, head=head), train, zero=True)
 
 
