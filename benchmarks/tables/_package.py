@@ -86,22 +86,29 @@ def _dense_head(train: Train) -> Any:
 # Without a common predictor; the first solve on all rows would be thrown away.
 
 
+def _alone(train: Train) -> dict[str, Any]:
+    """Parameters of a learner whose tasks share nothing but the backbone."""
+    mapped = {} if train.kind == "regression" else {"shared_labels": False}
+    return {"common": None, "fit_head": False, **mapped}
+
+
 def fit_sparse(train: Train, seed: int) -> Package:
-    return fit_package(_sparse(train, seed, fit_head=False), train, zero=False)
+    return fit_package(_sparse(train, seed, **_alone(train)), train, zero=False)
 
 
 def fit_prototypes(train: Train, seed: int) -> Package:
-    learner = _sparse(train, seed, head=PrototypeHead(), fit_head=False)
+    learner = _sparse(train, seed, head=PrototypeHead(), **_alone(train))
     return fit_package(learner, train, zero=False)
 
 
 def fit_ridge(train: Train, seed: int) -> Package:
-    learner = _sparse(train, seed, head=_dense_head(train), fit_head=False)
+    learner = _sparse(train, seed, head=_dense_head(train), **_alone(train))
     return fit_package(learner, train, zero=False)
 
 
 def fit_maml(train: Train, seed: int) -> Package:
-    return fit_package(_maml(train, seed, fit_head=False), train, zero=False)
+    mapped = {} if train.kind == "regression" else {"shared_labels": False}
+    return fit_package(_maml(train, seed, fit_head=False, **mapped), train, zero=False)
 
 
 # Around a common predictor.
