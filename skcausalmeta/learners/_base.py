@@ -53,6 +53,7 @@ from ._training import (
     episode_keywords,
     episode_streams,
     history_of,
+    reader_for,
     train,
 )
 
@@ -299,8 +300,8 @@ class BaseMetaLearner(
         plan = self._plan(targets, tasks, envs, validation, seeds)
         if self.backbone != "identity":
             check_scale(rows)
-        reader = RowReader(rows.shape[1:], self.input_shape, self.device)
-        backbone, hooked = build_module(self, reader, settings, seeds)
+        reader = reader_for(self, rows.shape[1:])
+        backbone, hooked = build_module(self, reader, rows.dtype, settings, seeds)
         keywords = episode_keywords(self, settings, validation)
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, hooked, reader, rows, plan, keywords)

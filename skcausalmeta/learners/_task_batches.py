@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
+from ..backbones import run_on_zeros
 from ..exceptions import InvalidInputError, OutOfMemoryError
 from ..training import module_lock
 from ..utils import (
@@ -196,9 +197,8 @@ def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     for layer in twin.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
-    device = next((p.device for p in twin.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        twin(torch.zeros(2, *shape, device=device))
+        run_on_zeros(twin, shape)
     pairs = [a + b for a, b in itertools.pairwise(counts)]
     return sum(counts), max(pairs, default=counts[0])
 

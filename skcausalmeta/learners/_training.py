@@ -25,6 +25,8 @@ from ..backbones import (
     build_augmentation,
     build_backbone,
     prepare_backbone,
+    takes_images,
+    wants_integers,
 )
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
@@ -58,15 +60,32 @@ _MOST_NESTED = 20
 _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
+def reader_for(learner: Any, row_shape: tuple[int, ...]) -> RowReader:
+    """Return the reader of rows, with the axes that the backbone of a learner wants."""
+    shape, device = learner.input_shape, learner.device
+    reader = RowReader(row_shape, shape, device)
+    given = tuple(row_shape) if shape is None else tuple(shape)
+    if reader.sample_shape == given or learner.augment is not None:
+        return reader
+    if takes_images(learner.backbone, given, reader.sample_shape):
+        return reader
+    return RowReader(row_shape, shape, device, images=False)
+
+
 def build_module(
     learner: Any,
     reader: RowReader,
+    dtype: np.dtype[Any],
     settings: TrainingSettings,
     seeds: dict[str, int],
 ) -> tuple[nn.Module, HookedFeatures]:
-    """Build the backbone of a learner, and what stands between it and a head."""
+    """Build the backbone of a learner, and what stands between it and a head.
+
+    The reader learns whether the backbone takes rows of type `dtype` as integers.
+    """
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner.backbone, reader.sample_shape)
+    reader.integers = wants_integers(backbone, reader.sample_shape, dtype)
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device

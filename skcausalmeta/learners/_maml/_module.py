@@ -245,11 +245,15 @@ class BatchedModule:
 def can_run_together(module: torch.nn.Module, batch_norm: str) -> bool:
     """Tell whether the tasks of a module can run at once.
 
-    Running averages of a batch norm with weights belong to one task at a time.
+    Running averages of a batch norm with weights belong to one task at a time, and
+    torch has no recurrent layers for many tasks.
     """
+    layers = list(module.modules())
+    if any(isinstance(layer, nn.RNNBase) for layer in layers):
+        return False
     return batch_norm == "episode" or not any(
         isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and layer.affine
-        for layer in module.modules()
+        for layer in layers
     )
 
 
