@@ -30,6 +30,7 @@ from ._options import (
     named_optimizer,
     optimizer_keywords,
 )
+from ._portable_net import PortableNet
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -61,6 +62,7 @@ __all__ = [
     "HeadWarmup",
     "HookedFeatures",
     "MetaBatch",
+    "PortableNet",
     "ReadRows",
     "RegressionNet",
     "RowReader",
