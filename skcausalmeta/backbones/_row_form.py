@@ -76,7 +76,7 @@ def takes_images(
 
 
 def wants_integers(
-    module: nn.Module, sample_shape: tuple[int, ...], dtype: np.dtype[Any]
+    module: nn.Module, sample_shape: tuple[int, ...], dtype: np.dtype[Any] | None
 ) -> bool:
     """Tell whether rows reach a module as whole numbers, int64, and not as float32.
 
@@ -93,7 +93,7 @@ def wants_integers(
     sample_shape : tuple of int
         Shape of one sample.
     dtype : dtype
-        Type of the rows of training.
+        Type of the rows of training. None: not known.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def wants_integers(
     if said is not None:
         return bool(said)
     has_table = any(isinstance(layer, _TABLES) for layer in module.modules())
-    are_integers = dtype.kind in "iu"
+    are_integers = dtype is not None and dtype.kind in "iu"
     if not (are_integers or has_table):
         return False
     are_pixels = dtype == np.uint8 and len(sample_shape) > 1

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_X_y, compute_class_weight
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import refuse_text
+from ..utils import SparseRows, dense_rows, refuse_text
 
 
 class HeadSolution(NamedTuple):
@@ -91,6 +92,7 @@ class LargestScoreMixin(ClassifierMixin):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         # Hyperplanes through the origin cannot follow data that are not centred.
         tags.classifier_tags.poor_score = not getattr(self, "fit_intercept", True)
         return tags
@@ -241,7 +243,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features; dense.
+            Features. A sparse matrix is solved as a dense array of its shape.
         y : array-like of shape (n_samples,)
             Class labels, at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -391,14 +393,16 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 
 
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
-    """Rows that a fitted head is asked about, in double."""
+    """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
     try:
-        rows: NDArray[Any] = validate_data(head, X, dtype=np.float64, reset=False)
+        rows: Any = validate_data(
+            head, X, accept_sparse="csr", dtype=np.float64, reset=False
+        )
     except ValueError as error:
         refuse_text(X, "X", error)
         raise
-    return rows
+    return SparseRows(rows) if sparse.issparse(rows) else rows  # type: ignore[return-value]
 
 
 def training_batch(
@@ -416,10 +420,19 @@ def training_batch(
         For invalid rows, labels or weights, and for a single class.
     """
     try:
-        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
+        rows, y = check_X_y(
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=np.float64,
+            order="C",
+            estimator=estimator,
+        )
     except ValueError as error:
         refuse_text(X, "X", error)
         raise
+    if sparse.issparse(rows):
+        rows = dense_rows(rows, type(estimator).__name__)
     check_classification_targets(y)
     encoder = LabelEncoder().fit(y)
     codes, classes = encoder.transform(y), encoder.classes_

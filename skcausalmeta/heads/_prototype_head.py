@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from ..utils import SparseRows
 from ._contract import Head, HeadSolution, TrainingBatch, checked_rows
 
 _ABSENT = 1e4
@@ -147,6 +148,8 @@ class PrototypeHead(Head):
         return softmax(self._scores(checked_rows(self, X)), axis=1)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        if isinstance(X, SparseRows):
+            return np.concatenate([self._scores(block) for block in X.blocks()])
         means = torch.from_numpy(self.prototypes_)[None]
         return self._nearness(torch.from_numpy(np.array(X))[None], means)[0].numpy()
 

@@ -142,6 +142,11 @@ class BaseMetaLearner(
         """
         return super().set_params(**fill_in(self, params, self._parts))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # -- learning ----------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -300,8 +305,8 @@ class BaseMetaLearner(
         plan = self._plan(targets, tasks, envs, validation, seeds)
         if self.backbone != "identity":
             check_scale(rows)
-        reader = reader_for(self, rows.shape[1:])
-        backbone, hooked = build_module(self, reader, rows.dtype, settings, seeds)
+        reader = reader_for(self, rows)
+        backbone, hooked = build_module(self, reader, settings, seeds)
         keywords = episode_keywords(self, settings, validation)
         with isolated_torch_rng(seeds["head"]):
             net = self._make_net(backbone, hooked, reader, rows, plan, keywords)

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import partial
 from itertools import cycle, islice
 from os import fspath
 from typing import Any
@@ -45,7 +46,7 @@ from ..training import (
     hooked_features,
     optimizer_keywords,
 )
-from ..utils import isolated_torch_rng
+from ..utils import SparseRows, isolated_torch_rng
 from ._episode_plan import EpisodePlan
 
 # Parameters that may differ between a training and its continuation.
@@ -60,32 +61,38 @@ _MOST_NESTED = 20
 _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
-def reader_for(learner: Any, row_shape: tuple[int, ...]) -> RowReader:
+def reader_for(learner: Any, rows: Any) -> RowReader:
     """Return the reader of rows, with the axes that the backbone of a learner wants."""
-    shape, device = learner.input_shape, learner.device
-    reader = RowReader(row_shape, shape, device)
-    given = tuple(row_shape) if shape is None else tuple(shape)
+    row_shape = tuple(rows.shape[1:])
+    make = partial(
+        RowReader,
+        row_shape,
+        learner.input_shape,
+        learner.device,
+        seen_dtype=rows.dtype,
+    )
+    reader = make()
+    given = row_shape if learner.input_shape is None else tuple(learner.input_shape)
     if reader.sample_shape == given or learner.augment is not None:
         return reader
     if takes_images(learner.backbone, given, reader.sample_shape):
         return reader
-    return RowReader(row_shape, shape, device, images=False)
+    return make(images=False)
 
 
 def build_module(
     learner: Any,
     reader: RowReader,
-    dtype: np.dtype[Any],
     settings: TrainingSettings,
     seeds: dict[str, int],
 ) -> tuple[nn.Module, HookedFeatures]:
     """Build the backbone of a learner, and what stands between it and a head.
 
-    The reader learns whether the backbone takes rows of type `dtype` as integers.
+    The reader learns whether the backbone takes the rows that it has seen as integers.
     """
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner.backbone, reader.sample_shape)
-    reader.integers = wants_integers(backbone, reader.sample_shape, dtype)
+    reader.integers = wants_integers(backbone, reader.sample_shape, reader.seen_dtype)
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device
@@ -306,7 +313,11 @@ def fit_facts(
     About a thousand of the rows are read, and all of everything else.
     """
     step = max(1, len(rows) // _MOST_ROWS)
-    data = [rows.shape, str(rows.dtype), rows[::step], *others]
+    some: Any = rows[::step]
+    if isinstance(rows, SparseRows):
+        part = rows.take(slice(None, None, step))
+        some = (part.data, part.indices, part.indptr)
+    data = [rows.shape, str(rows.dtype), some, *others]
     params = estimator.get_params(deep=False)
     params |= {
         "precision": settings.precision,

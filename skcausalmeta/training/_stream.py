@@ -42,6 +42,8 @@ class RowReader:
         are: no axis is added or moved.
     integers : bool, default=False
         Whether samples are whole numbers, int64, and stay exact. Else they are float32.
+    seen_dtype : dtype, default=None
+        Type of the rows that a learner was fitted on.
 
     Attributes
     ----------
@@ -70,10 +72,11 @@ class RowReader:
         *,
         images: bool = True,
         integers: bool = False,
+        seen_dtype: np.dtype[Any] | None = None,
     ) -> None:
         self.row_shape = tuple(row_shape)
         self.device = torch.device(device)
-        self.integers = integers
+        self.integers, self.seen_dtype = integers, seen_dtype
         shape = self.row_shape if input_shape is None else tuple(input_shape)
         if math.prod(shape) != math.prod(self.row_shape):
             raise InvalidInputError(
@@ -118,14 +121,24 @@ class RowReader:
             are integers.
         """
         rows = _whole_numbers(X) if self.integers else _single_precision(X)
-        rows = rows.reshape(len(X), *self._shape)
         tensor = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
         tensor = tensor.to(self.device)
-        if not self.integers and X.dtype == np.uint8 and len(self._shape) in (2, 3):
+        if self.scales_bytes and X.dtype == np.uint8:
             tensor = tensor / 255.0
+        return self.arranged(tensor)
+
+    @property
+    def scales_bytes(self) -> bool:
+        """Whether bytes are pixels, which are scaled to the range 0 to 1."""
+        return not self.integers and len(self._shape) in (2, 3)
+
+    def arranged(self, rows: Tensor) -> Tensor:
+        """Return rows (n, *row_shape) in the shape of samples, (n, *sample_shape)."""
+        n_rows = rows.shape[0]  # a symbol while a graph is drawn, where len is a number
+        rows = rows.reshape(n_rows, *self._shape)
         if self._channels_last:
-            return tensor.permute(0, 3, 1, 2).contiguous()
-        return tensor.reshape(len(X), *self.sample_shape)
+            return rows.permute(0, 3, 1, 2).contiguous()
+        return rows.reshape(n_rows, *self.sample_shape)
 
 
 def _single_precision(X: NDArray[Any]) -> NDArray[np.float32]:

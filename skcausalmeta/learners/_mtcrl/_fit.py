@@ -56,7 +56,9 @@ def train_learner(
     envs = env_numbers(env_ids, len(rows), seeds["folds"])
     held_out = held_out_rows(validation, len(rows), seeds["held-out"])
     check_scale(rows)
-    reader = RowReader(rows.shape[1:], learner.input_shape, learner.device)
+    reader = RowReader(
+        rows.shape[1:], learner.input_shape, learner.device, seen_dtype=rows.dtype
+    )
     with isolated_torch_rng(seeds["weights"]):
         module = build_routed(learner, reader.sample_shape, targets)
     source = ReadRows(rows, reader) if stays_on_disk(rows) else reader(rows)
