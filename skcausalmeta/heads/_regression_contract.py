@@ -338,6 +338,11 @@ def regression_batch(
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
+    if not weights.any():  # older versions of scikit-learn let zeros pass
+        raise InvalidInputError(
+            "sample_weight must be > 0 for one row at least. Got zeros only; leave it "
+            "out for equal weights."
+        )
     return RegressionBatch(
         torch.from_numpy(np.array(rows))[None],
         torch.from_numpy(targets.reshape(len(rows), -1).copy())[None],
