@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -251,12 +252,18 @@ class MetaPipeline(Pipeline):
         rows, n_tasks = _all_rows(X, name, n_tasks)
         n_rows = rows.shape[0] // max(1, n_tasks)
         found = self._transform_rows(rows)
+        if sparse.issparse(found) and not _takes_sparse(self.steps[-1][1]):
+            found = found.toarray()
         if sparse.issparse(found):
             matrix = found.tocsr()
             cuts = range(0, n_tasks * n_rows, n_rows)
             return [matrix[begin : begin + n_rows] for begin in cuts]
         dense = np.asarray(found)
         return dense.reshape(n_tasks, n_rows, *dense.shape[1:])
+
+
+def _takes_sparse(learner: Any) -> bool:
+    return bool(get_tags(learner).input_tags.sparse)
 
 
 def _all_rows(X: Any, name: str, n_tasks: int) -> tuple[Any, int]:
