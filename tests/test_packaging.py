@@ -82,6 +82,16 @@ def test_what_the_make_targets_install_is_pinned_within_range(metadata, pins, ex
         assert version in requirement.specifier, requirement.name
 
 
+def test_the_oldest_environment_is_at_the_lower_bounds(metadata, pins):
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]()
+    found = {item.name: str(item.specifier) for item in map(Requirement, lowest)}
+    for requirement in map(Requirement, metadata["install_requires"]):
+        (bound,) = [item.version for item in requirement.specifier]
+        wanted = pins["torch"] if requirement.name == "torch" else f"=={bound}"
+        assert found[requirement.name] == str(wanted)
+    assert found.keys() >= {"pytest", "hypothesis"}
+
+
 def test_pins_are_exact_and_without_a_local_suffix(pins):
     for name, specifier in pins.items():
         assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(specifier)), name

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ..exceptions import InvalidInputError, NotFittedError
-from ..learners import AdaptedTask, HeadTask, RoutedTask, SolvedTask
+from ..learners import SolvedTask
 from ._features import AdaptedScores, HeadFeatures, RoutedScores, Samples
 from ._scores import score_layer
 
@@ -26,12 +26,21 @@ _MOST_APART = 1e-5
 class ExportedTask(nn.Module):
     """What a learner answers for the task in use, as one graph.
 
-    Made by `to_module`. Parameters of the graph are fixed.
+    Made by `to_module`; its weights are fixed.
+
+    Parameters
+    ----------
+    samples : torch.nn.Module
+        From rows to what the backbone takes; has `input_shape` and `input_dtype`.
+    scores : torch.nn.Module
+        From there to scores (n, n_classes), or targets (n,).
+    classes : ndarray of shape (n_classes,) or None
+        Labels of the classes, in the order of the scores; None in regression.
+    factor : float
+        What scores are multiplied by before the softmax; 0 in regression.
 
     Attributes
     ----------
-    classes : ndarray of shape (n_classes,) or None
-        Labels of the classes, in the order of the scores; None in regression.
     input_shape : tuple of int
         Shape of a row.
     input_dtype : torch.dtype
@@ -39,6 +48,21 @@ class ExportedTask(nn.Module):
         the backbone takes integers; float64 behind steps that scale columns.
     output_names : tuple of str
         ("scores", "probabilities"), or ("predictions",) in regression.
+
+    See Also
+    --------
+    to_module : Makes one of a learner.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from skcausalmeta.export import to_module
+    >>> from skcausalmeta.learners import SparseMetaClassifier
+    >>> learner = SparseMetaClassifier(max_epochs=1, verbose=0, random_state=0)
+    >>> task = to_module(learner.fit(*load_iris(return_X_y=True)))
+    >>> task.output_names, task.input_shape, task(task.example(2))[0].shape
+    (('scores', 'probabilities'), (4,), torch.Size([2, 3]))
     """
 
     def __init__(
@@ -164,11 +188,11 @@ def _refuse_rows_together(learner: Any) -> None:
 
 
 def _scores(learner: Any, task: SolvedTask) -> nn.Module:
-    if isinstance(task, AdaptedTask):
+    if hasattr(task, "parameters"):
         return AdaptedScores(learner.net_, task)
-    if isinstance(task, HeadTask):
+    if hasattr(task, "head"):
         return nn.Sequential(HeadFeatures(learner.net_, task), _of_head(task))
-    if isinstance(task, RoutedTask):
+    if hasattr(task, "routing"):
         if learner.targets_.pixels:
             raise InvalidInputError(
                 "A graph gives one answer a row. Got targets per pixel of shape "
@@ -181,7 +205,7 @@ def _scores(learner: Any, task: SolvedTask) -> nn.Module:
     )
 
 
-def _of_head(task: HeadTask) -> nn.Module:
+def _of_head(task: Any) -> nn.Module:
     layer = score_layer(task.head)
     return layer if task.classes is None else _ScoresOfClasses(layer)
 
@@ -206,7 +230,7 @@ def _factor(learner: Any, task: SolvedTask) -> float:
     if not is_classifier(learner) or task.classes is None:
         return 0.0
     factor = 1.0
-    if isinstance(task, HeadTask):
+    if hasattr(task, "head"):
         factor = float(getattr(learner.net_.module_, "scale", 1.0))
     calibrated = getattr(learner, "_is_calibrated", lambda task: False)
     if calibrated(task):

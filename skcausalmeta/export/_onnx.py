@@ -88,7 +88,7 @@ def to_onnx(
     batch = ({0: torch.export.Dim("n", min=1)},)
     try:
         with _in_silence():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 (rows,),
                 dynamo=True,

@@ -4,7 +4,6 @@ from ._classifier import BaseMetaClassifier
 from ._maml._check_update_rule import check_update_rule
 from ._maml._classifier import MAMLClassifier
 from ._maml._kfo import KFOUpdate
-from ._maml._learner import AdaptedTask
 from ._maml._regressor import MAMLRegressor
 from ._maml._rules import MetaCurvatureUpdate, MetaSGDUpdate
 from ._maml._update_rule import SGDUpdate, UpdateRule
@@ -12,19 +11,15 @@ from ._metacrl._classifier import MetaCRLClassifier
 from ._metacrl._regressor import MetaCRLRegressor
 from ._mtcrl._estimators import MTCRLClassifier, MTCRLRegressor
 from ._mtcrl._experts import ConvExpert, MLPExpert
-from ._mtcrl._new_task import RoutedTask
 from ._regressor import BaseMetaRegressor
 from ._solved_task import SolvedTask
 from ._synergies._classifier import SparseMetaClassifier
-from ._synergies._head_task import HeadTask
 from ._synergies._regressor import SparseMetaRegressor
 
 __all__ = [
-    "AdaptedTask",
     "BaseMetaClassifier",
     "BaseMetaRegressor",
     "ConvExpert",
-    "HeadTask",
     "KFOUpdate",
     "MAMLClassifier",
     "MAMLRegressor",
@@ -35,7 +30,6 @@ __all__ = [
     "MetaCRLRegressor",
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
-    "RoutedTask",
     "SGDUpdate",
     "SolvedTask",
     "SparseMetaClassifier",

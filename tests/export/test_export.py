@@ -192,7 +192,18 @@ def agree(learner, X, path, names):
     return session
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+# Drawing a graph takes seconds: some of every kind, the others in the second tier.
+QUICK = {"svc", "cosine", "bytes", "integers", "maml", "mtcrl", "scaled", "lasso"}
+
+
+def by_speed(names):
+    return [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", by_speed(CLASSIFIERS))
 def test_classifiers_answer_in_onnxruntime(name, tmp_path):
     learner, X = CLASSIFIERS[name]
     names = np.array(["bee", "cat", "dog", "eel", "fox"])
@@ -211,7 +222,7 @@ def test_classifiers_answer_in_onnxruntime(name, tmp_path):
         np.testing.assert_array_equal(winners, learner.predict(X))
 
 
-@pytest.mark.parametrize("name", REGRESSORS)
+@pytest.mark.parametrize("name", by_speed(REGRESSORS))
 def test_regressors_answer_in_onnxruntime(name, tmp_path):
     learner, y = clone(REGRESSORS[name]), TABLE @ np.arange(6.0) + 100.0
     learner.fit(TABLE, y, tasks=Y) if name != "scaled" else learner.fit(TABLE, y)
