@@ -163,7 +163,8 @@ class BaseMetaLearner(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Rows: tables (n_samples, n_features), images, or any arrays.
+            Rows: tables (n_samples, n_features), sparse ones too, images, or any
+            arrays.
         y : array-like of shape (n_samples,)
             Class labels of a classifier, real targets of a regressor.
         tasks : array-like of shape (n_samples,), default=None
