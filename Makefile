@@ -10,12 +10,15 @@ endif
 TEST_VENV := .venv-test
 DEMO_VENV := .venv-demo
 DOCS_VENV := .venv-docs
+OLDEST_VENV := .venv-oldest
 TEST_PYTHON := $(TEST_VENV)/$(VENV_BIN)/python
 DEMO_PYTHON := $(DEMO_VENV)/$(VENV_BIN)/python
 DOCS_PYTHON := $(DOCS_VENV)/$(VENV_BIN)/python
+OLDEST_PYTHON := $(OLDEST_VENV)/$(VENV_BIN)/python
 TEST_STAMP := $(TEST_VENV)/installed.stamp
 DEMO_STAMP := $(DEMO_VENV)/installed.stamp
 DOCS_STAMP := $(DOCS_VENV)/installed.stamp
+OLDEST_STAMP := $(OLDEST_VENV)/installed.stamp
 BENCHMARKS := $(patsubst bench_%.py,%,$(sort $(notdir $(wildcard benchmarks/*/bench_*.py))))
 
 # $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
@@ -32,11 +35,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 PYTEST := $(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help demo test test-slow lint bench-smoke docs clean
+.PHONY: help demo test test-slow test-oldest lint bench-smoke docs clean
 
 help:
 	@echo "make test         lint, then the tests and docstring examples but slow ones"
 	@echo "make test-slow    the slow ones: benchmarks, examples, processes, fuzzing"
+	@echo "make test-oldest  common and head tests on the lowest versions of setup.py"
 	@echo "make lint         ruff check, ruff format --check, mypy"
 	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
 	@echo "make bench-smoke  run every benchmark at its smallest size"
@@ -52,6 +56,13 @@ $(DEMO_STAMP): setup.py constraints.txt
 $(DOCS_STAMP): setup.py constraints.txt
 	$(call install,$(DOCS_VENV),$(DOCS_PYTHON),docs)
 
+# The package itself is not installed: it is imported from here.
+$(OLDEST_STAMP): setup.py constraints.txt .ci/lowest.py
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_PYTHON) .ci/lowest.py > $(OLDEST_VENV)/lowest.txt
+	$(OLDEST_PYTHON) -m pip install -q -r $(OLDEST_VENV)/lowest.txt
+	$(OLDEST_PYTHON) -c "import pathlib; pathlib.Path('$(OLDEST_STAMP)').touch()"
+
 lint: $(TEST_STAMP)
 	$(TEST_PYTHON) -m ruff check .
 	$(TEST_PYTHON) -m ruff format --check .
@@ -62,6 +73,11 @@ test: lint
 
 test-slow: $(TEST_STAMP)
 	$(PYTEST) -m slow
+
+test-oldest: $(OLDEST_STAMP)
+	@$(OLDEST_PYTHON) -m pip freeze
+	$(ONE_THREAD) PYTHONPATH=. $(OLDEST_PYTHON) -m pytest -q -m "not slow" \
+		tests/heads tests/test_common.py
 
 demo: $(DEMO_STAMP)
 	$(DEMO_PYTHON) -m skcausalmeta demo --output demo.png
@@ -77,7 +93,7 @@ docs: $(DOCS_STAMP)
 
 clean:
 	rm -rf docs/_build docs/api docs/auto_examples docs/results.rst
-	rm -rf $(TEST_VENV) $(DEMO_VENV) $(DOCS_VENV) build dist skcausalmeta.egg-info demo.png
+	rm -rf $(TEST_VENV) $(DEMO_VENV) $(DOCS_VENV) $(OLDEST_VENV) build dist skcausalmeta.egg-info demo.png
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skcausalmeta tests benchmarks examples -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true

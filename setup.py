@@ -31,7 +31,7 @@ INSTALL_REQUIRES = [
     "scipy>=1.11",
     "scikit-learn>=1.6",
     "torch>=2.4",
-    "skorch>=1.1",
+    "skorch>=1.2",
     "cvxpy>=1.5",
     "tqdm>=4.65",
     "safetensors>=0.5",
@@ -41,6 +41,7 @@ EXTRAS_REQUIRE = {
     "plot": ["matplotlib>=3.7"],
     "data": ["pooch>=1.7", "pillow>=9.4", "h5py>=3.8"],
     "io": ["skops>=0.10"],
+    "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "torch>=2.6"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
     "docs": [
         "sphinx>=7.2",
@@ -73,6 +74,11 @@ EXTRAS_REQUIRE = {
         "dask[distributed]>=2024.1",
         "accelerate>=0.27",
         "pyarrow>=14.0",
+        "polars>=1.0",
+        "cloudpickle>=3.0",
+        "onnx>=1.17",
+        "onnxscript>=0.5",
+        "onnxruntime>=1.20",
     ],
 }
 

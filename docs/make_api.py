@@ -15,6 +15,7 @@ ORDER = [
     "learners",
     "heads",
     "compose",
+    "export",
     "model_selection",
     "metrics",
     "inspection",

@@ -13,6 +13,7 @@ from pathlib import Path
 from _results import (
     codes,
     confounders,
+    export,
     files,
     gradient_steps,
     images,
@@ -49,6 +50,7 @@ BENCHMARKS: list[Benchmark] = [
     *spurious.BENCHMARKS,
     *solvers.BENCHMARKS,
     *scale.BENCHMARKS,
+    *export.BENCHMARKS,
     *files.BENCHMARKS,
 ]
 

@@ -4,8 +4,12 @@ import inspect
 from collections import Counter
 
 import pytest
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import (
+    check_estimator,
+    estimator_checks_generator,
+)
 
 from skcausalmeta.heads import (
     GroupLassoLogistic,
@@ -63,27 +67,15 @@ PARAMS = {
         ],
     },
 }
-# Checks that scikit-learn 1.9 has for a class; one not named here has these at least.
-LEAST = 58
-N_CHECKS = {
-    "GroupLassoLogistic": 63,
-    "GroupLassoSVC": 63,
-    "GroupLassoSVCCV": 63,
-    "LassoHead": 60,
-    "MAMLClassifier": 61,
-    "MAMLRegressor": 58,
-    "MTCRLClassifier": 62,
-    "MTCRLRegressor": 59,
-    "MetaCRLClassifier": 61,
-    "MetaCRLRegressor": 58,
-    "MetaPipeline": 60,
-    "PrototypeHead": 62,
-    "RelaxedHead": 62,
-    "RidgeHead": 63,
-    "RidgeRegressionHead": 60,
-    "SparseMetaClassifier": 61,
-    "SparseMetaRegressor": 58,
+# An estimator of scikit-learn for everything that tags can switch off: its checks, in
+# whichever version is there, are those that a class of the same kind must have.
+PEERS = {"classifier": KNeighborsClassifier(), "regressor": KNeighborsRegressor()}
+# Checks that the peers have beside, by parts of their names, with the reason.
+NOT_FOR = {
+    "multilabel": "a row has one label",
+    "multioutput": "a row has one target",
 }
+NOT_FOR_CLASS = {"MetaPipeline": {"requires_y_none": "a step may need no y"}}
 # Failures with a reason.
 FAILURES = {"MetaPipeline": PIPELINE_FAILURES}
 
@@ -108,17 +100,49 @@ VARIANTS = {
 }
 
 
+def names_of_checks(estimator):
+    """Names of the checks of scikit-learn for an estimator, with their numbers."""
+    checks = estimator_checks_generator(estimator)
+    return Counter(check.func.__name__ for _, check in checks)
+
+
+def missing_checks(estimator):
+    """Checks of a peer that an estimator has not, and no reason for it."""
+    peer = PEERS[estimator.__sklearn_tags__().estimator_type]
+    parts = NOT_FOR | NOT_FOR_CLASS.get(type(estimator).__name__, {})
+    missing = names_of_checks(peer) - names_of_checks(estimator)
+    return {name for name in missing if not any(part in name for part in parts)}
+
+
 def check(estimator):
     """Run all checks of scikit-learn: each runs, and fails for a reason only."""
     name = type(estimator).__name__
+    assert missing_checks(estimator) == set()
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["exception"]}
     failures = FAILURES.get(name, set())
     assert failed.keys() == failures, failed
-    n_checks = N_CHECKS.get(name, max(LEAST, len(results)))
+    n_checks = names_of_checks(estimator).total()
     assert Counter(r["status"] for r in results) == Counter(
         {"passed": n_checks - len(failures), "failed": len(failures)}
     )
+
+
+def test_checks_that_tags_switch_off_are_missed():
+    class Flat(RidgeHead):
+        def __sklearn_tags__(self):
+            tags = super().__sklearn_tags__()
+            tags.input_tags.two_d_array = False
+            return tags
+
+    class Unsure(RidgeHead):
+        def __sklearn_tags__(self):
+            tags = super().__sklearn_tags__()
+            tags.non_deterministic = True
+            return tags
+
+    assert "check_fit2d_1sample" in missing_checks(Flat())
+    assert "check_methods_subset_invariance" in missing_checks(Unsure())
 
 
 @pytest.mark.filterwarnings("ignore")

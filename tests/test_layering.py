@@ -28,6 +28,7 @@ RANKS = {
     "heads": 4,
     "learners": 5,
     "compose": 6,
+    "export": 6,
     "cli": 7,
     "__main__": 8,
 }

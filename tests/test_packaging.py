@@ -65,7 +65,7 @@ def test_every_requirement_states_a_lower_bound(metadata):
 
 
 def test_the_extras_are_the_documented_ones(metadata):
-    extras = {"plot", "data", "io", "dist", "docs", "bench", "test"}
+    extras = {"plot", "data", "io", "export", "dist", "docs", "bench", "test"}
     assert set(metadata["extras_require"]) == extras
 
 
@@ -80,6 +80,16 @@ def test_what_the_make_targets_install_is_pinned_within_range(metadata, pins, ex
         pin = pins[canonicalize_name(requirement.name)]
         (version,) = [item.version for item in pin]
         assert version in requirement.specifier, requirement.name
+
+
+def test_the_oldest_environment_is_at_the_lower_bounds(metadata, pins):
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]()
+    found = {item.name: str(item.specifier) for item in map(Requirement, lowest)}
+    for requirement in map(Requirement, metadata["install_requires"]):
+        (bound,) = [item.version for item in requirement.specifier]
+        wanted = pins["torch"] if requirement.name == "torch" else f"=={bound}"
+        assert found[requirement.name] == str(wanted)
+    assert found.keys() >= {"pytest", "hypothesis"}
 
 
 def test_pins_are_exact_and_without_a_local_suffix(pins):

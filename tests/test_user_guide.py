@@ -26,7 +26,14 @@ def run(path, monkeypatch):
 def test_every_kind_of_page_has_code():
     names = {path.stem for path in PAGES}
     guide = {path.stem for path in DOCS.glob("user_guide/*.rst")} - {"index"}
-    assert names >= guide | {"choose", "extend", "getting_started", "traps"}
+    assert names >= guide | {
+        "choose",
+        "extend",
+        "getting_started",
+        "rows",
+        "service",
+        "traps",
+    }
 
 
 @pytest.mark.slow

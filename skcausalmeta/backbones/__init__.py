@@ -20,12 +20,15 @@ from ._factory import (
     is_frozen,
     n_features_out,
     named_backbone,
+    run_on_zeros,
+    zero_rows,
 )
 from ._inputs import input_statistics
 from ._layout import differentiated_twice
 from ._mlp import MLP, MLPModule
 from ._prepared_backbone import PreparedBackbone, prepare_backbone
 from ._resnet12 import ResNet12, ResNet12Module
+from ._row_form import takes_images, wants_integers
 
 __all__ = [
     "MLP",
@@ -56,4 +59,8 @@ __all__ = [
     "positive_int",
     "positive_ints",
     "prepare_backbone",
+    "run_on_zeros",
+    "takes_images",
+    "wants_integers",
+    "zero_rows",
 ]

@@ -163,17 +163,11 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
     shape = tuple(input_shape)
     if isinstance(module, PreparedBackbone):
         module = module.backbone  # counting takes neither half numbers nor a compiler
-    example = next((p for p in module.parameters() if p.is_floating_point()), None)
-    rows = (
-        torch.zeros(2, *shape)
-        if example is None
-        else torch.zeros(2, *shape, dtype=example.dtype, device=example.device)
-    )
     # One flag per layer: `module.train()` would also wake layers frozen in eval mode.
     flags = [(layer, layer.training) for layer in module.modules()]
     try:
         with torch.no_grad():
-            return module.eval()(rows).shape[1]
+            return run_on_zeros(module.eval(), shape).shape[1]
     except InvalidInputError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -184,6 +178,71 @@ def n_features_out(module: nn.Module, input_shape: Iterable[int]) -> int:
     finally:
         for layer, training in flags:
             layer.training = training
+
+
+def run_on_zeros(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the features of two rows of zeros: numbers, or integers if it must be.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        As it is: in training or evaluation, with or without gradients.
+    shape : tuple of int
+        Shape of one sample.
+
+    Returns
+    -------
+    Tensor of shape (2, n_features)
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.backbones import run_on_zeros
+    >>> run_on_zeros(nn.Embedding(10, 2), (4,)).shape
+    torch.Size([2, 4, 2])
+    """
+    try:
+        found: torch.Tensor = module(zero_rows(module, shape))
+    except (RuntimeError, TypeError) as error:
+        try:
+            found = module(zero_rows(module, shape, whole=True))
+        except Exception:
+            raise error from None  # what the module says to numbers tells more
+    return found
+
+
+def zero_rows(
+    module: nn.Module, shape: tuple[int, ...], n_rows: int = 2, *, whole: bool = False
+) -> torch.Tensor:
+    """Return rows of zeros to try a module with.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Says the device, and the type of numbers, by its parameters.
+    shape : tuple of int
+        Shape of one sample.
+    n_rows : int, default=2
+        Number of rows.
+    whole : bool, default=False
+        Whole numbers, int64, for a module that looks rows up in a table.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, *shape)
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.backbones import zero_rows
+    >>> zero_rows(nn.Embedding(10, 2), (4,), whole=True).dtype
+    torch.int64
+    """
+    example = next((p for p in module.parameters() if p.is_floating_point()), None)
+    device = None if example is None else example.device
+    dtype = None if example is None else example.dtype
+    dtype = torch.int64 if whole else dtype
+    return torch.zeros(n_rows, *shape, dtype=dtype, device=device)
 
 
 def is_frozen(module: nn.Module) -> bool:

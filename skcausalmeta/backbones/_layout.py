@@ -1,12 +1,13 @@
-"""Memory layout of image maps."""
+"""Operations for gradients of gradients, and the memory layout of image maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _twice = ContextVar("maps are differentiated twice", default=False)
 
@@ -15,7 +16,8 @@ _twice = ContextVar("maps are differentiated twice", default=False)
 def differentiated_twice(on: bool = True) -> Iterator[None]:
     """Mark a block whose gradients are differentiated again.
 
-    Values stay the same up to rounding; only `fastest_layout` listens.
+    Values stay the same up to rounding. Attention is computed by plain products, since
+    its fused kernels have no second derivative; `fastest_layout` leaves maps alone.
 
     Parameters
     ----------
@@ -35,7 +37,8 @@ def differentiated_twice(on: bool = True) -> Iterator[None]:
     """
     token = _twice.set(on)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH) if on else nullcontext():
+            yield
     finally:
         _twice.reset(token)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import InvalidInputError
+from ..utils import are_sparse_tasks
 
 
 def _final_step_has(method: str) -> Callable[[MetaPipeline], bool]:
@@ -72,6 +75,12 @@ class MetaPipeline(Pipeline):
     See Also
     --------
     make_meta_pipeline : Names the steps by itself.
+
+    Notes
+    -----
+    Missing values and categories become numbers before the learner, by a
+    `ColumnTransformer` of imputers and encoders as the first step. Its output may be
+    sparse.
 
     Examples
     --------
@@ -149,11 +158,12 @@ class MetaPipeline(Pipeline):
         Parameters
         ----------
         X_support : array-like of shape (n_tasks, n_support, ...)
-            Support rows of each task.
+            Support rows of each task; or a list of sparse matrices or data frames, one
+            a task.
         y_support : array-like of shape (n_tasks, n_support)
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
-            Query rows of each task.
+            Query rows of each task, likewise.
         max_memory : int, default=None
             Bytes that the last step may take, as its `predict_episodes` says.
 
@@ -183,11 +193,12 @@ class MetaPipeline(Pipeline):
         Parameters
         ----------
         X_support : array-like of shape (n_tasks, n_support, ...)
-            Support rows of each task.
+            Support rows of each task; or a list of sparse matrices or data frames, one
+            a task.
         y_support : array-like of shape (n_tasks, n_support)
             Their targets.
         X_query : array-like of shape (n_tasks, n_query, ...)
-            Query rows of each task.
+            Query rows of each task, likewise.
 
         Returns
         -------
@@ -208,16 +219,16 @@ class MetaPipeline(Pipeline):
     def _ask_episodes(
         self,
         method: str,
-        X_support: ArrayLike,
-        y_support: ArrayLike,
-        X_query: ArrayLike,
+        X_support: Any,
+        y_support: Any,
+        X_query: Any,
         **bound: int,
     ) -> Any:
         self._check_fitted(method)
         return getattr(self.steps[-1][1], method)(
-            self._transform_episodes(X_support, "X_support"),
+            self._transform_episodes(X_support, "X_support", len(y_support)),
             y_support,
-            self._transform_episodes(X_query, "X_query"),
+            self._transform_episodes(X_query, "X_query", len(y_support)),
             **bound,
         )
 
@@ -236,19 +247,70 @@ class MetaPipeline(Pipeline):
                 X = step.transform(X)
         return X
 
-    def _transform_episodes(self, X: ArrayLike, name: str) -> np.ndarray:
-        episodes = np.asarray(X)
-        if episodes.ndim < 3:
-            raise InvalidInputError(
-                f"{name} must have a task axis, a row axis and at least one feature "
-                f"axis. Got shape {episodes.shape}; for a single task pass "
-                f"{name}[np.newaxis], or use adapt and predict."
-            )
-        n_tasks, n_rows = episodes.shape[:2]
-        rows = episodes.reshape(n_tasks * n_rows, *episodes.shape[2:])
-        rows = self._transform_rows(rows)
-        dense = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
+    def _transform_episodes(self, X: Any, name: str, n_tasks: int) -> Any:
+        """Return the transformed rows of tasks; a list, one a task, of sparse ones."""
+        rows, n_tasks = _all_rows(X, name, n_tasks)
+        n_rows = rows.shape[0] // max(1, n_tasks)
+        found = self._transform_rows(rows)
+        if sparse.issparse(found) and not _takes_sparse(self.steps[-1][1]):
+            found = found.toarray()
+        if sparse.issparse(found):
+            matrix = found.tocsr()
+            cuts = range(0, n_tasks * n_rows, n_rows)
+            return [matrix[begin : begin + n_rows] for begin in cuts]
+        dense = np.asarray(found)
         return dense.reshape(n_tasks, n_rows, *dense.shape[1:])
+
+
+def _takes_sparse(learner: Any) -> bool:
+    return bool(get_tags(learner).input_tags.sparse)
+
+
+def _all_rows(X: Any, name: str, n_tasks: int) -> tuple[Any, int]:
+    """Return the rows of all tasks as a step takes them, and the number of tasks.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no task axis, or tasks differ in the number of rows.
+    """
+    if are_sparse_tasks(X) or _are_frames(X):
+        sizes = {one.shape[0] for one in X}
+        if len(sizes) > 1:
+            raise InvalidInputError(
+                f"All tasks of {name} must have as many rows. Got "
+                f"{sorted(sizes)[:5]}; solve tasks of other sizes by adapt."
+            )
+        if sparse.issparse(X[0]):
+            return sparse.vstack(list(X), format="csr"), len(X)
+        # Of pandas or polars, whichever made the frames.
+        library = import_module(type(X[0]).__module__.partition(".")[0])
+        return library.concat(list(X)), len(X)
+    if sparse.issparse(X) and X.ndim == 2:
+        if n_tasks < 1 or X.shape[0] % n_tasks:
+            raise InvalidInputError(
+                f"A sparse {name} holds the rows of the first task, then of the second "
+                f"and so on. Got {X.shape[0]} rows for {n_tasks} tasks of y_support; "
+                "pass a list of matrices, one a task."
+            )
+        return X, n_tasks
+    episodes = np.asarray(X)
+    if episodes.ndim < 3:
+        raise InvalidInputError(
+            f"{name} must have a task axis, a row axis and at least one feature "
+            f"axis. Got shape {episodes.shape}; for a single task pass "
+            f"{name}[np.newaxis], or use adapt and predict."
+        )
+    return episodes.reshape(-1, *episodes.shape[2:]), len(episodes)
+
+
+def _are_frames(X: Any) -> bool:
+    """Tell whether X is a sequence of data frames, one a task."""
+    return (
+        isinstance(X, list | tuple)
+        and len(X) > 0
+        and all(hasattr(one, "columns") and hasattr(one, "shape") for one in X)
+    )
 
 
 def make_meta_pipeline(

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import refuse_text
+from ..utils import SparseRows, refuse_text
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -73,6 +74,7 @@ class LargestScoreMixin(ClassifierMixin):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         # Hyperplanes through the origin cannot follow data that are not centred.
         tags.classifier_tags.poor_score = not getattr(self, "fit_intercept", True)
         return tags
@@ -270,7 +272,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features; dense.
+            Features. A sparse matrix is solved as a dense array of its shape.
         y : array-like of shape (n_samples,)
             Class labels, at least two classes unless `classes` names them.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -477,11 +479,13 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 
 
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
-    """Rows that a fitted head is asked about, in double."""
+    """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
     try:
-        rows: NDArray[Any] = validate_data(head, X, dtype=np.float64, reset=False)
+        rows: Any = validate_data(
+            head, X, accept_sparse="csr", dtype=np.float64, reset=False
+        )
     except ValueError as error:
         refuse_text(X, "X", error)
         raise
-    return rows
+    return SparseRows(rows) if sparse.issparse(rows) else rows  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_X_y, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import refuse_text
+from ..utils import dense_rows, refuse_text
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
@@ -65,10 +66,19 @@ def training_batch(
         For invalid rows, labels, weights or offsets, and for a single class.
     """
     try:
-        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
+        rows, y = check_X_y(
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=np.float64,
+            order="C",
+            estimator=estimator,
+        )
     except ValueError as error:
         refuse_text(X, "X", error)
         raise
+    if sparse.issparse(rows):
+        rows = dense_rows(rows, type(estimator).__name__)
     check_classification_targets(y)
     codes, labels = _encoded(estimator, np.asarray(y), classes)
     weights = _check_sample_weight(

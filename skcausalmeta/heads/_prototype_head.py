@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
+from ..utils import SparseRows
 from ._contract import Head, HeadSolution
 from ._inputs import TrainingBatch
 
@@ -168,6 +169,8 @@ class PrototypeHead(Head):
         return softmax(self._answers(X, offset), axis=1)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        if isinstance(X, SparseRows):
+            return np.concatenate([self._scores(block) for block in X.blocks()])
         means = torch.from_numpy(self.prototypes_)[None]
         nearness = self._nearness(torch.from_numpy(np.array(X))[None], means)
         known = torch.from_numpy(self.present_)[None]

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_array, check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import saying_where_text_is
+from ..utils import dense_rows, saying_where_text_is
 from ._contract import HeadSolution, checked_rows, exact_solution
 from ._inputs import check_query, check_size, episode_offset, row_weights
 
@@ -97,6 +98,11 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
     support_features_: NDArray[Any]
     sparsity_: float
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     @abstractmethod
     def _layer(
         self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
@@ -156,7 +162,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features; dense.
+            Features. A sparse matrix is solved as a dense array of its shape.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -366,8 +372,16 @@ def regression_batch(
     """
     with saying_where_text_is(X), saying_where_text_is(y, "y"):
         rows, y = check_X_y(
-            X, y, dtype=np.float64, multi_output=True, y_numeric=True, estimator=head
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=np.float64,
+            multi_output=True,
+            y_numeric=True,
+            estimator=head,
         )
+    if sparse.issparse(rows):
+        rows = dense_rows(rows, type(head).__name__)
     targets = check_array(
         y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=head
     )
@@ -376,6 +390,11 @@ def regression_batch(
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
+    if not weights.any():  # older versions of scikit-learn let zeros pass
+        raise InvalidInputError(
+            "sample_weight must be > 0 for one row at least. Got zeros only; leave it "
+            "out for equal weights."
+        )
     features = torch.from_numpy(np.array(rows))[None]
     outputs = torch.from_numpy(targets.reshape(len(rows), -1).copy())[None]
     check_size(features, "The features of X")

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import MetaEstimatorMixin, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from ..utils import SparseRows
 from ._contract import Head, HeadSolution, checked_rows
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
@@ -141,7 +143,7 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features; dense.
+            Features. A sparse matrix is solved as a dense array of its shape.
         y : array-like of shape (n_samples,)
             Class labels, at least two classes unless `classes` names them.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -163,7 +165,7 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             _refuse_unknown(part.fit, keywords)
         _call(selector.fit, X, y, **keywords)
         chosen = selector.support_features_
-        rows = _only(np.asarray(X, dtype=np.float64), chosen)
+        rows = _only(checked_rows(selector, X), chosen)
         _call(head.fit, rows, y, **keywords)
         validate_data(self, X, skip_check_array=True)
         self.selector_, self.head_ = selector, head
@@ -334,4 +336,7 @@ def _refuse_unknown(method: Any, optional: dict[str, Any]) -> None:
 
 def _only(rows: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:
     """Rows with all other features at 0."""
+    if isinstance(rows, SparseRows):
+        kept = np.isin(np.arange(rows.shape[1]), features).astype(float)
+        return rows.matrix() @ sparse.diags_array(kept)  # type: ignore[no-any-return]
     return np.where(np.isin(np.arange(rows.shape[1]), features), rows, 0.0)

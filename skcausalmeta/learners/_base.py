@@ -54,6 +54,7 @@ from ._training import (
     episode_keywords,
     episode_streams,
     history_of,
+    reader_for,
     train,
 )
 
@@ -150,6 +151,11 @@ class BaseMetaLearner(
         """
         return super().set_params(**fill_in(self, params, self._parts))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # -- learning ----------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -166,7 +172,8 @@ class BaseMetaLearner(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Rows: tables (n_samples, n_features), images, or any arrays.
+            Rows: tables (n_samples, n_features), sparse ones too, images, or any
+            arrays.
         y : array-like of shape (n_samples,)
             Class labels of a classifier, real targets of a regressor.
         tasks : array-like of shape (n_samples,), default=None
@@ -314,7 +321,7 @@ class BaseMetaLearner(
         plan = self._plan(targets, tasks, envs, validation, seeds)
         if plan.note is not None:
             warnings.warn(plan.note, UserWarning, stacklevel=2)
-        reader = RowReader(rows.shape[1:], self.input_shape, self.device)
+        reader = reader_for(self, rows)
         backbone, hooked = build_module(self, rows, reader, settings, seeds)
         stage = FitStage(
             rows, targets, tasks, envs, reader, settings, validation, seeds, checkpoint

@@ -8,18 +8,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import InvalidInputError
 from ..utils import (
+    SparseRows,
     StoredRows,
     all_finite,
     count_missing,
     is_memory_map,
     is_stored,
     read_rows,
+    refuse_missing,
     refuse_text,
 )
 
@@ -31,19 +34,21 @@ _SMALLEST, _LARGEST = 1e-6, 1e18
 def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Return rows, numeric and finite: a matrix or an array with more axes.
 
-    A memory map, or an array kept elsewhere, is neither copied nor read as a whole.
+    A memory map, or an array kept elsewhere, is neither copied nor read as a whole,
+    and a sparse matrix is not made dense.
     """
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
     with own_errors(X):
         rows = check_array(
             X,
+            accept_sparse="csr",
             allow_nd=True,
             ensure_min_features=1,
             estimator=learner,
             input_name="X",
         )
-        return rows if rows.dtype.kind in _NUMERIC else as_numbers(rows)
+        return _as_rows(rows)
 
 
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
@@ -54,9 +59,10 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
         rows = _check_in_blocks(learner, X)
     else:
         with own_errors(X):
-            rows = validate_data(learner, X, reset=False, allow_nd=True)
-            if rows.dtype.kind not in _NUMERIC:
-                rows = as_numbers(rows)
+            found = validate_data(
+                learner, X, reset=False, accept_sparse="csr", allow_nd=True
+            )
+            rows = _as_rows(found)
     learner.reader_.check(rows)
     return rows
 
@@ -67,6 +73,14 @@ def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
     rows = check_rows(learner, X.reshape(-1, *X.shape[2:]))
     learner.reader_.check(rows)
     return rows.reshape(X.shape)
+
+
+def _as_rows(rows: Any) -> NDArray[Any]:
+    """Return checked rows as numbers, sparse ones as `SparseRows`."""
+    if sparse.issparse(rows):
+        kept: Any = SparseRows(rows)
+        return kept  # type: ignore[no-any-return]
+    return rows if rows.dtype.kind in _NUMERIC else as_numbers(rows)
 
 
 def _is_elsewhere(X: Any) -> bool:
@@ -193,6 +207,7 @@ def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
         yield
     except ValueError as error:
         refuse_text(values, name, error)
+        refuse_missing(name, error)
         raise InvalidInputError(str(error)) from error
 
 
@@ -210,8 +225,12 @@ def check_scale(X: Any) -> None:
     if X.dtype.kind != "f":
         return
     step = -(-len(X) // _ROWS_FOR_SCALE)
-    in_memory = type(X) is np.ndarray
-    some = X if in_memory else read_rows(X, np.arange(0, len(X), step))
+    if isinstance(X, SparseRows):
+        some = X.data if len(X.data) else np.zeros(1)
+    elif type(X) is np.ndarray:
+        some = X
+    else:
+        some = read_rows(X, np.arange(0, len(X), step))
     largest = max(float(some.max()), -float(some.min()))
     if not (largest == 0.0 or _SMALLEST <= largest <= _LARGEST):
         raise InvalidInputError(

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..exceptions import NotFittedError
 from ..training import Validation
+from ..utils import SparseRows, is_memory_map
 from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
 from ._episode_plan import EpisodePlan, plan_episodes
@@ -124,7 +125,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
         task = self._solve(rows, self._check_support_labels(labels))
         # Copied, since the caller may change the rows; those on a disk stay there.
-        if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
+        if isinstance(rows, np.ndarray | SparseRows) and not is_memory_map(rows):
             rows = rows.copy()
         self.task_ = replace(task, support_rows=rows, support_labels=labels.copy())
         return self

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ..exceptions import InvalidInputError
+from ..utils import SparseRows
 from ._checks import check_sortable
 
 _NUMBERS = "iuf"
@@ -87,6 +89,10 @@ def join_rows(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
             f"be bytes (uint8) or neither. Got {new.dtype} rows after {old.dtype} "
             "rows; convert them to one type."
         )
+    if isinstance(old, SparseRows) or isinstance(new, SparseRows):
+        parts = [r.matrix() if isinstance(r, SparseRows) else r for r in (old, new)]
+        joined: Any = SparseRows(sparse.vstack([sparse.csr_array(r) for r in parts]))
+        return joined  # type: ignore[no-any-return]
     return np.concatenate([old, new])
 
 

@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
+from ..backbones import run_on_zeros
 from ..exceptions import InvalidInputError, OutOfMemoryError
 from ..training import module_lock
 from ..utils import (
+    SparseTasks,
     StoredRows,
+    are_sparse_tasks,
     forget,
     is_memory_map,
     is_out_of_memory,
@@ -39,6 +43,7 @@ _ROWS_PER_PASS = 512
 # Tasks at once without max_memory: more of them no longer fit the caches of a
 # processor, and cost a fifth more each.
 TASKS_AT_ONCE = 1000
+_BYTES_OF_SPARSE = 1 << 28
 
 Solve = Callable[[slice], NDArray[Any]]
 
@@ -196,9 +201,8 @@ def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     for layer in twin.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
-    device = next((p.device for p in twin.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        twin(torch.zeros(2, *shape, device=device))
+        run_on_zeros(twin, shape)
     pairs = [a + b for a, b in itertools.pairwise(counts)]
     return sum(counts), max(pairs, default=counts[0])
 
@@ -214,12 +218,14 @@ def check_tasks(
     Parameters
     ----------
     X_support, y_support, X_query : array-like
-        Arrays with a leading task axis.
+        Arrays with a leading task axis. Sparse rows: a sequence of matrices, one a
+        task, or one matrix with the rows of the first task, then of the second...
     pixels : tuple of int, default=()
         Height and width of the targets of a row, if they are per pixel.
     """
-    support, query = _as_tasks(X_support), _as_tasks(X_query)
     targets = np.asarray(y_support)
+    n_tasks = len(targets) if targets.ndim else 0
+    support, query = (_as_tasks(X, n_tasks) for X in (X_support, X_query))
     shapes = f"Got {support.shape}, {targets.shape} and {query.shape}."
     if support.ndim < 3 or query.ndim != support.ndim:
         raise InvalidInputError(
@@ -236,12 +242,41 @@ def check_tasks(
     return support, targets, query
 
 
-def _as_tasks(X: ArrayLike) -> NDArray[Any]:
-    """Return an array; memory maps and stored arrays stay on disk."""
+def tasks_at_once(*rows: Any) -> int:
+    """Count the tasks of a chunk without a bound on memory: fewer of sparse rows."""
+    wanted = min(TASKS_AT_ONCE, len(rows[0]))
+    values = sum(math.prod(X.shape[1:]) for X in rows if isinstance(X, SparseTasks))
+    if not values:
+        return wanted
+    return max(1, min(wanted, _BYTES_OF_SPARSE // (values * (_DOUBLE + _SINGLE))))
+
+
+def _as_tasks(X: Any, n_tasks: int) -> NDArray[Any]:
+    """Return an array; memory maps and stored arrays stay on disk, sparse ones so."""
+    if are_sparse_tasks(X):
+        return SparseTasks(X)  # type: ignore[return-value]
+    if sparse.issparse(X):
+        return _cut_into_tasks(X, n_tasks)  # type: ignore[no-any-return]
     if is_stored(X):
         stored: Any = StoredRows(X)
         return stored  # type: ignore[no-any-return]
     return np.asanyarray(X) if is_memory_map(X) else np.asarray(X)
+
+
+def _cut_into_tasks(X: Any, n_tasks: int) -> Any:
+    """Return the rows of a sparse matrix by task, or of an array with a task axis."""
+    if X.ndim == 3:
+        n_tasks, X = X.shape[0], X.reshape(-1, X.shape[-1])
+    n_rows = X.shape[0]
+    if X.ndim != 2 or n_tasks < 1 or n_rows % n_tasks:
+        raise InvalidInputError(
+            "A sparse matrix of many tasks holds the rows of the first task, then of "
+            "the second and so on, and y_support (n_tasks, n_support) says how many "
+            f"tasks. Got {n_rows} rows for {n_tasks} tasks; pass a list of matrices, "
+            "one a task."
+        )
+    matrix, size = X.tocsr(), n_rows // n_tasks
+    return SparseTasks([matrix[k * size : (k + 1) * size] for k in range(n_tasks)])
 
 
 def encode_tasks(

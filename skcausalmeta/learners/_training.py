@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from itertools import cycle, islice
 from os import fspath
 from typing import Any
@@ -27,6 +28,8 @@ from ..backbones import (
     build_backbone,
     is_frozen,
     prepare_backbone,
+    takes_images,
+    wants_integers,
 )
 from ..episodes import Episode
 from ..exceptions import InvalidInputError
@@ -45,7 +48,7 @@ from ..training import (
     hooked_features,
     optimizer_keywords,
 )
-from ..utils import isolated_torch_rng
+from ..utils import SparseRows, isolated_torch_rng
 from ._checks import check_scale
 from ._episode_plan import EpisodePlan
 from ._inputs import fit_inputs, refuse_shared_statistics
@@ -97,6 +100,25 @@ class FitStage:
     checkpoint: TrainingCheckpoint | None
 
 
+def reader_for(learner: Any, rows: Any) -> RowReader:
+    """Return the reader of rows, with the axes that the backbone of a learner wants."""
+    row_shape = tuple(rows.shape[1:])
+    make = partial(
+        RowReader,
+        row_shape,
+        learner.input_shape,
+        learner.device,
+        seen_dtype=rows.dtype,
+    )
+    reader = make()
+    given = row_shape if learner.input_shape is None else tuple(learner.input_shape)
+    if reader.sample_shape == given or learner.augment is not None:
+        return reader
+    if takes_images(learner.backbone, given, reader.sample_shape):
+        return reader
+    return make(images=False)
+
+
 def build_module(
     learner: Any,
     rows: NDArray[Any],
@@ -106,7 +128,8 @@ def build_module(
 ) -> tuple[nn.Module, HookedFeatures]:
     """Build the backbone of a learner, and what stands between it and a head.
 
-    A backbone that standardises its inputs gets the statistics of the rows.
+    A backbone that standardises its inputs gets the statistics of the rows; the reader
+    learns whether the backbone takes the rows that it has seen as integers.
 
     Raises
     ------
@@ -117,6 +140,9 @@ def build_module(
     is_module = isinstance(learner.backbone, nn.Module)
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner._backbone(reader), reader.sample_shape)
+        reader.integers = wants_integers(
+            backbone, reader.sample_shape, reader.seen_dtype
+        )
         if learner.batch_norm == "running":
             refuse_shared_statistics(backbone)
         # The weights of a frozen module go with the inputs that it had before.
@@ -354,7 +380,11 @@ def fit_facts(
     About a thousand of the rows are read, and all of everything else.
     """
     step = max(1, len(rows) // _MOST_ROWS)
-    data = [rows.shape, str(rows.dtype), rows[::step], *others]
+    some: Any = rows[::step]
+    if isinstance(rows, SparseRows):
+        part = rows.take(slice(None, None, step))
+        some = (part.data, part.indices, part.indptr)
+    data = [rows.shape, str(rows.dtype), some, *others]
     params = estimator.get_params(deep=False)
     params |= {
         "precision": settings.precision,

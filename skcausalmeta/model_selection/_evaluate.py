@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.base import is_regressor
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
@@ -73,7 +74,7 @@ def evaluate_few_shot(
     estimator : estimator object
         Fitted meta-learner with ``adapt``, or any scikit-learn classifier or
         regressor.
-    X : {array-like, memory map, data frame} of shape (n_samples, ...)
+    X : {array-like, sparse matrix, memory map, data frame} of shape (n_samples, ...)
         Data. Rows with more than one axis (images) are flattened for an
         estimator without ``adapt``.
     y : array-like of shape (n_samples,)
@@ -148,6 +149,8 @@ def evaluate_few_shot(
     if calibration:
         _require_probabilities(estimator)
     check_consistent_length(X, y, tasks)
+    if sparse.issparse(X):
+        X = X.tocsr()  # other formats cannot give some of their rows
 
     # 2. The episodes are drawn, without a look at the estimator's answers.
     labels, regression = np.asarray(y), is_regressor(estimator)

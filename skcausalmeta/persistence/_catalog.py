@@ -50,6 +50,7 @@ _LISTED = {
     "torch": "relu sigmoid tanh",
     "numpy": "bool_ float16 float32 float64 int8 int16 int32 int64 nan_to_num object_ "
     "str_ uint8 uint16 uint32 uint64",
+    "skcausalmeta.utils": "SparseRows",
     "builtins": "bool bytes float int object print str",
 }
 

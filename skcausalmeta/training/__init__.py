@@ -33,6 +33,7 @@ from ._options import (
     optimizer_keywords,
 )
 from ._pooled import PooledData, PooledModel, PooledModels, fit_pooled, scores_of
+from ._portable_net import PortableNet
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -70,6 +71,7 @@ __all__ = [
     "PooledData",
     "PooledModel",
     "PooledModels",
+    "PortableNet",
     "ReadRows",
     "RegressionNet",
     "RowReader",

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -21,6 +20,7 @@ from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._batch_norm import batch_norm_mode
+from ._portable_net import PortableNet
 from ._processes import Processes
 from ._stream import EpisodeStream, MetaBatch, in_parts, in_passes
 
@@ -117,7 +117,7 @@ class StepGuard:
         self.most_tasks = size // 2
 
 
-class BaseEpisodicNet(NeuralNet, ABC):
+class BaseEpisodicNet(PortableNet, ABC):
     """skorch net that trains on meta-batches of episodes.
 
     A step accumulates the gradient of the mean query loss of its tasks and follows

@@ -19,10 +19,12 @@ from ..utils import read_rows, release_pages
 _CHANNEL_COUNTS = (1, 3, 4)
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
+# Whole number from which on floats of so many bytes stand for its neighbours too.
+_FIRST_ROUNDED = {2: 2**11, 4: 2**24, 8: 2**53}
 
 
 class RowReader:
-    """Turns rows of arrays into float32 tensors of one sample shape.
+    """Turns rows of arrays into tensors of one sample shape.
 
     Parameters
     ----------
@@ -35,6 +37,13 @@ class RowReader:
         4 entries, else the first.
     device : str or torch.device, default="cpu"
         Where the tensors live.
+    images : bool, default=True
+        Whether samples of two or three axes are images. If not, they stay as they
+        are: no axis is added or moved.
+    integers : bool, default=False
+        Whether samples are whole numbers, int64, and stay exact. Else they are float32.
+    seen_dtype : dtype, default=None
+        Type of the rows that a learner was fitted on.
 
     Attributes
     ----------
@@ -60,9 +69,14 @@ class RowReader:
         row_shape: tuple[int, ...],
         input_shape: Sequence[int] | None = None,
         device: str | torch.device = "cpu",
+        *,
+        images: bool = True,
+        integers: bool = False,
+        seen_dtype: np.dtype[Any] | None = None,
     ) -> None:
         self.row_shape = tuple(row_shape)
         self.device = torch.device(device)
+        self.integers, self.seen_dtype = integers, seen_dtype
         shape = self.row_shape if input_shape is None else tuple(input_shape)
         if math.prod(shape) != math.prod(self.row_shape):
             raise InvalidInputError(
@@ -72,12 +86,13 @@ class RowReader:
             )
         self._shape = shape
         self._channels_last = (
-            len(shape) == 3
+            images
+            and len(shape) == 3
             and shape[2] in _CHANNEL_COUNTS
             and shape[0] not in _CHANNEL_COUNTS
         )
         self.sample_shape = shape
-        if len(shape) == 2:
+        if images and len(shape) == 2:
             self.sample_shape = (1, *shape)
         elif self._channels_last:
             self.sample_shape = (shape[2], *shape[:2])
@@ -97,24 +112,63 @@ class RowReader:
             )
 
     def __call__(self, X: NDArray[Any]) -> Tensor:
-        """Return a tensor (n, *sample_shape); bytes are scaled to the range 0 to 1."""
-        scale = 255.0 if X.dtype == np.uint8 and len(self.sample_shape) == 3 else 1.0
-        try:
-            with np.errstate(over="raise"):
-                rows = np.ascontiguousarray(X, dtype=np.float32)
-        except FloatingPointError as error:
-            raise InvalidInputError(
-                "Rows must fit single precision, up to 3.4e38. Got a larger value; "
-                "scale the features."
-            ) from error
-        rows = rows.reshape(len(X), *self._shape)
+        """Return a tensor (n, *sample_shape); bytes of images are scaled to 0 to 1.
+
+        Raises
+        ------
+        InvalidInputError
+            If a value is beyond single precision, or no whole number where samples
+            are integers.
+        """
+        rows = _whole_numbers(X) if self.integers else _single_precision(X)
         tensor = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
         tensor = tensor.to(self.device)
-        if scale != 1.0:
-            tensor = tensor / scale
+        if self.scales_bytes and X.dtype == np.uint8:
+            tensor = tensor / 255.0
+        return self.arranged(tensor)
+
+    @property
+    def scales_bytes(self) -> bool:
+        """Whether bytes are pixels, which are scaled to the range 0 to 1."""
+        return not self.integers and len(self._shape) in (2, 3)
+
+    def arranged(self, rows: Tensor) -> Tensor:
+        """Return rows (n, *row_shape) in the shape of samples, (n, *sample_shape)."""
+        n_rows = rows.shape[0]  # a symbol while a graph is drawn, where len is a number
+        rows = rows.reshape(n_rows, *self._shape)
         if self._channels_last:
-            return tensor.permute(0, 3, 1, 2).contiguous()
-        return tensor.reshape(len(X), *self.sample_shape)
+            return rows.permute(0, 3, 1, 2).contiguous()
+        return rows.reshape(n_rows, *self.sample_shape)
+
+
+def _single_precision(X: NDArray[Any]) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(X, dtype=np.float32)
+    except FloatingPointError as error:
+        raise InvalidInputError(
+            "Rows must fit single precision, up to 3.4e38. Got a larger value; "
+            "scale the features."
+        ) from error
+
+
+def _whole_numbers(X: NDArray[Any]) -> NDArray[np.int64]:
+    """Return rows as int64, none of them rounded, by this or by what came before."""
+    values = np.asarray(X)
+    lost = np.zeros(0, dtype=bool)
+    if values.dtype.kind == "f":
+        most = _FIRST_ROUNDED.get(values.dtype.itemsize, 2**53)
+        lost = (values != np.trunc(values)) | (np.abs(values) >= most)
+    elif values.dtype == np.uint64:
+        lost = values > np.iinfo(np.int64).max
+    if lost.any():
+        raise InvalidInputError(
+            "The backbone takes rows of integers. Got "
+            f"{values[lost].flat[0]} of type {values.dtype}, which is no whole number "
+            "or may have been rounded to one; pass integers, or give the backbone the "
+            "attribute integer_rows = False."
+        )
+    return np.ascontiguousarray(values, dtype=np.int64)
 
 
 def in_blocks(

@@ -3,10 +3,11 @@
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
 from ._missing import count_missing
-from ._numbers import refuse_text, saying_where_text_is
+from ._numbers import refuse_missing, refuse_text, saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
+from ._sparse_rows import SparseRows, SparseTasks, are_sparse_tasks, dense_rows
 from ._stored_rows import (
     StoredRows,
     all_finite,
@@ -19,10 +20,14 @@ from ._stored_rows import (
 
 __all__ = [
     "RowsOnDisk",
+    "SparseRows",
+    "SparseTasks",
     "StoredRows",
     "all_estimators",
     "all_finite",
+    "are_sparse_tasks",
     "count_missing",
+    "dense_rows",
     "few_of",
     "forget",
     "is_memory_map",
@@ -32,6 +37,7 @@ __all__ = [
     "named_seeds",
     "package_definitions",
     "read_rows",
+    "refuse_missing",
     "refuse_text",
     "release_pages",
     "saying_where_text_is",

@@ -73,7 +73,37 @@ def refuse_text(X: Any, name: str, error: ValueError) -> None:
     if place is not None:
         raise InvalidInputError(
             f"{name} must hold numbers. Got {place}; encode such values, for instance "
-            "with OneHotEncoder in a pipeline, or leave them out."
+            "with OneHotEncoder in a ColumnTransformer before the estimator, by "
+            "make_meta_pipeline, or leave them out."
+        ) from error
+
+
+def refuse_missing(name: str, error: ValueError) -> None:
+    """Say what to do about missing values, where they were found.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls the values.
+    error : ValueError
+        What scikit-learn raised.
+
+    Raises
+    ------
+    InvalidInputError
+        If the error is about missing values of X.
+
+    Examples
+    --------
+    >>> from skcausalmeta.utils import refuse_missing
+    >>> refuse_missing("X", ValueError("of another reason"))
+    """
+    found = f"Input {name} contains NaN"
+    if name == "X" and str(error).startswith(found):
+        raise InvalidInputError(
+            f"{found}. Values must not be missing; fill them before the estimator, for "
+            "instance with SimpleImputer in a ColumnTransformer before the learner, by "
+            "make_meta_pipeline, or drop the rows."
         ) from error
 
 

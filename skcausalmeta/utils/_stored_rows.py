@@ -150,7 +150,7 @@ def stays_on_disk(rows: Any) -> bool:
     Returns
     -------
     bool
-        True for memory maps of numbers and `StoredRows`.
+        True for memory maps of numbers and `StoredRows`, sparse ones among them.
 
     Examples
     --------

@@ -469,8 +469,8 @@ def test_bad_data_are_refused():
         svc.fit(X, ["a"] * len(X))
     with pytest.raises(ValueError, match="Input X contains NaN"):
         svc.fit(np.where(X > 1, np.nan, X), y)
-    with pytest.raises(TypeError, match="Sparse data was passed for X, but dense"):
-        svc.fit(sparse.csr_matrix(X), y)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        svc.fit(sparse.csr_matrix(np.where(X > 1, np.nan, X)), y)
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         svc.fit(X, y + 0.5)
     svc.fit(X, y)
@@ -482,7 +482,8 @@ def test_bad_weights_are_refused():
     X, y = make_data()
     with pytest.raises(ValueError, match="Negative values in data passed to `sample_w"):
         GroupLassoSVC().fit(X, y, sample_weight=np.linspace(-1, 1, len(X)))
-    with pytest.raises(ValueError, match="at least one non-zero number"):
+    # Of scikit-learn, in versions that look for it, or our own.
+    with pytest.raises(ValueError, match=r"at least one non-zero number|> 0 for one"):
         GroupLassoSVC().fit(X, y, sample_weight=np.zeros(len(X)))
     with pytest.raises(ValueError, match=r"> 0 for one. Got values from 0 to 0"):
         GroupLassoSVC(class_weight=dict.fromkeys(range(3), 0)).fit(X, y)

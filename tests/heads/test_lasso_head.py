@@ -15,7 +15,7 @@ from sklearn.linear_model import ElasticNet, Lasso
 from torch.autograd import gradcheck
 
 from skcausalmeta.exceptions import ConvergenceWarning, InvalidInputError
-from skcausalmeta.heads import HeadSolution, LassoHead
+from skcausalmeta.heads import HeadSolution, LassoHead, RidgeRegressionHead
 
 SOLVERS = ["active-set", "fista"]
 TOLERANCE = {"eps": 1e-6, "atol": 1e-6, "rtol": 1e-5}
@@ -202,6 +202,17 @@ def test_messages_of_fit():
     with pytest.raises(NotFittedError):
         LassoHead().predict(X)
     assert LassoHead(0.0, 0.1).fit(X, y).sparsity_ == 0.0
+
+
+@pytest.mark.parametrize("head", [LassoHead(), RidgeRegressionHead()])
+def test_weights_that_are_all_zero_are_refused_in_any_scikit_learn(head):
+    X, y = make_data()
+    with pytest.raises(ValueError, match=r"at least one non-zero number|> 0 for one"):
+        head.fit(X, y, sample_weight=np.zeros(len(X)))
+    with pytest.raises(ValueError, match=r"at least one non-zero number|> 0 for one"):
+        head.fit(X, np.stack([y, y], axis=1), sample_weight=np.zeros(len(X)))
+    head.fit(X, y, sample_weight=np.eye(len(X))[0])  # one row is enough
+    assert np.isfinite(head.predict(X)).all()
 
 
 def test_stopping_early_is_said_with_numbers():

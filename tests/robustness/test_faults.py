@@ -92,6 +92,8 @@ ROWS = {
     "reversed": np.ascontiguousarray(X[::-1])[::-1],
     "read-only": np.frombuffer(X.tobytes()).reshape(X.shape),
     "list": X.tolist(),
+    "sparse": sparse.csr_array(X),
+    "sparse columns": sparse.csc_matrix(X),
     "tensor": torch.from_numpy(X),
     "frame": pd.DataFrame(X, columns=list("abcd")),
     "nullable": pd.DataFrame(X, columns=list("abcd")).convert_dtypes(),
@@ -120,7 +122,9 @@ NOT_ROWS = {
     "no rows": (X[:0], ValueError),
     "too large": (X * 1e40, ValueError),
     "missing": (pd.DataFrame(X).mask(X > 6).convert_dtypes(), (ValueError, TypeError)),
-    "sparse": (sparse.csr_array(X), TypeError),  # as scikit-learn wants it
+    "sparse nan": (sparse.csr_array(np.where(X > 6, np.nan, X)), ValueError),
+    "sparse complex": (sparse.csr_array(X + 1j), ValueError),
+    "sparse no rows": (sparse.csr_array(X[:0]), ValueError),
     "ragged": ([[1.0], [1.0, 2.0]] * 18, ValueError),
 }
 

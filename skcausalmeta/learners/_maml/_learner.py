@@ -31,7 +31,13 @@ from .._checks import check_task_rows
 from .._episode_plan import EpisodePlan
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
-from .._task_batches import TASKS_AT_ONCE, by_way, chunk_of, in_task_chunks, task_cost
+from .._task_batches import (
+    by_way,
+    chunk_of,
+    in_task_chunks,
+    task_cost,
+    tasks_at_once,
+)
 from ._module import LAYERS, AdaptedModule
 from ._net import GradientNet
 from ._rules import UPDATES, build_rule
@@ -293,7 +299,7 @@ class GradientLearnerMixin:
     ) -> int:
         """Count the tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
-            return min(TASKS_AT_ONCE, len(support))
+            return tasks_at_once(support, query)
         module = self.net_.module_
         cost = task_cost(
             module.backbone,

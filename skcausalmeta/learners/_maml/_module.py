@@ -248,15 +248,17 @@ def can_run_together(module: torch.nn.Module, batch_norm: str) -> bool:
     """Tell whether the tasks of a module can run at once.
 
     Running averages of a batch norm with weights, or of an instance norm, belong to
-    one task at a time.
+    one task at a time, and torch has no recurrent layers for many tasks.
     """
 
-    def averages(layer: nn.Module) -> bool:
+    def alone(layer: nn.Module) -> bool:
         if isinstance(layer, _BatchNorm):
             return batch_norm == "running" and layer.affine
+        if isinstance(layer, nn.RNNBase):
+            return True
         return isinstance(layer, _InstanceNorm) and layer.running_mean is not None
 
-    return not any(averages(layer) for layer in module.modules())
+    return not any(alone(layer) for layer in module.modules())
 
 
 def has_convolutions(module: torch.nn.Module) -> bool:

@@ -127,6 +127,11 @@ class BaseMetaCRL(
         """
         return super().set_params(**fill_in(self, params, self._parts))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     @property
     def _parts(self) -> Makers:
         return {"estimator": lambda _: self._default_estimator()}

@@ -46,11 +46,11 @@ from .._checks import (
 )
 from .._nested import Makers, fill_in
 from .._task_batches import (
-    TASKS_AT_ONCE,
     check_tasks,
     chunk_of,
     in_task_chunks,
     task_cost,
+    tasks_at_once,
 )
 from .._training import adopt
 from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
@@ -367,7 +367,7 @@ class BaseMultiTask(
     ) -> int:
         """Count the tasks of a chunk of `predict_episodes`."""
         if max_memory is None:
-            return min(TASKS_AT_ONCE, len(kinds))
+            return tasks_at_once(support, query)
         pixels = int(np.prod(self.targets_.pixels))
         cost = task_cost(
             self.net_.module_.experts,
@@ -622,6 +622,7 @@ class BaseMultiTask(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags

@@ -57,7 +57,9 @@ def train_learner(
         seeds = checkpoint.open(seeds)
     envs = env_numbers(env_ids, len(rows), seeds["folds"])
     held_out = held_out_rows(validation, len(rows), seeds["held-out"])
-    reader = RowReader(rows.shape[1:], learner.input_shape, learner.device)
+    reader = RowReader(
+        rows.shape[1:], learner.input_shape, learner.device, seen_dtype=rows.dtype
+    )
     with isolated_torch_rng(seeds["weights"]):
         module = build_routed(learner, reader.sample_shape, targets)
     seen = statistics_rows(rows, ~held_out)

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from sklearn.utils._param_validation import Interval
-from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from torch import Tensor, nn
 
 from ...exceptions import InvalidInputError
-from ...training import check_finite_loss
+from ...training import PortableNet, check_finite_loss
 from .._training import check_keywords
 from ._objective import (
     balance,
@@ -38,7 +37,7 @@ _KEYWORDS: dict[str, list[Any]] = {
 }
 
 
-class MultiTaskNet(NeuralNet):
+class MultiTaskNet(PortableNet):
     """skorch net that minimises the MT-CRL objective.
 
     ``sum_t w_t L_t + l_dec L_dec + l_sps L_sps + l_bal L_bal + l_irm L_girm``, the

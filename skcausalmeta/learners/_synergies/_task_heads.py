@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ...exceptions import InvalidInputError
 from ...training import in_parts
 from .._task_batches import (
-    TASKS_AT_ONCE,
     TASKS_PER_SOLVE,
     by_way,
     task_cost,
+    tasks_at_once,
 )
 
 _ENTRIES_PER_SOLVE = 2**22
@@ -191,7 +191,7 @@ def tasks_within(
 ) -> int:
     """Count the tasks of a chunk of `predict_episodes`."""
     if max_memory is None:
-        return min(TASKS_AT_ONCE, len(support))
+        return tasks_at_once(support, query)
     cost = task_cost(
         learner.net_.module_.backbone,
         learner.reader_.sample_shape,
