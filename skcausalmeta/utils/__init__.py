@@ -3,6 +3,7 @@
 from ._discovery import all_estimators, package_definitions
 from ._numbers import refuse_text, saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
+from ._printable import printable
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
 from ._stored_rows import (
@@ -27,6 +28,7 @@ __all__ = [
     "isolated_torch_rng",
     "named_seeds",
     "package_definitions",
+    "printable",
     "read_rows",
     "refuse_text",
     "release_pages",
