@@ -253,10 +253,10 @@ class Decoder:
         dtype = plain_dtype(node["dtype"])
         content = bytes.fromhex(node["hex"])
         odd_flag = dtype.kind == "b" and content not in (b"\0", b"\1")
-        if len(content) != dtype.itemsize or odd_flag:
-            raise PersistenceError(f"Scalars must be sound. {_got(node['hex'])}")
         if not dtype.itemsize:  # an empty text
             return dtype.type()
+        if len(content) != dtype.itemsize or odd_flag:
+            raise PersistenceError(f"Scalars must be sound. {_got(node['hex'])}")
         return np.frombuffer(content, dtype, 1)[0]
 
     def _dtype(self, node: dict[str, Any], number: int) -> Any:

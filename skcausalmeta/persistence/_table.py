@@ -109,6 +109,8 @@ def places(table: Mapping[str, Any], n_bytes: int, path: Path) -> dict[str, Plac
 
 def bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU, little-endian."""
+    if not tensor.numel():
+        return memoryview(b"")
     values = tensor.reshape(-1).view(torch.uint8).numpy()
     if sys.byteorder == "big":
         values = values.copy()
@@ -118,6 +120,8 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 def tensor_at(place: Place, values: NDArray[np.uint8]) -> Tensor:
     """The tensor whose bytes were read from a file, without a copy."""
+    if not place.n_bytes:
+        return torch.empty(place.shape, dtype=place.dtype)
     if sys.byteorder == "big":
         _swap(values, place.dtype)
     return torch.from_numpy(values).view(place.dtype).reshape(place.shape)
