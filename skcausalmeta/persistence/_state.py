@@ -21,6 +21,7 @@ from ..utils import package_definitions
 _PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = frozenset({_PACKAGE, "sklearn", "skorch", "torch"})
 _STORE = dis.opmap["STORE_ATTR"]
+_DEFAULTS = (type(None), bool, int, float, str)
 # Set by functions of scikit-learn, outside the classes.
 _OF_ESTIMATORS = frozenset(
     {
@@ -37,6 +38,8 @@ _PARTS_OF_NETS = frozenset(
         *("module", "optimizer"),
     }
 )
+# How a module works, hooks included; its parts are told apart from its attributes.
+_OF_EVERY_MODULE = frozenset({*vars(nn.Module), *vars(nn.Module())})
 # Modules that number or name their parts as they come.
 _CONTAINERS = (
     *(nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList),
@@ -60,7 +63,7 @@ def may_hold(cls: Any, name: Any, *, custom: bool) -> bool:
     """
     if not isinstance(name, str) or not name.isidentifier() or _is_of_python(name):
         return False
-    if issubclass(cls, nn.Module) and name in vars(nn.Module):
+    if issubclass(cls, nn.Module) and name in _OF_EVERY_MODULE:
         return False
     known = custom or name in attribute_names(cls) or _is_keyword(cls, name)
     return known and not _is_behaviour(inspect.getattr_static(cls, name, None))
@@ -186,7 +189,14 @@ def _names_of_room(room: str) -> frozenset[str]:
 
 @functools.cache
 def _names_of_class(cls: type) -> frozenset[str]:
-    found = set(vars(cls).get("__annotations__", ()))
+    fields = vars(cls).get("__dataclass_fields__", {})
+    annotated = vars(cls).get("__annotations__", ())
+    # A collection in a class, such as the constraints of its parameters, stays there.
+    found = {
+        name
+        for name in annotated
+        if name in fields or isinstance(vars(cls).get(name), _DEFAULTS)
+    }
     found.update(*map(_assigned, _codes_of_class(cls)))
     constructor = vars(cls).get("__init__")
     if isinstance(constructor, FunctionType):

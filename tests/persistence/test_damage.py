@@ -272,7 +272,9 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_forged_texts_are_refused(tmp_path, text):
     path = forged(tmp_path / "forged", text % ("0" * 64), BOOLEANS, b"\0\1")
-    with pytest.raises(PersistenceError, match=r"must be JSON|must hold finite|few (lists|objects)"):
+    with pytest.raises(
+        PersistenceError, match=r"must be JSON|must hold finite|few (lists|objects)"
+    ):
         load(path)
 
 
