@@ -20,11 +20,13 @@ class Forge:
         return description, header, content[8 + length :]
 
     @staticmethod
-    def write(path, description, table=(), data=b""):
-        """A file of these parts."""
-        text = json.dumps({**description, "sha256": "0" * 64}, separators=(",", ":"))
+    def write(path, description, table=(), data=b"", odd=""):
+        """A file of these parts, in which `odd` takes the place of the text "@"."""
+        facts = {"sha256": "", **description}
+        facts["sha256"] = "0" * 64
+        text = json.dumps(facts, separators=(",", ":")).replace('"@"', odd)
         header = {"__metadata__": {"skcausalmeta": text}, **dict(table)}
-        raw = json.dumps(header, separators=(",", ":")).encode()
+        raw = json.dumps(header, separators=(",", ":")).replace('"@"', odd).encode()
         raw += b" " * (-len(raw) % 8)
         path.write_bytes(len(raw).to_bytes(8, "little") + raw + data)
         with path.open("rb") as file:
