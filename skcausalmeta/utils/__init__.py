@@ -1,6 +1,7 @@
 """Tools that every other room may use: discovery, random streams, rows on disk."""
 
 from ._discovery import all_estimators, package_definitions
+from ._npz import read_npz_arrays
 from ._numbers import refuse_text, saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
 from ._printable import printable
@@ -29,6 +30,7 @@ __all__ = [
     "named_seeds",
     "package_definitions",
     "printable",
+    "read_npz_arrays",
     "read_rows",
     "refuse_text",
     "release_pages",
