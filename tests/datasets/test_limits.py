@@ -271,11 +271,11 @@ def test_arrays_that_are_not_there_are_refused(tmp_path, members):
 
 
 def test_arrays_that_grow_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("X.npy", "w") as file:
-            file.write(npy(f"({80 << 20},)", "|u1"))
-            for _ in range(80):
-                file.write(bytes(1 << 20))
+    archive = zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("X.npy", "w") as file:
+        file.write(npy(f"({80 << 20},)", "|u1"))
+        for _ in range(80):
+            file.write(bytes(1 << 20))
     with pytest.raises(InvalidInputError, match="must take at most 65 MB"):
         read_npz_arrays(tmp_path / "a.npz")
     with pytest.raises(InvalidInputError, match="must take at most 0 MB"):
