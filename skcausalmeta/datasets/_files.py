@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..exceptions import InvalidInputError
+from ..utils import printable
 from ._limits import Limits, most_unpacked
 from ._tar import walk_tar
 
@@ -97,7 +98,7 @@ def _expect_whole(source: Path) -> Iterator[None]:
     except _BROKEN as error:
         raise InvalidInputError(
             f"{source.name} must be a folder, or a zip or tar archive that is whole. "
-            f"Got {type(error).__name__}: {error}; fetch it again."
+            f"Got {type(error).__name__}: {printable(str(error))}; fetch it again."
         ) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils import release_pages
+from ..utils import printable, release_pages
 from ._cache import Allocate, from_cache, to_cache
 from ._files import fingerprint, list_files, read_files
 from ._limits import Limits
@@ -138,7 +138,8 @@ def _decode_all(
         if image.shape != images.shape[1:]:
             raise InvalidInputError(
                 "Images must have one size, or be resized. Got "
-                f"{image.shape[:2]} in {name} after {images.shape[1:3]}; pass size."
+                f"{image.shape[:2]} in {printable(name)} after {images.shape[1:3]}; "
+                "pass size."
             )
         images[position[name]] = image
     return images
@@ -167,12 +168,13 @@ def _decode(content: bytes, name: str, form: ImageForm, limits: Limits) -> NDArr
         raise
     except Exception as error:  # every format has its own ways to fail
         raise InvalidInputError(
-            f"Every image must be readable. Got {name}: {error}; repair or remove it."
+            f"Every image must be readable. Got {printable(f'{name}: {error}')}; "
+            "repair or remove it."
         ) from error
     if deep:
         raise InvalidInputError(
-            f"Images must have at most 8 bits per channel. Got more in {name}; convert "
-            "it."
+            "Images must have at most 8 bits per channel. Got more in "
+            f"{printable(name)}; convert it."
         )
     if form.ink:
         return _average(255.0 - np.asarray(image), form.size)

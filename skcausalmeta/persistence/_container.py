@@ -26,7 +26,7 @@ from torch import Tensor
 from ..exceptions import PersistenceError
 from ..utils import printable
 from ._drafts import in_one_step, open_file
-from ._strict_json import read_json, write_json
+from ._strict_json import check_text, read_json, write_json
 from ._table import Place, bytes_of, places, table_of, tensor_at
 
 _KEY = "skcausalmeta"
@@ -59,6 +59,7 @@ def write_file(
         If the description is too long, or there is something else than a file.
     """
     text = write_json({"sha256": _ZEROS, **description})
+    check_text(text)  # what is saved can be loaded
     table, ordered = table_of(tensors)
     header = write_json({"__metadata__": {_KEY: text}, **table}).encode()
     header += b" " * (-len(header) % 8)

@@ -23,7 +23,7 @@ from ._keys import check_keys
 from ._optimizers import optimizer_of
 from ._random_states import generator_of, random_state_of, torch_generator_of
 from ._state import constructor_names, is_memo, may_contain, may_hold
-from ._strict_json import Ref
+from ._strict_json import Ref, read_rows_json
 from ._withheld import WITHHELD_CLASSES, LeftOut, harmless
 
 _NOT_YET = object()
@@ -353,6 +353,12 @@ class Decoder:
     def _history(self, node: dict[str, Any], number: int) -> Any:
         cls, _ = self._class(node, list)
         self._found[number] = found = list.__new__(cls)
+        if "tensor" in node:
+            content = self._take(node["tensor"])
+            if content.dtype != torch.uint8:
+                raise PersistenceError(f"Histories must be text. {_got(None)}")
+            found.extend(read_rows_json(content.numpy().tobytes()))
+            return found
         rows = self._values(node["items"])
         if not all(type(row) is dict for row in rows):
             raise PersistenceError(f"Histories must have rows. {_got(len(rows))}")

@@ -26,6 +26,7 @@ from ._arrays import flat_array, flat_tensor, plain_dtype
 from ._catalog import names, withheld
 from ._keys import is_key
 from ._state import constructor_names, is_memo, may_contain, may_hold
+from ._strict_json import write_rows_json
 from ._withheld import LeftOut, harmless
 
 MOST_NESTED = 120
@@ -257,6 +258,10 @@ class Encoder:
             items = self._values(thing, path)
             return {**head, "kind": "named tuple", "items": items}
         if type(thing) is History:
+            text = write_rows_json(list(thing))
+            if text is not None:
+                values = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+                return {**head, "kind": "history", "tensor": self._store(values, path)}
             items = self._values(thing, path)
             return {**head, "kind": "history", "items": items}
         if not is_plain(cls):

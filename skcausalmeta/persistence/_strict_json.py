@@ -10,7 +10,7 @@ from ..exceptions import PersistenceError
 from ..utils import printable
 
 # A parsed value takes up to a hundred bytes: this bounds the memory of a parse.
-_MOST_VALUES = 4_000_000
+_MOST_VALUES = 1_000_000
 # A list takes some 80 bytes and an object some 200, so that short texts of many of
 # them would grow: what a saved estimator says takes more letters.
 _FREE_PARTS, _LETTERS_PER_LIST, _LETTERS_PER_OBJECT = 1000, 6, 20
@@ -36,17 +36,7 @@ def read_json(text: str) -> Any:
         infinite number, is nested too deep, or holds more values than a saved
         estimator.
     """
-    if not text.isascii():
-        _refuse("letters that are not in ASCII")
-    n_values = sum(text.count(mark) for mark in ",[{")
-    if n_values > _MOST_VALUES:
-        raise PersistenceError(
-            f"A saved estimator must have at most {_MOST_VALUES} values. Got about "
-            f"{n_values}; the file was not written by skcausalmeta."
-        )
-    n_lists = text.count("[")
-    if n_lists > _FREE_PARTS + len(text) // _LETTERS_PER_LIST:
-        _refuse_density(n_lists, "lists", text)
+    check_text(text)
     pairs = _Pairs(text)
     try:
         found = json.loads(
@@ -63,6 +53,65 @@ def read_json(text: str) -> Any:
             "file is damaged, get another copy."
         ) from error
     return found
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that would cost far more than its length, before it is parsed.
+
+    Raises
+    ------
+    PersistenceError
+        If it holds more values than a saved estimator, or many empty parts.
+    """
+    if not text.isascii():
+        _refuse("letters that are not in ASCII")
+    n_values = sum(text.count(mark) for mark in ",[{")
+    if n_values > _MOST_VALUES:
+        raise PersistenceError(
+            f"A saved estimator must have at most {_MOST_VALUES} values beside its "
+            f"arrays. Got about {n_values}; leave out what is not needed, or keep long "
+            "lists of numbers as arrays."
+        )
+    n_lists = text.count("[")
+    if n_lists > _FREE_PARTS + len(text) // _LETTERS_PER_LIST:
+        _refuse_density(n_lists, "lists", text)
+
+
+def read_rows_json(content: bytes) -> list[dict[str, Any]]:
+    """Rows of a history, which has one a step: a text of plain numbers.
+
+    Raises
+    ------
+    PersistenceError
+        If they are none.
+    """
+    n_parts = content.count(b"[") + content.count(b"{")
+    if not content.isascii() or n_parts > _FREE_PARTS + len(content) // 12:
+        _refuse("a history of empty parts")
+    try:
+        rows = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise PersistenceError(
+            "A history must be JSON. It is not; the file is damaged, get another copy."
+        ) from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        _refuse("a history without rows")
+    return rows
+
+
+def write_rows_json(rows: list[Any]) -> bytes | None:
+    """The text of a history; None where it holds more than numbers and text."""
+    if not _is_plain(rows):
+        return None
+    return json.dumps(rows, separators=(",", ":")).encode("ascii")
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(name) is str for name in value) and _is_plain([*value.values()])
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def write_json(value: Any) -> str:

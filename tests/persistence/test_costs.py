@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from skorch.history import History
 
 from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import RidgeHead
@@ -292,3 +293,57 @@ def test_text_of_no_letters_is_refused(forge, tmp_path):
     data = data[:begin] + b"\xff" * (end - begin) + data[end:]
     with pytest.raises(PersistenceError, match="no letter"):
         load(forge.write(tmp_path / "head", description, table, data))
+
+
+def long_history(n):
+    history = History()
+    for _ in range(n):
+        history.new_epoch()
+        history.record("valid_loss", float("nan"))
+        for _ in range(20):
+            history.new_batch()
+            history.record_batch("train_loss", 0.1 + 1e-17)
+    return history
+
+
+def test_a_long_history_is_text(tmp_path):
+    """A row a step, of which a long training has very many."""
+    history = long_history(4000)
+    write_value(tmp_path / "history", history)
+    start = time.process_time()
+    again = read_value(tmp_path / "history")
+    assert time.process_time() - start < SECONDS
+    assert type(again) is History
+    assert repr(again) == repr(history)
+    assert again[-1, "batches", -1, "train_loss"] == 0.1 + 1e-17
+
+
+def test_a_history_of_other_things_comes_back_too(tmp_path):
+    history = long_history(2)
+    history.record("best", np.float32(0.5))
+    write_value(tmp_path / "history", history)
+    again = read_value(tmp_path / "history")
+    assert type(again[-1, "best"]) is np.float32
+    assert repr(again) == repr(history)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[1]", b"{}", b"[", b"\xff", b"[" + b"{}," * 9999, (b"[" + b" " * 20) * 9999],
+)
+def test_forged_histories_are_refused(forge, tmp_path, cheaply, text):
+    write_value(tmp_path / "history", long_history(1))
+    description, table, _ = forge.parts(tmp_path / "history")
+    ((name, entry),) = table.items()
+    entry |= {"shape": [len(text)], "data_offsets": [0, len(text)]}
+    path = forge.write(tmp_path / "history", description, {name: entry}, text)
+    with pytest.raises(PersistenceError, match="istory"):
+        cheaply(read_value, path)
+
+
+def test_what_is_saved_can_be_loaded(tmp_path):
+    """A value of too many parts is refused before it is written."""
+    for value in ([(k,) for k in range(200_000)], [[[]] * 3] * 600_000):
+        with pytest.raises(PersistenceError, match="at most 1000000 values"):
+            write_value(tmp_path / "value", value)
+    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import struct
 import sys
 import tempfile
@@ -38,7 +37,7 @@ from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from benchmarks._harness import Harness, make_parser
+from benchmarks._harness import Harness, Memory, Watch, make_parser
 from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.exceptions import PersistenceError
@@ -55,27 +54,6 @@ MEASURES = ("skcausalmeta/persistence",)
 N_BLOCKS, LONG_BLOCKS, FILES_PER_BLOCK = 20, 400, 500
 MOST_SECONDS, MOST_BYTES = 1.0, 100 * 2**20
 PATH = "named-by-a-file"
-# Anything that a harmless load has no business with.
-FORBIDDEN = (
-    "compile",
-    "exec",
-    "os.exec",
-    "os.fork",
-    "os.posix_spawn",
-    "os.chmod",
-    "os.link",
-    "os.mkdir",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.symlink",
-    "os.truncate",
-    "os.system",
-    "pickle.find_class",
-    "socket",
-    "subprocess",
-    "import",
-)
 SMALL = {"max_epochs": 1, "batches_per_epoch": 2, "tasks_per_batch": 2, "verbose": 0}
 
 
@@ -321,7 +299,9 @@ def share_nodes(text: dict[str, Any], rng: random.Random) -> None:
     lists = [k for k in nodes if k.get("kind") in ("list", "tuple")]
     if lists:
         refs = [{"ref": len(nodes) + k} for k in range(n)]
-        rng.choice(lists)["items"] += refs
+        holder = rng.choice(lists)
+        holder["items"] = [*holder["items"], *refs]
+        node = node if node is not holder else {"kind": "list", "items": []}
     nodes += [node] * n
 
 
@@ -422,26 +402,6 @@ def write(path: Path, content: bytearray, seal: bool) -> None:
         path.write_bytes(content)
 
 
-class Watch:
-    """Notes events of the interpreter that a load must not bring about."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.seen: list[str] = []
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.on:
-            return
-        writes = (
-            event == "open"
-            and isinstance(arguments[1], str)
-            and (set(arguments[1]) & set("wax+"))
-        )
-        if writes or event.startswith(FORBIDDEN):
-            self.seen.append(f"{event} {str(arguments)[:100]}")
-
-
 def read(path: Path) -> Any:
     """What is in a file, by all ways in which the package reads one."""
     with warnings.catch_warnings():
@@ -501,27 +461,6 @@ def judge(path: Path, original: bytes, sealed: bool, watch: Watch) -> tuple[str,
         same = again.read_bytes() == original
         verdict = "identical" if same else "FAULT loaded to something else"
     return verdict, seconds
-
-
-class Memory:
-    """The most memory that a block of code takes beyond what the process has."""
-
-    def __enter__(self) -> Memory:
-        with suppress(OSError):  # not on Linux: the peak of the whole process counts
-            Path("/proc/self/clear_refs").write_text("5")
-        self._rest = self._peak()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.grown = self._peak() - self._rest
-
-    @staticmethod
-    def _peak() -> int:
-        with suppress(OSError):
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run_block(
