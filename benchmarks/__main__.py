@@ -19,7 +19,11 @@ from benchmarks._harness._tables import table_text
 
 FOLDER = ROOT / "benchmarks"
 # A benchmark by what it counts, a test by what it is for.
-ELSEWHERE = {"fuzz_persistence": ROOT / "tests" / "persistence" / "fuzz.py"}
+ELSEWHERE = {
+    "fuzz_persistence": ROOT / "tests" / "robustness" / "fuzz_files.py",
+    "fuzz_inputs": ROOT / "tests" / "robustness" / "fuzz_inputs.py",
+    "shared_file": ROOT / "tests" / "robustness" / "shared_file.py",
+}
 
 
 def scripts() -> dict[str, Path]:

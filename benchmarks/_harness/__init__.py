@@ -7,12 +7,15 @@ from ._packing import pack, unpack
 from ._peers import Peer, find_peer
 from ._process import ROOT, in_process
 from ._runs import RESULTS, Harness, environment, make_parser, median_time
+from ._watch import Memory, Watch
 
 __all__ = [
     "RESULTS",
     "ROOT",
     "Harness",
+    "Memory",
     "Peer",
+    "Watch",
     "append_line",
     "commit_now",
     "environment",

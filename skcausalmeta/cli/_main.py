@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 # Two threads are the most that small episodes can use.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from ..exceptions import SkcausalmetaError
+from ..utils import printable
 from ._info import info_text
 from ._tables import read_table
 from ._trust import trusted
@@ -58,13 +62,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     1
     """
     arguments = _parser().parse_args(argv)
-    try:
-        text = arguments.run(arguments)
-    except (SkcausalmetaError, ValueError, ImportError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 1
-    sys.stdout.write(f"{text}\n")
+    with _warnings_in_one_line():
+        try:
+            _print(arguments.run(arguments), sys.stdout)
+        except KeyboardInterrupt:
+            _print("error: interrupted", sys.stderr)
+            return 1
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            # Python would try once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        # Whatever a file brings about: a user has no use for a traceback.
+        except (Exception, SystemExit) as error:
+            _print(f"error: {_said(error)}", sys.stderr)
+            return 1
     return 0
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line; of one that is not meant for users, its kind too."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SystemExit):
+        return f"a module of --trust ended the process ({text})"
+    meant = (SkcausalmetaError, ValueError, ImportError, OSError)
+    return text if isinstance(error, meant) else f"{type(error).__name__}: {text}"
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print lines of which a terminal obeys nothing, in letters that it has."""
+    lines = "\n".join(printable(line) for line in text.split("\n"))
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    shown = lines.encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(f"{shown}\n")
+    stream.flush()
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    def show(message: Any, *_: Any) -> None:
+        _print(f"warning: {' '.join(str(message).split())}", sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,6 +158,8 @@ def _add_evaluate(
     add("--way", type=int, default=5, help="classes, without tasks (default: 5)")
     add("--episodes", type=int, default=200, help="problems to draw (default: 200)")
     add("--seed", type=int, default=0, help="decides the problems (default: 0)")
+    add("--max-rows", type=int, default=10_000_000, help="default: %(default)s")
+    add("--max-bytes", type=int, help="of an npz file (default: 64 MB, 16 x the file)")
     _add_trust(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -155,11 +197,20 @@ def _demo(arguments: argparse.Namespace) -> str:
 
 
 def _evaluate(arguments: argparse.Namespace) -> str:
+    from sklearn.base import is_regressor
+
     from ..persistence import load
     from ._evaluate import evaluation_text
 
     estimator = load(arguments.estimator, modules=trusted(arguments.trust))
-    table = read_table(arguments.data, arguments.target, arguments.task_column)
+    table = read_table(
+        arguments.data,
+        arguments.target,
+        arguments.task_column,
+        values=is_regressor(estimator),
+        max_rows=arguments.max_rows,
+        max_bytes=arguments.max_bytes,
+    )
     return evaluation_text(
         estimator,
         table,

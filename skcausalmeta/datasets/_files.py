@@ -15,30 +15,38 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..exceptions import InvalidInputError
+from ..utils import printable
+from ._limits import Limits, most_unpacked
+from ._tar import walk_tar
 
-_MOST_BYTES = 1 << 29
-_BLOCK = 1 << 20
+_LIMITS = Limits()
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # RuntimeError: zip archives with a password or an unknown compression.
 # ValueError, struct.error: damaged headers that the standard library trips over.
 _BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError),
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, OverflowError),
     *(zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError),
+    *(IndexError, KeyError, AttributeError, TypeError, AssertionError, MemoryError),
 )
 
 
-def list_files(source: Path) -> list[str]:
+def list_files(source: Path, limits: Limits = _LIMITS) -> list[str]:
     """Names of the files, with forward slashes; hidden ones are left out.
 
     Raises
     ------
     InvalidInputError
-        If it is neither a folder nor an archive, or a damaged one.
+        If it is neither a folder nor an archive, or a damaged one, or larger than the
+        limits allow.
     """
     with _expect_whole(source):
-        return sorted(name for name, _ in _walk(source) if not _is_hidden(name))
+        names = (name for name, _ in _walk(source, limits))
+        return sorted(name for name in names if not _is_hidden(name))
 
 
-def read_files(source: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
+def read_files(
+    source: Path, names: set[str], limits: Limits = _LIMITS
+) -> Iterator[tuple[str, bytes]]:
     """Name and content of files, in the order in which they lie there.
 
     Nothing is written to disk, so no name in an archive can do harm, and links in
@@ -47,10 +55,10 @@ def read_files(source: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     Raises
     ------
     InvalidInputError
-        If the archive is damaged, or a file is larger than 512 MB.
+        If the archive is damaged, or larger than the limits allow.
     """
     with _expect_whole(source):
-        for name, read in _walk(source):
+        for name, read in _walk(source, limits):
             if name in names:
                 yield name, read()
 
@@ -66,18 +74,19 @@ def fingerprint(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _walk(source: Path, limits: Limits) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Name of every file and a function that reads it, good until the next name."""
     if source.is_dir():
-        for path in _paths(source):
-            _check_size(path.name, path.stat().st_size)
+        for count, path in enumerate(_paths(source)):
+            limits.check_count(count + 1)
+            limits.check_file(path.name, path.stat().st_size)
             yield path.relative_to(source).as_posix(), path.read_bytes
     elif not source.is_file():
         raise FileNotFoundError(f"Cannot find the folder or archive {str(source)!r}.")
     elif zipfile.is_zipfile(source):
-        yield from _walk_zip(source)
+        yield from _walk_zip(source, limits)
     else:
-        yield from _walk_tar(source)
+        yield from walk_tar(source, limits)
 
 
 @contextmanager
@@ -89,41 +98,51 @@ def _expect_whole(source: Path) -> Iterator[None]:
     except _BROKEN as error:
         raise InvalidInputError(
             f"{source.name} must be a folder, or a zip or tar archive that is whole. "
-            f"Got {type(error).__name__}: {error}; fetch it again."
+            f"Got {type(error).__name__}: {printable(str(error))}; fetch it again."
         ) from error
 
 
 def _paths(folder: Path) -> list[Path]:
-    walk = os.walk(folder, followlinks=True)
-    return sorted(Path(root, name) for root, _, names in walk for name in names)
+    """All files but pipes and the like; links are followed, once each."""
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        facts = os.stat(root)
+        if (facts.st_dev, facts.st_ino) in seen:
+            folders.clear()  # a link to a folder that was visited
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
+        found += [path for name in names if (path := Path(root, name)).is_file()]
+    return sorted(found)
 
 
-def _walk_zip(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _walk_zip(
+    source: Path, limits: Limits
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    packed = source.stat().st_size
+    left = most_unpacked(packed)
     with zipfile.ZipFile(source) as archive:
+        limits.check_count(len(archive.infolist()), packed)
         for member in archive.infolist():
             if not member.is_dir():
-                _check_size(member.filename, member.file_size)
-                yield member.filename, partial(archive.read, member)
+                limits.check_file(member.filename, member.file_size)
+                left -= member.file_size
+                if left < 0:
+                    raise InvalidInputError(
+                        "An archive of this size must unpack to at most "
+                        f"{most_unpacked(packed) >> 20} MB. Got more; unpack it and "
+                        "pass the folder."
+                    )
+                yield member.filename, partial(_read_member, archive, member)
 
 
-def _walk_tar(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    with tarfile.open(source, "r:*") as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            if file is not None:
-                _check_size(member.name, member.size)
-                yield member.name.removeprefix("./"), file.read
-        # The checksum of the compressed stream is behind the last file.
-        while archive.fileobj is not None and archive.fileobj.read(_BLOCK):
-            pass
-
-
-def _check_size(name: str, n_bytes: int) -> None:
-    if n_bytes > _MOST_BYTES:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.compress_type not in _METHODS:
+        # Those of the others unpack a block to any size.
         raise InvalidInputError(
-            f"A file of a data set must have at most {_MOST_BYTES >> 20} MB. Got "
-            f"{name} with {n_bytes >> 20} MB; remove it."
+            "Files in a zip archive must be stored or deflated. Got "
+            f"{member.filename!r} packed otherwise; pack it anew."
         )
+    return archive.read(member)
 
 
 def _is_hidden(name: str) -> bool:

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from ..exceptions import InvalidInputError
 from ._images import ImageForm, read_images
+from ._limits import LIMIT_CONSTRAINTS, Limits
 
 
 @validate_params(
@@ -24,6 +25,7 @@ from ._images import ImageForm, read_images
         "dtype": [StrOptions({"uint8", "float32", "float64"})],
         "cache": [str, os.PathLike, None],
         "return_X_y": ["boolean"],
+        **LIMIT_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -35,6 +37,9 @@ def load_image_folder(
     dtype: str = "uint8",
     cache: str | os.PathLike[str] | None = None,
     return_X_y: bool = False,
+    max_files: int = 10_000_000,
+    max_header_bytes: int = 2**20,
+    max_pixels: int = 2**24,
 ) -> Bunch | tuple[NDArray[Any], NDArray[np.int64]]:
     """Load your own images, a folder of image files per class.
 
@@ -56,9 +61,16 @@ def load_image_folder(
     cache : path-like, default=None
         Folder to keep the decoded images in. ``data`` is then a memory map, which
         may be larger than memory, and later calls decode nothing as long as the
-        files stay the same. None: ``data`` is in memory.
+        files stay the same. None: ``data`` is in memory. A folder that holds anything
+        but an earlier cache is refused, and nothing in it is deleted.
     return_X_y : bool, default=False
         Return ``(data, target)``.
+    max_files : int, default=10_000_000
+        Most files that a folder or archive may have.
+    max_header_bytes : int, default=2**20
+        Most bytes in which a tar archive may say what a file is.
+    max_pixels : int, default=2**24
+        Most pixels of an image, as 4096 x 4096.
 
     Returns
     -------
@@ -74,7 +86,8 @@ def load_image_folder(
     ImportError
         If Pillow is not installed.
     InvalidInputError
-        If there is no image, one cannot be read, or the sizes differ.
+        If there is no image, one cannot be read, the sizes differ, or a limit is
+        exceeded. An archive may unpack to 64 MB and a hundred times its size.
 
     Examples
     --------
@@ -96,6 +109,7 @@ def load_image_folder(
         ImageForm(_height_and_width(size), mode, dtype),
         wanted=lambda name: "/" in name,
         cache=None if cache is None else Path(cache).expanduser(),
+        limits=Limits(max_files, max_header_bytes, max_pixels),
     )
     classes = _classes(names, packed=source.is_file())
     target_names, target = np.unique(classes, return_inverse=True)

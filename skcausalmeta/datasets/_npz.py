@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..exceptions import InvalidInputError
+from ..utils import read_npz_arrays
 
+_FREE_BYTES, _EXPANSION = 1 << 26, 100
 SPLITS = ("train", "val", "test")
 
 
@@ -22,16 +23,12 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     Raises
     ------
     InvalidInputError
-        If the file is damaged, holds objects, or lacks an array.
+        If the file is damaged, holds objects, lacks an array, or unpacks to more than
+        64 MB and a hundred times its size.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"{path.name} must be an npz file of plain arrays. Got {error}; make or "
-            "fetch it again."
-        ) from error
+    # Data sets with a shape of many zeros pack well.
+    most = _FREE_BYTES + _EXPANSION * path.stat().st_size
+    arrays = read_npz_arrays(path, max_bytes=most)
     absent = [name for name in names if name not in arrays]
     if absent:
         raise InvalidInputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def _writeable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def array_of(flat: Tensor, facts: dict[str, Any]) -> NDArray[Any]:
-    """The array again, in memory of its own.
+    """The array again, in the memory of the tensor.
 
     Raises
     ------
@@ -76,11 +77,14 @@ def array_of(flat: Tensor, facts: dict[str, Any]) -> NDArray[Any]:
     dtype, shape = plain_dtype(facts["dtype"]), checked_shape(facts["shape"])
     if dtype in _AS_THEY_ARE:
         _check_flags(flat)
-        values = np.array(flat.numpy())
+        values = flat.numpy()
         if values.dtype != dtype:
             raise ValueError(f"an array of type {values.dtype} said to be {dtype}")
     elif dtype.itemsize and flat.numel():
-        values = np.array(flat.numpy()).view(dtype)
+        if flat.dtype != torch.uint8 or flat.ndim != 1:
+            raise ValueError(f"bytes of type {flat.dtype}")
+        values = flat.numpy().view(dtype)
+        _check_letters(values)
     else:
         values = np.empty(shape, dtype) if not math.prod(shape) else np.zeros(0)
     values = values.reshape(shape)
@@ -109,7 +113,7 @@ def flat_tensor(tensor: Tensor) -> tuple[Tensor, dict[str, Any]]:
 
 
 def tensor_of(flat: Tensor, facts: dict[str, Any], device: torch.device) -> Tensor:
-    """The tensor again, in memory of its own.
+    """The tensor again, in the memory of that of the file.
 
     Raises
     ------
@@ -117,9 +121,7 @@ def tensor_of(flat: Tensor, facts: dict[str, Any], device: torch.device) -> Tens
         If the facts do not fit the tensor.
     """
     _check_flags(flat)
-    values = flat.clone()
-    if "view" in facts:
-        values = torch.view_as_complex(values)
+    values = torch.view_as_complex(flat) if "view" in facts else flat
     axes = _permutation(facts["axes"], values.ndim)
     return values.permute(np.argsort(axes).tolist()).to(device)
 
@@ -144,6 +146,14 @@ def _check_flags(flat: Tensor) -> None:
     """Refuse booleans that are neither 0 nor 1, which no array has."""
     if flat.dtype == torch.bool and bool((flat.view(torch.uint8) > 1).any()):
         raise ValueError("a boolean that is neither true nor false")
+
+
+def _check_letters(values: NDArray[Any]) -> None:
+    """Refuse text with codes that stand for no letter."""
+    if values.dtype.kind == "U":
+        codes = values.view(np.dtype("u4").newbyteorder(values.dtype.byteorder))
+        if codes.size and int(codes.max()) > sys.maxunicode:
+            raise ValueError("a text with a code that is no letter")
 
 
 def _permutation(axes: Any, n_axes: int) -> list[int]:

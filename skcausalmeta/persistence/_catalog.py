@@ -15,9 +15,12 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from ..utils import package_definitions
+from ._withheld import WITHHELD_CLASSES
 
-# Rooms without parts of an estimator, or whose functions use files.
+# Rooms without parts of an estimator.
 _ROOMS_LEFT_OUT = frozenset({"cli", "datasets", "exceptions", "persistence", "utils"})
+# Functions of the package that estimators hold; the others stay out of reach.
+_FUNCTIONS = frozenset({"learners._silent"})
 
 # Names by the module that offers them.
 _LISTED = {
@@ -69,10 +72,16 @@ def _torch_classes() -> Iterator[tuple[str, Any]]:
 
 
 def _own_definitions() -> Iterator[tuple[str, Any]]:
-    found = [
+    named = [
         (f"{room}.{definition.__name__}", definition)
         for room, definition in package_definitions()
         if room not in _ROOMS_LEFT_OUT
+    ]
+    found = [
+        (name, known)
+        for name, known in named
+        if name in _FUNCTIONS
+        or (inspect.isclass(known) and name not in WITHHELD_CLASSES)
     ]
     uses = Counter(name for name, _ in found)
     # A name that two helpers of a room share would stand for the wrong one.
@@ -88,6 +97,16 @@ def catalog() -> Mapping[str, Any]:
         module = import_module(name)
         found |= {f"{name}.{part}": getattr(module, part) for part in listed.split()}
     return MappingProxyType(found)
+
+
+@functools.cache
+def withheld() -> frozenset[Any]:
+    """Classes of the package whose instances are left out of files."""
+    return frozenset(
+        definition
+        for room, definition in package_definitions()
+        if f"{room}.{definition.__name__}" in WITHHELD_CLASSES
+    )
 
 
 @functools.cache

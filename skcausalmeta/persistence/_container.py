@@ -7,24 +7,27 @@ r"""The file: a safetensors file whose metadata describe an estimator.
                 "<tensor>":{"dtype":...,"shape":...,"data_offsets":...}, ...}
     data       the tensors
 
-The digest is that of the whole file with 64 zeros in its own place.
+The digest is that of the whole file with 64 zeros in its own place. A file is read
+once, through one descriptor: what was verified is what is used, whatever happens to
+its name meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..exceptions import PersistenceError
-from ._strict_json import read_json, write_json
+from ..utils import printable
+from ._drafts import in_one_step, open_file
+from ._strict_json import check_text, read_json, write_json
+from ._table import Place, bytes_of, places, table_of, tensor_at
 
 _KEY = "skcausalmeta"
 _START = rb'{"__metadata__":{"skcausalmeta":"{\"sha256\":\"'
@@ -38,9 +41,8 @@ _BLOCK = 1 << 20
 class Header(NamedTuple):
     """What a file says before its numbers."""
 
-    metadata: str
     description: dict[str, Any]
-    tensors: dict[str, Any]
+    n_tensors: int
     n_bytes: int
 
 
@@ -54,49 +56,50 @@ def write_file(
     OSError
         If the folder cannot be written to.
     PersistenceError
-        If the description is too long, or the library cannot write.
+        If the description is too long, or there is something else than a file.
     """
     text = write_json({"sha256": _ZEROS, **description})
-    if len(write_json(text)) > _MOST_HEADER_BYTES - 200 * len(tensors):
+    check_text(text)  # what is saved can be loaded
+    table, ordered = table_of(tensors)
+    header = write_json({"__metadata__": {_KEY: text}, **table}).encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > _MOST_HEADER_BYTES:
         raise PersistenceError(
             "The settings and histories of an estimator must take less than 100 MB. "
             f"Got {len(text) / 1e6:.0f} MB of text; drop what is not needed, such as "
             "net_.history_."
         )
-    # Beside the target, since a file moves in one step within a file system only.
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        draft.open("xb").close()
-        save_file(dict(tensors), draft, metadata={_KEY: text})
-        with draft.open("r+b") as file:
-            digest = file_digest(file)
-            file.seek(_DIGEST.start)
-            file.write(digest.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except SafetensorError as error:
-        raise PersistenceError(
-            f"The numbers of the estimator could not be written. Got: {error}; check "
-            "the space on the disk."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with in_one_step(path) as file:
+        found = hashlib.sha256()
+        for part in (len(header).to_bytes(8, "little"), header):
+            _put(file, memoryview(part), found)
+        for tensor in ordered:
+            _put(file, bytes_of(tensor), found)
+        file.seek(_DIGEST.start)
+        file.write(found.hexdigest().encode())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name of a file last through a power cut, where there is a way."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _put(file: BinaryIO, content: memoryview, found: Any) -> None:
+    for start in range(0, len(content), _BLOCK):
+        block = content[start : start + _BLOCK]
+        found.update(block)
+        file.write(block)
 
 
-def read_header(path: Path) -> Header:
-    """Verify a file as a whole and read what comes before its numbers.
+class SavedFile:
+    """A file, verified as a whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    with_numbers : bool
+        Keep the tensors, which are then read with everything else.
+
+    Attributes
+    ----------
+    header : Header
+        What it says before its numbers.
 
     Raises
     ------
@@ -105,22 +108,83 @@ def read_header(path: Path) -> Header:
     PersistenceError
         If it is no saved estimator or does not match its checksum.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > min(size - 8, _MOST_HEADER_BYTES):
-            raise _no_estimator(path, f"a header of {length} bytes in {size}")
-        header = file.read(length)
-        if not header.startswith(_START):
-            raise _no_estimator(path, f"a file that begins with {header[:20]!r}")
+
+    def __init__(self, path: Path, *, with_numbers: bool) -> None:
+        self._path = path
+        with open_file(path) as file:
+            length, size = _lengths(file, path)
+            found = hashlib.sha256()
+            header = _read_header(file, length, path, found)
+            table, description, fault = _parse(header, size - 8 - length, path)
+            self._numbers = _read_numbers(file, table, found, keep=with_numbers)
+            _read_rest(file, found)
         claimed = header[len(_START) : len(_START) + 64].decode("latin-1")
-        if file_digest(file) != claimed:
+        if found.hexdigest() != claimed:
             raise PersistenceError(
                 f"The file {path} must match its checksum. It does not: it was "
                 "changed or cut short since it was saved; get another copy."
             )
-    return _parse(path, header, size)
+        if fault is not None:
+            raise fault
+        self._table = table
+        self.header = Header(description, len(table), size)
+
+    def take(self, name: Any) -> Tensor:
+        """A tensor in memory of its own, which one node may have.
+
+        Raises
+        ------
+        PersistenceError
+            If there is no such tensor, or it was taken before.
+        """
+        if not isinstance(name, str) or name not in self._numbers:
+            raise PersistenceError(
+                "Every array must be in the file, and stand for one thing. Got no "
+                f"{printable(str(name)[:60])!r} that is left in {self._path}; it is "
+                "damaged, get another copy."
+            )
+        return tensor_at(self._table[name], self._numbers.pop(name))
+
+
+def _lengths(file: BinaryIO, path: Path) -> tuple[int, int]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > min(size - 8, _MOST_HEADER_BYTES):
+        _refuse(path, f"a header of {length} bytes in {size}")
+    return length, size
+
+
+def _read_header(file: BinaryIO, length: int, path: Path, found: Any) -> bytes:
+    header = file.read(length)
+    if len(header) < length or not header.startswith(_START):
+        _refuse(path, f"a file that begins with {header[:20]!r}")
+    place = slice(len(_START), len(_START) + 64)
+    found.update(length.to_bytes(8, "little"))
+    found.update(header[: place.start] + _ZEROS.encode())
+    found.update(memoryview(header)[place.stop :])
+    return header
+
+
+def _read_numbers(
+    file: BinaryIO, table: Mapping[str, Place], found: Any, *, keep: bool
+) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of every tensor, as far as they are there; none without `keep`."""
+    numbers = {}
+    for name, place in table.items() if keep else ():
+        numbers[name] = values = np.empty(place.n_bytes, dtype=np.uint8)
+        view = values.data
+        for start in range(0, place.n_bytes, _BLOCK):
+            block = view[start : start + _BLOCK]
+            got = file.readinto(block)  # type: ignore[attr-defined]
+            found.update(block[:got])
+    return numbers
+
+
+def _read_rest(file: BinaryIO, found: Any) -> None:
+    while block := file.read(_BLOCK):
+        found.update(block)
 
 
 def file_digest(file: BinaryIO) -> str:
@@ -129,23 +193,36 @@ def file_digest(file: BinaryIO) -> str:
     start = bytearray(file.read(_DIGEST.stop))
     start[_DIGEST] = _ZEROS.encode()
     found = hashlib.sha256(start)
-    while block := file.read(_BLOCK):
-        found.update(block)
+    _read_rest(file, found)
     return found.hexdigest()
 
 
-def _parse(path: Path, header: bytes, size: int) -> Header:
+def _parse(
+    header: bytes, n_bytes: int, path: Path
+) -> tuple[dict[str, Place], dict[str, Any], PersistenceError | None]:
+    """Places of the tensors and the description, or what is wrong with them.
+
+    What is wrong is said after the checksum, which tells damage from intent.
+    """
     try:
-        table = read_json(header.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _no_estimator(path, str(error)) from error
-    metadata = table.pop("__metadata__")
-    if list(metadata) != [_KEY] or not isinstance(metadata[_KEY], str):
-        raise _no_estimator(path, f"the metadata {list(metadata)}")
-    description = read_json(metadata[_KEY])
-    if not isinstance(description, dict):
-        raise _no_estimator(path, "a description without keys")
-    return Header(metadata[_KEY], description, table, size)
+        table = read_json(header.decode("ascii"))
+        metadata = table.pop("__metadata__")
+        if list(metadata) != [_KEY] or not isinstance(metadata[_KEY], str):
+            _refuse(path, f"the metadata {printable(str(list(metadata))[:60])}")
+        found = places(table, n_bytes, path)
+        text = metadata.pop(_KEY)
+        description = read_json(text)
+        if not isinstance(description, dict):
+            _refuse(path, "a description without keys")
+    except PersistenceError as error:
+        return {}, {}, error
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        return {}, {}, _no_estimator(path, f"a header with {type(error).__name__}")
+    return found, description, None
+
+
+def _refuse(path: Path, got: str) -> NoReturn:
+    raise _no_estimator(path, got)
 
 
 def _no_estimator(path: Path, got: str) -> PersistenceError:
@@ -153,46 +230,3 @@ def _no_estimator(path: Path, got: str) -> PersistenceError:
         f"The file {path} must be an estimator saved by skcausalmeta.persistence.save."
         f" Got {got}; it is of another kind, cut short or damaged."
     )
-
-
-class TensorReader:
-    """Tensors of a file whose header has been read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    header : Header
-        What `read_header` found.
-
-    Raises
-    ------
-    PersistenceError
-        If the sizes in the header do not fit the file, or the file was replaced
-        since.
-    """
-
-    def __init__(self, path: Path, header: Header) -> None:
-        self._path = path
-        try:
-            # Maps the file: nothing is allocated, whatever sizes it claims.
-            self._file = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise _no_estimator(path, f"the sizes of its numbers wrong: {error}") from (
-                error
-            )
-        if (self._file.metadata() or {}).get(_KEY) != header.metadata:
-            raise PersistenceError(
-                f"The file {path} must not change while it is read. It was replaced; "
-                "read it again."
-            )
-        self._names = set(self._file.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        """The tensor on the file itself: copy it, do not keep it."""
-        if not isinstance(name, str) or name not in self._names:
-            raise PersistenceError(
-                f"Every array must be in the file. Got no {name!r} in {self._path}; "
-                "it is damaged, get another copy."
-            )
-        return self._file.get_tensor(name)

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -23,7 +23,11 @@ from torch import Tensor, nn
 
 from ..exceptions import PersistenceError
 from ._arrays import flat_array, flat_tensor, plain_dtype
-from ._catalog import names
+from ._catalog import names, withheld
+from ._keys import is_key
+from ._state import constructor_names, is_memo, may_contain, may_hold
+from ._strict_json import write_rows_json
+from ._withheld import LeftOut, harmless
 
 MOST_NESTED = 120
 _STATIC_TYPE_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE: unset for types written in C
@@ -31,6 +35,8 @@ _SEQUENCES: dict[Any, str] = {list: "list", tuple: "tuple", torch.Size: "size"}
 _DICTS: dict[Any, str] = {dict: "dict", OrderedDict: "ordered dict"}
 # Rebuilt by torch from the parameters.
 _OF_RECURRENT_LAYERS = frozenset({"_flat_weights", "_flat_weight_refs"})
+_PAIR = 2
+_NO_KEY = object()
 
 
 class Encoder:
@@ -49,12 +55,15 @@ class Encoder:
         Values of arrays and tensors.
     custom : dict of str to type or function
         What the caller of `load` has to bring along.
+    left_out : LeftOut
+        What the objects hold and the file does not get.
     """
 
     def __init__(self, optimizer_state: bool) -> None:
         self.nodes: list[Any] = []
         self.tensors: dict[str, Tensor] = {}
         self.custom: dict[str, Any] = {}
+        self.left_out = LeftOut()
         self._optimizer_state = optimizer_state
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no address is used again
@@ -87,12 +96,46 @@ class Encoder:
             self._depth -= 1
         return {"ref": self._numbers[id(thing)]}
 
+    def constructors(self) -> dict[str, list[str]]:
+        """What the constructors of the caller's classes set, by class."""
+        classes = {k: v for k, v in self.custom.items() if isinstance(v, type)}
+        return {name: sorted(constructor_names(c)) for name, c in classes.items()}
+
     def _values(self, things: Iterable[Any], path: str) -> list[Any]:
-        return [self.value(thing, f"{path}.{k}") for k, thing in enumerate(things)]
+        return [
+            self.value(thing, f"{path}.{k}")
+            for k, thing in enumerate(things)
+            if not self._is_withheld(thing)
+        ]
 
     def _named(self, state: dict[str, Any], path: str) -> dict[str, Any]:
         prefix = f"{path}." if path else ""
-        return {name: self.value(v, f"{prefix}{name}") for name, v in state.items()}
+        return {
+            name: self.value(v, f"{prefix}{name}")
+            for name, v in state.items()
+            if not self._is_withheld(v)
+        }
+
+    def _is_withheld(self, thing: Any) -> bool:
+        """Whether files do not bring it along, by itself or with its name."""
+        parts = thing if type(thing) is tuple and len(thing) == _PAIR else (thing,)
+        for part in parts:
+            if type(part) in withheld():
+                self.left_out.note(type(part).__name__)
+                return True
+        return False
+
+    def _allowed(
+        self, cls: type, state: dict[str, Any], may: Callable[..., bool]
+    ) -> dict[str, Any]:
+        """Attributes that the class has, by the rule by which they are loaded."""
+        custom, allowed = cls not in names(), {}
+        for name, value in state.items():
+            if may(cls, name, custom=custom):
+                allowed[name] = value
+            elif not is_memo(cls, name):
+                self.left_out.note(f"{cls.__name__}.{name}")
+        return allowed
 
     def _node(self, thing: Any, path: str) -> dict[str, Any]:
         kind = type(thing)
@@ -100,11 +143,14 @@ class Encoder:
             return {"kind": _SEQUENCES[kind], "items": self._values(thing, path)}
         if kind in (set, frozenset):
             items = sorted(thing, key=repr)
+            self._check_keys(items, path)
             return {"kind": kind.__name__, "items": self._values(items, path)}
         if kind in _DICTS:
+            self._check_keys(thing, path)
             pairs = [
                 [self.value(key, f"{path}.key"), self.value(v, f"{path}.{key}")]
                 for key, v in thing.items()
+                if not self._is_withheld(v)
             ]
             return {"kind": _DICTS[kind], "items": pairs}
         for group in (self._number, self._torch_thing, self._random_thing):
@@ -117,6 +163,15 @@ class Encoder:
             parts = (thing.func, thing.args, thing.keywords)
             return {"kind": "partial", "items": self._values(parts, path)}
         return self._instance(thing, path)
+
+    def _check_keys(self, keys: Iterable[Any], path: str) -> None:
+        wrong = next((key for key in keys if not is_key(key)), _NO_KEY)
+        if wrong is not _NO_KEY:
+            raise PersistenceError(
+                "Keys of dictionaries and members of sets must be numbers, text, or "
+                f"short tuples of them to be saved. Got {_described(wrong)} at "
+                f"{path!r}; use another key."
+            )
 
     # -- numbers -----------------------------------------------------------------------
 
@@ -203,6 +258,10 @@ class Encoder:
             items = self._values(thing, path)
             return {**head, "kind": "named tuple", "items": items}
         if type(thing) is History:
+            text = write_rows_json(list(thing))
+            if text is not None:
+                values = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+                return {**head, "kind": "history", "tensor": self._store(values, path)}
             items = self._values(thing, path)
             return {**head, "kind": "history", "items": items}
         if not is_plain(cls):
@@ -221,7 +280,10 @@ class Encoder:
             )
         # The callbacks of skorch leave copies of weights out of their state.
         own = isinstance(thing, Callback)
-        return dict(thing.__getstate__()) if own else vars(thing)
+        state = dict(thing.__getstate__()) if own else vars(thing)
+        cls = type(thing)
+        allowed = self._allowed(cls, state, may_hold)
+        return harmless(allowed, self.left_out, cls.__name__)
 
     def _module(self, module: nn.Module, path: str) -> dict[str, Any]:
         fresh = vars(nn.Module())
@@ -234,15 +296,23 @@ class Encoder:
                 "Modules must have no hooks to be saved, since hooks are code. Got "
                 f"{hooks[0]!r} of {path!r}; remove it and register it after loading."
             )
+        cls = type(module)
+        own = harmless(self._allowed(cls, state, may_hold), self.left_out, cls.__name__)
+        groups: dict[str, dict[str, Any]] = {
+            "parameters": dict(module._parameters),
+            "buffers": dict(module._buffers),
+            "modules": dict(module._modules),
+        }
         return {
             "kind": "module",
-            "class": self._name(type(module), path),
+            "class": self._name(cls, path),
             "training": module.training,
-            "parameters": self._named(dict(module._parameters), path),
-            "buffers": self._named(dict(module._buffers), path),
             "not persistent": sorted(module._non_persistent_buffers_set),
-            "modules": self._named(dict(module._modules), path),
-            "state": self._named(state, path),
+            **{
+                group: self._named(self._allowed(cls, parts, may_contain), path)
+                for group, parts in groups.items()
+            },
+            "state": self._named(own, path),
         }
 
     def _optimizer(self, optimizer: Any, path: str) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from sklearn.base import BaseEstimator
 
 from .._version import __version__
 from ..exceptions import PersistenceError
-from ._container import Header, TensorReader, read_header, write_file
-from ._decode import Decoder
+from ..utils import printable
+from ._container import Header, SavedFile, write_file
+from ._decode import Decoder, usable_device
 from ._encode import Encoder
+from ._strict_json import Ref
 from ._summary import parameter_texts
+from ._withheld import said_in
 
 FORMAT = 1
+_MOST_VERSIONS, _LONGEST = 100, 200
 
 
 def save(
@@ -82,7 +86,7 @@ def save(
             "save takes an estimator. Got a "
             f"{type(estimator).__name__}; pass the object that has fit."
         )
-    write_value(Path(path), estimator, optimizer_state=optimizer_state)
+    _write(Path(path), estimator, optimizer_state)
 
 
 def load(
@@ -141,7 +145,7 @@ def load(
     RidgeHead(ridge_reg=0.5)
     """
     path = Path(path)
-    found = read_value(path, modules or {}, device)
+    found = _read(path, modules or {}, device)
     if not isinstance(found, BaseEstimator):
         raise PersistenceError(
             f"The file {path} must hold an estimator. Got a {type(found).__name__}."
@@ -186,16 +190,17 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
     RidgeHead 0.5 1
     """
     path = Path(path)
-    header = read_header(path)
+    header = SavedFile(path, with_numbers=False).header
     description = _checked(header, path)
     name, parameters = parameter_texts(description["nodes"], description["root"])
+    versions = description["versions"]
     return {
         "class": name,
         "parameters": parameters,
         "format": description["format"],
-        "versions": description["versions"],
-        "modules": description["custom"],
-        "n_tensors": len(header.tensors),
+        "versions": {printable(k): printable(v) for k, v in versions.items()},
+        "modules": [printable(name) for name in description["custom"]],
+        "n_tensors": header.n_tensors,
         "n_bytes": header.n_bytes,
     }
 
@@ -235,16 +240,7 @@ def write_value(path: Path, value: Any, *, optimizer_state: bool = True) -> None
     ...     print(read_value(Path(folder) / "state"))
     {'epoch': 3, 'losses': [0.5, 0.25]}
     """
-    encoder = Encoder(optimizer_state)
-    root = encoder.value(value, "")
-    description = {
-        "format": FORMAT,
-        "versions": installed_versions(),
-        "custom": sorted(encoder.custom),
-        "root": root,
-        "nodes": encoder.nodes,
-    }
-    write_file(path, description, encoder.tensors)
+    _write(path, value, optimizer_state)
 
 
 def read_value(
@@ -292,21 +288,7 @@ def read_value(
     ...     print(read_value(Path(folder) / "state"))
     [0 1 2]
     """
-    header = read_header(path)
-    description = _checked(header, path)
-    place = None if device is None else torch.device(device)
-    tensors = TensorReader(path, header)
-    decoder = Decoder(description["nodes"], tensors, dict(modules or {}), place)
-    try:
-        return decoder.value(description["root"])
-    except PersistenceError:
-        raise
-    # Whatever a file that was forged with a right checksum brings about.
-    except Exception as error:
-        raise PersistenceError(
-            f"The file {path} must describe an estimator. Got an error: "
-            f"{type(error).__name__}: {str(error)[:200]}; it is damaged."
-        ) from error
+    return _read(path, modules or {}, device)
 
 
 def installed_versions() -> dict[str, str]:
@@ -333,6 +315,52 @@ def installed_versions() -> dict[str, str]:
     }
 
 
+def _write(path: Path, value: Any, optimizer_state: bool) -> None:
+    encoder = Encoder(optimizer_state)
+    root = encoder.value(value, "")
+    description = {
+        "format": FORMAT,
+        "versions": installed_versions(),
+        "custom": sorted(encoder.custom),
+        "constructors": encoder.constructors(),
+        "left out": encoder.left_out.names,
+        "root": root,
+        "nodes": encoder.nodes,
+    }
+    write_file(path, description, encoder.tensors)
+    encoder.left_out.warn(f"{path} was saved", stacklevel=3)
+
+
+def _read(path: Path, modules: Mapping[str, Any], device: Any) -> Any:
+    place = None
+    if device is not None:
+        place = usable_device(device, "name another device")
+    saved = SavedFile(path, with_numbers=True)
+    description = _checked(saved.header, path)
+    decoder = Decoder(
+        description["nodes"],
+        saved.take,
+        saved.header.n_bytes,
+        dict(modules),
+        place,
+        description.get("constructors", {}),
+    )
+    for text in said_in(description):
+        decoder.left_out.note(text)
+    try:
+        found = decoder.value(description["root"])
+    except PersistenceError:
+        raise
+    # Whatever a file that was forged with a right checksum brings about.
+    except Exception as error:
+        raise PersistenceError(
+            f"The file {path} must describe an estimator. Got an error: "
+            f"{type(error).__name__}: {printable(str(error)[:200])}; it is damaged."
+        ) from error
+    decoder.left_out.warn(f"{path} was loaded", stacklevel=3)
+    return found
+
+
 def _checked(header: Header, path: Path) -> dict[str, Any]:
     description = header.description
     number = description.get("format")
@@ -341,11 +369,24 @@ def _checked(header: Header, path: Path) -> dict[str, Any]:
             f"The file {path} must be of format {FORMAT} or older. Got format "
             f"{number}; install a newer version of skcausalmeta."
         )
-    expected = {"versions": dict, "custom": list, "nodes": list, "root": dict}
+    expected = {"versions": dict, "custom": list, "nodes": list, "root": Ref}
     wrong = [k for k, kind in expected.items() if type(description.get(k)) is not kind]
+    if not wrong and not _are_texts(description):
+        wrong = ["names"]
     if number != FORMAT or wrong:
         raise PersistenceError(
             f"The file {path} must describe an estimator in format {FORMAT}. Got "
-            f"format {number!r} without {wrong}; it is damaged, get another copy."
+            f"format {repr(number)[:60]} without {wrong}; it is damaged, get another "
+            "copy."
         )
     return description
+
+
+def _are_texts(description: dict[str, Any]) -> bool:
+    """Whether versions and names are text, few and short."""
+    constructors = description.get("constructors", {})
+    if type(constructors) is not dict:
+        return False
+    texts = [*description["versions"].values(), *description["custom"]]
+    short = len(description["versions"]) <= _MOST_VERSIONS
+    return short and all(isinstance(t, str) and len(t) <= _LONGEST for t in texts)

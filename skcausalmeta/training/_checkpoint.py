@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +14,19 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..persistence import read_value, write_value
+from ..persistence import write_value
+from ._checkpoint_state import (
+    FORMAT,
+    check_alike,
+    check_callback,
+    check_optimizer,
+    check_position,
+    packed,
+    read_checkpoint,
+    require_alike,
+)
 from ._progress import TaskProgress
 
-_FORMAT = "training 1"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.ndarray)
 
 
@@ -73,9 +80,10 @@ class TrainingCheckpoint(Callback):
         InvalidInputError
             If the file belongs to a training with other facts.
         PersistenceError
-            If it is damaged or no checkpoint.
+            If it is damaged, no checkpoint, or not as training writes it.
         """
-        self._state = _read(Path(self.path)) if Path(self.path).exists() else None
+        path = Path(self.path)
+        self._state = read_checkpoint(path, seeds) if path.exists() else None
         if self._state is not None:
             self._check_facts(self._state["facts"])
             seeds = self._state["seeds"]
@@ -83,9 +91,20 @@ class TrainingCheckpoint(Callback):
         return self._seeds
 
     def train(self, net: Any, streams: Any) -> None:
-        """Train a net on streams for the epochs that are left, after `open`."""
+        """Train a net on streams for the epochs that are left, after `open`.
+
+        Raises
+        ------
+        PersistenceError
+            If the file has more epochs than the training.
+        """
         self._generators = streams[0].generators
         done = 0 if self._state is None else self._state["n_epochs"]
+        if done > net.max_epochs:
+            raise PersistenceError(
+                f"A checkpoint must have at most max_epochs={net.max_epochs} epochs. "
+                f"Got {done} in {self.path}; delete it to train from the start."
+            )
         net.fit(streams, epochs=net.max_epochs - done)
 
     def _check_facts(self, saved: Mapping[str, str]) -> None:
@@ -117,15 +136,14 @@ class TrainingCheckpoint(Callback):
         del self._state, self._seeds, self._generators
 
     def _state_of(self, net: Any) -> dict[str, Any]:
-        on_cuda = str(net.device).startswith("cuda")
         scaler = getattr(net, "scaler_", None)  # of float16
         optimizer = getattr(net, "optimizer_", None)  # none without parameters
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "facts": dict(self.facts),
             "seeds": self._seeds,
             "n_epochs": len(net.history),
-            "history": _packed(net.history),
+            "history": packed(net.history),
             "module": dict(net.module_.state_dict()),
             "optimizer": None if optimizer is None else optimizer.state_dict(),
             "callbacks": {
@@ -134,11 +152,50 @@ class TrainingCheckpoint(Callback):
             "generators": {k: _position(g) for k, g in self._generators.items()},
             "scaler": {} if scaler is None else scaler.state_dict(),
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
+            "cuda": torch.cuda.get_rng_state_all() if _on_cuda(net) else [],
         }
 
     def _restore(self, net: Any, state: dict[str, Any]) -> None:
-        net.history.extend(_unpacked(state["history"]))
+        try:
+            self._check(net, state)
+            self._take_over(net, state)
+        except (PersistenceError, RuntimeError, ValueError, KeyError, TypeError) as e:
+            raise PersistenceError(
+                f"Training cannot continue from {self.path}: {e} Delete it to train "
+                "from the start."
+            ) from e
+
+    def _check(self, net: Any, state: dict[str, Any]) -> None:
+        """Look at all of a state before any of it is used."""
+        weights = dict(net.module_.state_dict())
+        check_alike(state["module"], weights, "weights of another module")
+        optimizer = getattr(net, "optimizer_", None)
+        require_alike(
+            dict.fromkeys(["optimizer"] * (state["optimizer"] is not None)),
+            dict.fromkeys(["optimizer"] * (optimizer is not None)),
+            "another optimiser",
+        )
+        if optimizer is not None:
+            groups = optimizer.param_groups
+            sizes = [p.numel() for group in groups for p in group["params"]]
+            check_optimizer(state["optimizer"], optimizer.state_dict(), sizes)
+        others = dict(self._others(net))
+        for name, saved in state["callbacks"].items():
+            if name in others:
+                check_callback(name, others[name], saved)
+        require_alike(state["generators"], self._generators, "other generators")
+        for name, generator in self._generators.items():
+            check_position(state["generators"][name], generator)
+        scaler = getattr(net, "scaler_", None)
+        if scaler is not None and state["scaler"]:
+            check_alike(state["scaler"], scaler.state_dict(), "another scaler")
+        check_alike(state["torch"], torch.get_rng_state(), "another state of torch")
+        if _on_cuda(net) and state["cuda"]:
+            own = torch.cuda.get_rng_state_all()
+            check_alike(state["cuda"], own, "another state of torch")
+
+    def _take_over(self, net: Any, state: dict[str, Any]) -> None:
+        net.history.extend(state["history"])
         net.module_.load_state_dict(state["module"])
         if state["optimizer"] is not None:
             net.optimizer_.load_state_dict(state["optimizer"])
@@ -146,10 +203,10 @@ class TrainingCheckpoint(Callback):
             _restore_callback(callback, state["callbacks"].get(name, {}))
         for name, generator in self._generators.items():
             _move_to(generator, state["generators"][name])
-        if state["scaler"]:
+        if state["scaler"] and getattr(net, "scaler_", None) is not None:
             net.scaler_.load_state_dict(state["scaler"])
         torch.set_rng_state(state["torch"])
-        if state["cuda"]:
+        if _on_cuda(net) and state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
         for _, callback in net.callbacks_:
             if isinstance(callback, TaskProgress):
@@ -203,51 +260,21 @@ class WarmStart(Callback):
             ) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state = read_value(path)
-    except PersistenceError as error:
-        raise PersistenceError(
-            f"Training cannot continue from {path}: {error} Delete it to train from "
-            "the start."
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise PersistenceError(
-            f"A checkpoint must have been written by training. Got {path}, which holds "
-            f"a {type(state).__name__}; give another path."
-        )
-    return state
-
-
-def _packed(history: list[Any]) -> bytes:
-    # As JSON and small: histories have a row a step, and are written every epoch.
-    def number(value: Any) -> Any:
-        if not hasattr(value, "item"):
-            raise PersistenceError(
-                "A history must hold numbers and text to be saved in a checkpoint. Got "
-                f"{value!r}; record something else, or set checkpoint_path=None."
-            )
-        return value.item()
-
-    return zlib.compress(json.dumps(list(history), default=number).encode(), 1)
-
-
-def _unpacked(packed: bytes) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(zlib.decompress(packed))
-    return rows
+def _on_cuda(net: Any) -> bool:
+    return str(net.device).startswith("cuda")
 
 
 def _position(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    return generator.bit_generator.state
+    return (
+        generator.get_state() if isinstance(generator, torch.Generator) else generator
+    )
 
 
 def _move_to(generator: Any, position: Any) -> None:
     if isinstance(generator, torch.Generator):
         generator.set_state(position)
     else:
-        generator.bit_generator.state = position
+        generator.bit_generator.state = position.bit_generator.state
 
 
 # -- states of callbacks ---------------------------------------------------------------

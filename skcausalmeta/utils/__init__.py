@@ -3,8 +3,10 @@
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
 from ._missing import count_missing
+from ._npz import read_npz_arrays
 from ._numbers import refuse_missing, refuse_text, saying_where_text_is
 from ._out_of_memory import forget, is_out_of_memory
+from ._printable import printable
 from ._random import isolated_torch_rng, named_seeds
 from ._rows_on_disk import RowsOnDisk
 from ._sparse_rows import SparseRows, SparseTasks, are_sparse_tasks, dense_rows
@@ -36,6 +38,8 @@ __all__ = [
     "isolated_torch_rng",
     "named_seeds",
     "package_definitions",
+    "printable",
+    "read_npz_arrays",
     "read_rows",
     "refuse_missing",
     "refuse_text",

@@ -1,6 +1,8 @@
 """Folders and archives of images: own ones, mini-ImageNet and tiered-ImageNet."""
 
 import contextlib
+import functools
+import importlib
 import io
 import os
 import sys
@@ -16,9 +18,12 @@ from skcausalmeta.datasets import (
     fetch_tiered_imagenet,
     load_image_folder,
 )
+from skcausalmeta.datasets._limits import Limits
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.learners import SparseMetaClassifier
 
+# The door offers the function of the same name.
+_load_image_folder = importlib.import_module("skcausalmeta.datasets._load_image_folder")
 FETCH = [fetch_mini_imagenet, fetch_tiered_imagenet]
 
 
@@ -214,7 +219,8 @@ def test_a_turned_byte_in_an_image_of_an_archive_is_found(animals, tmp_path):
 
 
 def test_huge_files_in_archives_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("skcausalmeta.datasets._files._MOST_BYTES", 1 << 20)
+    small = functools.partial(Limits, max_file_bytes=1 << 20)
+    monkeypatch.setattr(_load_image_folder, "Limits", small)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/1.png", bytes(3 << 20))
     with pytest.raises(InvalidInputError, match=r"at most 1 MB. Got a/1\.png with 3"):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_damaged_and_forged_files_do_no_harm(tmp_path):
-    script = Path(__file__).with_name("fuzz.py")
+    script = Path(__file__).with_name("fuzz_files.py")
     command = [sys.executable, script, "--smoke", "--threads", "1"]
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
@@ -25,15 +25,15 @@ def test_damaged_and_forged_files_do_no_harm(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = done.stdout.splitlines()[-1].split()
-    files, refused, identical, loaded, faults = map(int, figures[:5])
-    assert files == refused + identical + loaded == 60
-    assert refused > 30
+    files, _sealed, refused, identical, loaded, faults = map(int, figures[:6])
+    assert files == refused + identical + loaded == 120
+    assert refused > 60
     assert faults == 0
 
 
 @pytest.fixture(scope="module")
 def fuzz():
-    path = Path(__file__).with_name("fuzz.py")
+    path = Path(__file__).with_name("fuzz_files.py")
     spec = importlib.util.spec_from_file_location("fuzz_persistence", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,7 +58,7 @@ HARM = {
 
 @pytest.mark.parametrize(("harm", "verdict"), HARM.values(), ids=HARM)
 def test_harm_is_noticed(fuzz, watch, tmp_path, monkeypatch, harm, verdict):
-    monkeypatch.setattr(fuzz, "load", harm)
+    monkeypatch.setattr(fuzz, "read", harm)
     found, _ = fuzz.judge(tmp_path / "file", b"", False, watch)
     assert found.startswith(verdict)
 
@@ -66,7 +66,7 @@ def test_harm_is_noticed(fuzz, watch, tmp_path, monkeypatch, harm, verdict):
 def test_another_estimator_and_a_slow_load_are_noticed(
     fuzz, watch, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fuzz, "load", lambda path: fuzz.RidgeHead())
+    monkeypatch.setattr(fuzz, "read", lambda path: fuzz.RidgeHead())
     found, _ = fuzz.judge(tmp_path / "file", b"", False, watch)
     assert found == "FAULT loaded to something else"
     monkeypatch.setattr(fuzz, "MOST_SECONDS", -1.0)
