@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_X_y, compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
 from ..utils import refuse_text
+from ._inputs import (
+    TrainingBatch,
+    check_query,
+    episode_inputs,
+    episode_offset,
+    score_offset,
+    training_batch,
+)
 
 
 class HeadSolution(NamedTuple):
@@ -61,27 +62,6 @@ class HeadSolution(NamedTuple):
     relative_gap: Tensor
 
 
-class TrainingBatch(NamedTuple):
-    """The checked rows of `fit` as a batch of one task, float64.
-
-    Parameters
-    ----------
-    features : Tensor of shape (1, n_samples, n_features)
-        Rows.
-    targets : Tensor of shape (1, n_samples, n_classes)
-        One-hot targets.
-    weights : Tensor of shape (1, n_samples)
-        Row weights times class weights.
-    classes : ndarray of shape (n_classes,)
-        Labels of the classes.
-    """
-
-    features: Tensor
-    targets: Tensor
-    weights: Tensor
-    classes: NDArray[Any]
-
-
 class LargestScoreMixin(ClassifierMixin):
     """Predictions of a fitted classifier that scores every class."""
 
@@ -95,13 +75,19 @@ class LargestScoreMixin(ClassifierMixin):
         tags.classifier_tags.poor_score = not getattr(self, "fit_intercept", True)
         return tags
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+    def decision_function(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Scores of the classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, for example of a common predictor. Columns in the order of
+            `classes_`; for two classes, one number is the score of ``classes_[1]``
+            minus the one of ``classes_[0]``. None: 0.
 
         Returns
         -------
@@ -109,24 +95,33 @@ class LargestScoreMixin(ClassifierMixin):
             For two classes the score of ``classes_[1]`` minus the one of
             ``classes_[0]``.
         """
-        scores = self._scores(checked_rows(self, X))
+        scores = self._answers(X, offset)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[Any]:
         """Class of the largest score.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             Class labels.
         """
-        winners = self._scores(checked_rows(self, X)).argmax(axis=1)
+        winners = self._answers(X, offset).argmax(axis=1)
         return self.classes_[winners]
+
+    def _answers(self, X: ArrayLike, offset: ArrayLike | None) -> NDArray[Any]:
+        """Scores (n_samples, n_classes), those of the offset among them."""
+        scores = self._scores(checked_rows(self, X))
+        return (
+            scores if offset is None else scores + score_offset(offset, *scores.shape)
+        )
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         """Scores (n_samples, n_classes) of checked rows."""
@@ -141,7 +136,8 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
     gradients in the features. A head of your own supplies `_layer`; a head with a
     solver also tells its certificate (`_solve`), and a head whose scores are not
     ``F W + intercept`` what they are (`_logits` for tensors, `_scores` for the rows
-    of a fitted head). `check_head` runs all that is promised here.
+    of a fitted head). Where these methods have a parameter `offset`, scores that are
+    known beforehand can be given. `check_head` runs all that is promised here.
 
     Attributes
     ----------
@@ -189,7 +185,12 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _layer(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> Any:
         """Solve checked tasks, with gradients.
 
@@ -203,6 +204,9 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             Row weights.
         tol : float or None
             Relative gap to reach. None: the head's own.
+        offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+            What is added to the scores of the support rows. Passed if there is one
+            only; a head without the parameter refuses offsets.
 
         Returns
         -------
@@ -212,20 +216,25 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         """
 
     def _solve(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
         """Solutions with certificates; called like `_layer`, without gradients."""
-        coef, intercept = self._layer(features, targets, weights, tol)
+        coef, intercept = self._layer(features, targets, weights, tol, *given(offset))
         return exact_solution(coef, intercept, targets)
 
     def _logits(self, solved: Any, query: Tensor) -> Tensor:
-        """Scores (n_tasks, n_query, n_classes) by what `_layer` returned."""
+        """Scores (n_tasks, n_query, n_classes) by `_layer`, without their offset."""
         coef, intercept = solved
         return query @ coef + intercept[:, None]
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         """Attributes of the fitted head by name, `coef_` among them; no gradients."""
-        solution = self._solve(task.features, task.targets, task.weights, None)
+        solution = self._solve(*task[:3], None, *given(task.offset))
         return {
             "coef_": solution.coef[0].T.numpy(),
             "intercept_": solution.intercept[0].numpy(),
@@ -234,7 +243,13 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        offset: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
     ) -> Self:
         """Solve the task that the rows of X are.
 
@@ -243,9 +258,16 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         X : array-like of shape (n_samples, n_features)
             Features; dense.
         y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
+            Class labels, at least two classes unless `classes` names them.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights >= 0. None: 1.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, for example of a common predictor. Columns in the order of
+            the sorted labels; for two classes, one number is the score of the second
+            minus the one of the first. None: 0.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are. One without rows in y is answered by the
+            offset and the intercept. None: the labels in y.
 
         Returns
         -------
@@ -265,7 +287,10 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             If the gap of a solver stays above its tolerance.
         """
         class_weight = getattr(self, "class_weight", None)
-        task = training_batch(self, X, y, sample_weight, class_weight)
+        refuse_offset(self, offset)
+        task = training_batch(
+            self, X, y, sample_weight, class_weight, offset=offset, classes=classes
+        )
         # A parameter may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             facts = self._fit(task)
@@ -285,6 +310,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         *,
         sample_weight: Tensor | None = None,
         tol: float | None = None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
         """Solve many tasks at once, without gradients.
 
@@ -301,6 +327,8 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         tol : float, default=None
             Relative gap to reach; a closed form needs none. None: the parameter
             `tol` of the head.
+        offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+            Scores that are added to those of the head. None: 0.
 
         Returns
         -------
@@ -315,11 +343,13 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             is out of its range.
         """
         self._validate_params()
+        refuse_offset(self, offset)
         with torch.no_grad():
             encoded, weights = episode_inputs(
                 features, targets, n_classes, sample_weight
             )
-            return self._solve(features, encoded, weights, tol)
+            offset = episode_offset(offset, tuple(encoded.shape), features, "offset")
+            return self._solve(features, encoded, weights, tol, *given(offset))
 
     def episode_logits(
         self,
@@ -330,13 +360,15 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         *,
         sample_weight: Tensor | None = None,
         tol: float | None = None,
+        support_offset: Tensor | None = None,
+        query_offset: Tensor | None = None,
     ) -> Tensor:
         """Scores of query rows by heads solved on support rows.
 
-        Differentiable in both sets of features, in the row weights, and in the
-        parameters of the head that are tensors. Where a solver is at work, the
-        optimality conditions of the solved problem are differentiated, not its
-        iterations, and once only; a closed form has gradients of gradients.
+        Differentiable in both sets of features, in the row weights, in both offsets,
+        and in the parameters of the head that are tensors. Where a solver is at
+        work, the optimality conditions of the solved problem are differentiated, not
+        its iterations, and once only; a closed form has gradients of gradients.
 
         Parameters
         ----------
@@ -353,6 +385,11 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         tol : float, default=None
             Relative gap to reach; a closed form needs none. None: the parameter
             `tol` of the head.
+        support_offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+            Scores that are added to those of the head on the support rows, for
+            example of a common predictor. None: 0.
+        query_offset : Tensor of shape (n_tasks, n_query, n_classes), default=None
+            Scores that are added to those of the head on the query rows. None: 0.
 
         Returns
         -------
@@ -368,12 +405,45 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             On double backward through a solver.
         """
         self._validate_params()
+        refuse_offset(self, support_offset)
         encoded, weights = episode_inputs(
             support_features, support_targets, n_classes, sample_weight
         )
         check_query(query_features, support_features)
-        solved = self._layer(support_features, encoded, weights, tol)
-        return self._logits(solved, query_features)
+        support_offset = episode_offset(
+            support_offset, tuple(encoded.shape), support_features, "support_offset"
+        )
+        shape = (*query_features.shape[:2], n_classes)
+        query_offset = episode_offset(
+            query_offset, shape, query_features, "query_offset"
+        )
+        solved = self._layer(
+            support_features, encoded, weights, tol, *given(support_offset)
+        )
+        logits = self._logits(solved, query_features)
+        return logits if query_offset is None else logits + query_offset
+
+
+def given(offset: Tensor | None) -> tuple[Tensor, ...]:
+    """The last argument of `_layer` and `_solve`, where there is one."""
+    return () if offset is None else (offset,)
+
+
+def refuse_offset(head: Any, offset: Any) -> None:
+    """Refuse an offset if the head has no place for it.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    methods = head._layer, head._solve
+    if offset is None or all("offset" in signature(m).parameters for m in methods):
+        return
+    name = type(head).__name__
+    raise InvalidInputError(
+        f"{name} takes no offset of the scores: its _layer (or _solve) has no "
+        "parameter offset. Got an offset; leave it out, or use a head that takes one."
+    )
 
 
 def exact_solution(coef: Tensor, intercept: Tensor, targets: Tensor) -> HeadSolution:
@@ -399,136 +469,3 @@ def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
         refuse_text(X, "X", error)
         raise
     return rows
-
-
-def training_batch(
-    estimator: Any,
-    X: ArrayLike,
-    y: ArrayLike,
-    sample_weight: ArrayLike | None,
-    class_weight: dict[Any, float] | str | None = None,
-) -> TrainingBatch:
-    """Check what `fit` was given; the estimator stays as it was.
-
-    Raises
-    ------
-    ValueError
-        For invalid rows, labels or weights, and for a single class.
-    """
-    try:
-        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
-    except ValueError as error:
-        refuse_text(X, "X", error)
-        raise
-    check_classification_targets(y)
-    encoder = LabelEncoder().fit(y)
-    codes, classes = encoder.transform(y), encoder.classes_
-    if len(classes) < 2:
-        raise ValueError(
-            f"{type(estimator).__name__} needs at least 2 classes in y. Got 1 class: "
-            f"{classes.tolist()[0]!r}; add rows of another class."
-        )
-    weights = _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
-    factors = compute_class_weight(class_weight, classes=classes, y=y)
-    if class_weight == "balanced":
-        factors = _balanced(codes, weights)
-    weights = weights * factors[codes]
-    if not weights.any() or (weights < 0).any():
-        raise ValueError(
-            "sample_weight times class_weight must be >= 0 for every row and > 0 "
-            f"for one. Got values from {weights.min():g} to {weights.max():g}."
-        )
-    return TrainingBatch(
-        torch.from_numpy(np.array(rows))[None],
-        one_hot(torch.from_numpy(codes), len(classes))[None].double(),
-        torch.from_numpy(weights)[None],
-        classes,
-    )
-
-
-def _balanced(codes: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """n / (n_classes * rows of the class), rows counted with their weights."""
-    counts = np.bincount(codes, weights=weights)
-    return weights.sum() / (len(counts) * np.maximum(counts, np.finfo(float).tiny))
-
-
-def episode_inputs(
-    features: Tensor,
-    targets: Tensor,
-    n_classes: int,
-    sample_weight: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Check support sets; one-hot targets and row weights like the features.
-
-    Raises
-    ------
-    InvalidInputError
-        If shapes do not agree, a feature is not finite, a label is outside
-        0..n_classes-1 or a task has no row of positive weight.
-    """
-    if features.ndim != 3 or targets.shape != features.shape[:2]:
-        raise InvalidInputError(
-            "Support features must have shape (n_tasks, n_support, n_features) and "
-            f"targets (n_tasks, n_support). Got {tuple(features.shape)} and "
-            f"{tuple(targets.shape)}."
-        )
-    if n_classes < 2:
-        raise InvalidInputError(
-            f"A head needs at least 2 classes. Got n_classes={n_classes}."
-        )
-    if (
-        targets.numel()
-        and not 0 <= int(targets.min()) <= int(targets.max()) < n_classes
-    ):
-        raise InvalidInputError(
-            f"Targets must be class numbers 0..{n_classes - 1}. Got values from "
-            f"{int(targets.min())} to {int(targets.max())}."
-        )
-    if not bool(torch.isfinite(features.detach()).all()):
-        raise InvalidInputError(
-            "Support features must be finite. Got NaN or infinity; if they come "
-            "from a backbone, its training diverged: lower its learning rate."
-        )
-    weights = row_weights(features, sample_weight)
-    return one_hot(targets.long(), n_classes).to(features), weights
-
-
-def row_weights(features: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """Row weights like the features, 1 where not given.
-
-    Raises
-    ------
-    InvalidInputError
-        If they do not fit the rows or leave a task without any.
-    """
-    if sample_weight is None:
-        return features.new_ones(features.shape[:2])
-    weights = sample_weight.detach()
-    if weights.shape != features.shape[:2]:
-        raise InvalidInputError(
-            "sample_weight must have one weight for every row. Got shape "
-            f"{tuple(weights.shape)}, expected {tuple(features.shape[:2])}."
-        )
-    if not bool((weights >= 0).all()) or not bool((weights > 0).any(-1).all()):
-        raise InvalidInputError(
-            "sample_weight must be >= 0, with a row > 0 in every task. Got a "
-            "negative weight, NaN, or a task of zeros; drop that task."
-        )
-    return sample_weight.to(features)
-
-
-def check_query(query: Tensor, support: Tensor) -> None:
-    """Refuse query rows of other tasks or other features than the support rows.
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    if query.ndim != 3 or query.shape[::2] != support.shape[::2]:
-        raise InvalidInputError(
-            "Query features must have shape (n_tasks, n_query, n_features), with the "
-            f"tasks and features of the support rows. Got {tuple(query.shape)} beside "
-            f"{tuple(support.shape)}."
-        )

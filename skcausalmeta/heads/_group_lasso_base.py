@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
-from ._contract import Head, HeadSolution, TrainingBatch
+from ._contract import Head, HeadSolution, given
 from ._group_lasso_problem import (
     Gradients,
     GroupLassoSettings,
@@ -27,6 +27,7 @@ from ._group_lasso_problem import (
     differentiable_coef,
     standardised,
 )
+from ._inputs import TrainingBatch
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -92,7 +93,7 @@ class GroupLassoClassifier(Head):
         return solution
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
-        problem, constant = self._problem(task.features, task.targets, task.weights)
+        problem, constant = self._problem(*task[:3], task.offset)
         standard, unit = standardised(problem)
         solution = self._refined(standard, self._solver()(standard))
         solution = replace(solution, coef=solution.coef / unit)
@@ -110,20 +111,30 @@ class GroupLassoClassifier(Head):
         }
 
     def _layer(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
-        for problem, constant in self._problems(features, targets, weights):
+        for problem, constant in self._problems(features, targets, weights, offset):
             coef = differentiable_coef(problem, solver, self._adjoint)
             parts.append(self._split(coef, constant))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
     def _solve(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
         solver, parts = self._solver(tol, layer=True), []
-        for problem, constant in self._problems(features, targets, weights):
+        for problem, constant in self._problems(features, targets, weights, offset):
             found = solver(problem)
             coef, intercept = self._split(found.coef, constant)
             parts.append(
@@ -139,11 +150,16 @@ class GroupLassoClassifier(Head):
         return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
     def _problems(
-        self, features: Tensor, targets: Tensor, weights: Tensor
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        offset: Tensor | None,
     ) -> Iterator[tuple[Problem, Tensor]]:
         """Problems of consecutive chunks of tasks, and their constants."""
         sizes = self._chunks(features, targets.shape[-1])
-        parts = (tensor.split(sizes) for tensor in (features, targets, weights))
+        tensors = (features, targets, weights, *given(offset))
+        parts = (tensor.split(sizes) for tensor in tensors)
         for chunk in zip(*parts, strict=True):
             yield self._problem(*chunk)
 
@@ -158,7 +174,11 @@ class GroupLassoClassifier(Head):
         return sizes or [0]
 
     def _problem(
-        self, features: Tensor, targets: Tensor, weights: Tensor
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        offset: Tensor | None = None,
     ) -> tuple[Problem, Tensor]:
         settings = GroupLassoSettings(
             group_reg=self.group_reg,
@@ -168,7 +188,7 @@ class GroupLassoClassifier(Head):
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
         )
         return build_group_lasso_problem(
-            features, targets, weights, self._loss, settings
+            features, targets, weights, self._loss, settings, offset
         )
 
     def _split(self, weights: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:

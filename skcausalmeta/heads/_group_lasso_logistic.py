@@ -19,7 +19,6 @@ from ..solvers import (
     solve_proximal_gradient,
     solve_softmax_newton,
 )
-from ._contract import checked_rows
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_problem import (
     Gradients,
@@ -31,11 +30,11 @@ from ._group_lasso_problem import (
 
 
 def logistic_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
-    """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
+    """Gradients of a loss in F, lambda1, lambda2, s and O, given the one in W.
 
-    The solution is the fixed point ``W = W(F'S(Y - softmax(F W)))``. With M the
+    The solution is the fixed point ``W = W(F'S(Y - softmax(F W + O)))``. With M the
     Jacobian of V -> W(V) and P, A as in `SoftmaxSystem`, a change of the inputs
-    moves S B by ``P dZ``, ``dZ = dF W + F dW``, and the adjoint of that is ::
+    moves S B by ``P dZ``, ``dZ = dF W + F dW + dO``, and the adjoint of that is ::
 
         U = (I + P A)^-1 P F M G
 
@@ -54,7 +53,7 @@ def logistic_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Grad
     Returns
     -------
     tuple of Tensor
-        Gradients in features, lambda1, lambda2 and weights.
+        Gradients in features, lambda1, lambda2, weights and offset.
     """
     dual = solved.dual
     correlation = problem.correlation(dual)
@@ -72,12 +71,13 @@ class GroupLassoLogistic(GroupLassoClassifier):
     n_classes), it solves ::
 
         min_W  lambda2 / 2 ||W||_F^2 + lambda1 sum_g ||W_g||_F
-               + sum_i s_i (logsumexp(W'x_i) - y_i'W'x_i)
+               + sum_i s_i (logsumexp(z_i) - y_i'z_i),   z_i = W'x_i + o_i
 
     together with its dual: for B with rows in the probability simplex and
     V = F'diag(s)(Y - B) ::
 
-        max_B  sum_i s_i entropy(B_i) - 1 / (2 lambda2) ||BST(V, lambda1)||_F^2,
+        max_B  sum_i s_i (entropy(B_i) + <B_i - Y_i, o_i>)
+               - 1 / (2 lambda2) ||BST(V, lambda1)||_F^2,
         W(B) = BST(V, lambda1) / lambda2,
         BST(V, t)_g = max(0, 1 - t / ||V_g||_F) V_g
 
@@ -180,34 +180,42 @@ class GroupLassoLogistic(GroupLassoClassifier):
         "solver": [StrOptions({"newton", "fista"})],
     }
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Probabilities of the classes, the softmax of the scores.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Rows sum to 1; columns in the order of `classes_`.
         """
-        return softmax(self._scores(checked_rows(self, X)), axis=1)
+        return softmax(self._answers(X, offset), axis=1)
 
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_log_proba(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Logarithms of the probabilities, finite where these underflow.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        return log_softmax(self._scores(checked_rows(self, X)), axis=1)
+        return log_softmax(self._answers(X, offset), axis=1)
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         solve = {"newton": solve_softmax_newton, "fista": solve_proximal_gradient}

@@ -17,10 +17,10 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger, Logistic
 from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
-from ._contract import TrainingBatch, training_batch
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_svc import GroupLassoSVC
+from ._inputs import TrainingBatch, training_batch
 
 _HEADS: dict[str, type[GroupLassoClassifier]] = {
     "hinge": GroupLassoSVC,
@@ -98,6 +98,8 @@ def group_lasso_path(
     intercept_scaling: float = 1.0,
     loss: str = "hinge",
     sample_weight: ArrayLike | None = None,
+    offset: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
     class_weight: dict[Any, float] | str | None = None,
     tol: float = 1e-6,
     max_iter: int = 10_000,
@@ -113,7 +115,7 @@ def group_lasso_path(
     X : array-like of shape (n_samples, n_features)
         Features; dense.
     y : array-like of shape (n_samples,)
-        Class labels, at least two classes.
+        Class labels, at least two classes unless `classes` names them.
     group_regs : array-like of shape (n_regs,), default=None
         Strengths of the group Lasso, >= 0, strictly descending. None: a
         geometric sequence from the strength that switches every feature off
@@ -136,6 +138,10 @@ def group_lasso_path(
         Loss of `GroupLassoSVC` or of `GroupLassoLogistic`.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights >= 0. None: 1.
+    offset : array-like of shape (n_samples, n_classes) or (n_samples,), default=None
+        Scores to add, as in `GroupLassoSVC.fit`. None: 0.
+    classes : array-like of shape (n_classes,), default=None
+        All labels that there are. None: the labels in y.
     class_weight : dict or "balanced", default=None
         Weight of every class; multiplies the row weights.
     tol : float, default=1e-6
@@ -190,13 +196,15 @@ def group_lasso_path(
         solver="newton",
         class_weight=class_weight,
     )
-    task = training_batch(head, X, y, sample_weight, class_weight)
+    task = training_batch(
+        head, X, y, sample_weight, class_weight, offset=offset, classes=classes
+    )
     if group_regs is None:
         regs = geometric_regs(head, task, n_regs, eps)
     else:
         regs = checked_strengths(group_regs, "group_regs")
         _require_descending(regs)
-    problem, constant = head._problem(task.features, task.targets, task.weights)
+    problem, constant = head._problem(*task[:3], task.offset)
     steps = list(path_of_tasks(problem, regs, tol=tol, max_iter=max_iter))
     coefs, intercepts = zip(
         *(head._split(s.coef, constant) for s in steps), strict=True
@@ -263,7 +271,7 @@ def geometric_regs(
     largest = 1.0
     if head.reg_scale == "absolute":
         relative = clone(head).set_params(reg_scale="relative", group_reg=1.0)
-        problem, _ = relative._problem(task.features, task.targets, task.weights)
+        problem, _ = relative._problem(*task[:3], task.offset)
         largest = float(problem.penalty.lambda1) or 1.0
     return largest * np.geomspace(1.0, eps, n_regs)
 

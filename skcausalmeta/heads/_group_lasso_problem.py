@@ -18,7 +18,7 @@ from ..penalties import GroupLasso
 from ..solvers import Problem, Solution
 
 Solver = Callable[[Problem], Solution]
-Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Solved(NamedTuple):
@@ -74,6 +74,7 @@ def build_group_lasso_problem(
     weights: Tensor,
     loss: Any,
     settings: GroupLassoSettings,
+    offset: Tensor | None = None,
 ) -> tuple[Problem, Tensor]:
     """The problem with lambda1 and lambda2 in the units of the features.
 
@@ -92,6 +93,8 @@ def build_group_lasso_problem(
         Loss of the problem.
     settings : GroupLassoSettings
         Regularisation.
+    offset : Tensor of shape (n_tasks, n_samples, n_classes), default=None
+        What is added to the scores. None: 0.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def build_group_lasso_problem(
         group_weights = features.new_ones(n_groups + 1)
         group_weights[-1] = 0.0
     penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
-    problem = Problem(features, targets, weights, loss, penalty)
+    problem = Problem(features, targets, weights, loss, penalty, offset)
     lambda1 = settings.group_reg * ones
     if settings.relative:
         lambda1 = lambda1 * lambda1_max(problem)
@@ -166,7 +169,7 @@ def lambda1_max(problem: Problem) -> Tensor:
     """A value of lambda1 that switches every penalised feature off.
 
     W = 0 is optimal if and only if ``||(F'R)_g|| <= lambda1`` for every group at some
-    B that is optimal without features. ``loss.start`` is one. For the logistic
+    B that is optimal without features. ``problem.start()`` is one. For the logistic
     loss and for two classes it is the only one: there the bound is the smallest
     such value.
 
@@ -175,7 +178,7 @@ def lambda1_max(problem: Problem) -> Tensor:
     Tensor of shape (n_tasks,)
     """
     penalty = problem.penalty
-    correlation = problem.correlation(problem.loss.start(problem.targets))
+    correlation = problem.correlation(problem.start())
     norms = penalty.group_norms(correlation)
     if penalty.group_weights is not None:
         norms = norms * penalty.group_weights
@@ -183,7 +186,7 @@ def lambda1_max(problem: Problem) -> Tensor:
 
 
 def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> Tensor:
-    """W of every task, differentiable in features, lambda1, lambda2 and weights.
+    """W of every task, differentiable in everything the problem holds.
 
     Parameters
     ----------
@@ -193,7 +196,7 @@ def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> T
         ``solver(problem) -> Solution``.
     adjoint : callable
         ``adjoint(gradient, solved, problem)``: gradients in features, lambda1,
-        lambda2 and weights, given the one in W.
+        lambda2, weights and offset, given the one in W.
 
     Returns
     -------
@@ -201,9 +204,10 @@ def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> T
     """
 
     def rebuild(*inputs: Tensor) -> Problem:
-        features, lambda1, lambda2, weights = inputs
+        features, lambda1, lambda2, weights, *rest = inputs
         penalty = replace(problem.penalty, lambda1=lambda1, lambda2=lambda2)
-        return replace(problem, features=features, weights=weights, penalty=penalty)
+        parts = {"features": features, "weights": weights, "penalty": penalty}
+        return replace(problem, **parts, offset=rest[0] if rest else None)
 
     def solve(*inputs: Tensor) -> tuple[Tensor, Solved]:
         solution = solver(rebuild(*inputs))
@@ -213,23 +217,24 @@ def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> T
     def backward(
         gradient: Tensor, solved: Solved, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
-        return adjoint(gradient, solved, rebuild(*inputs))
+        return adjoint(gradient, solved, rebuild(*inputs))[: len(inputs)]
 
     penalty = problem.penalty
+    offset = () if problem.offset is None else (problem.offset,)
     inputs = problem.features, penalty.lambda1, penalty.lambda2, problem.weights
-    return implicit_root(solve, backward, *inputs)
+    return implicit_root(solve, backward, *inputs, *offset)
 
 
 def gradients_of_inputs(
     gradient: Tensor, dual: Tensor, problem: Problem, moved: Tensor
 ) -> Gradients:
-    """Gradients in F, lambda1, lambda2 and s, once the change of B is accounted for.
+    """Gradients in F, lambda1, lambda2, s and O, once the change of B is known.
 
     With U the adjoint of the change of S B, M the Jacobian of V -> W(V) at
     V = F'R, and G the gradient in W ::
 
         N   = G - F'U,              Q = M N
-        dF  = R Q' - U W',          ds_i = <y_i - b_i, (F Q)_i>
+        dF  = R Q' - U W',          ds_i = <y_i - b_i, (F Q)_i>,    dO = -U
         dlambda1 = - sum_{g on} w_g <N_g, V_g> / (lambda2 ||V_g||)
         dlambda2 = - <N, W> / lambda2
 
@@ -247,7 +252,7 @@ def gradients_of_inputs(
     Returns
     -------
     tuple of Tensor
-        Gradients in features, lambda1, lambda2 and weights.
+        Gradients in features, lambda1, lambda2, weights and offset.
     """
     penalty, residual = problem.penalty, problem.residual(dual)
     correlation = problem.correlation(dual)
@@ -257,7 +262,8 @@ def gradients_of_inputs(
     d_features = residual @ through.mT - moved @ coef.mT
     d_weights = ((problem.targets - dual) * (problem.features @ through)).sum(-1)
     d_lambda2 = -(net * coef).sum((-2, -1)) / penalty.lambda2
-    return d_features, _d_lambda1(penalty, correlation, net), d_lambda2, d_weights
+    d_lambda1 = _d_lambda1(penalty, correlation, net)
+    return d_features, d_lambda1, d_lambda2, d_weights, -moved
 
 
 def apply_jacobian(penalty: GroupLasso, correlation: Tensor, matrix: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ _TIE = 1e-9
 
 
 def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
-    """Gradients of a loss in F, lambda1, lambda2 and s, given the one in W.
+    """Gradients of a loss in F, lambda1, lambda2, s and O, given the one in W.
 
     At the optimum the free entries of every row of B share one value of the
     dual gradient. With M the Jacobian of V -> W(V) at V = F'R and E, H as in
@@ -62,7 +62,7 @@ def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients
     Returns
     -------
     tuple of Tensor
-        Gradients in features, lambda1, lambda2 and weights.
+        Gradients in features, lambda1, lambda2, weights and offset.
     """
     penalty = problem.penalty
     if penalty.groups is not None or not bool((penalty.lambda1 > 0).any()):
@@ -70,10 +70,11 @@ def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients
     part, positions, valid = narrow(problem, solved.support)
     rows = positions[..., None].expand(-1, -1, gradient.shape[-1])
     kept = gradient.gather(1, rows) * valid[..., None]
-    d_part, *d_others = _adjoint(kept, solved.dual, part)
+    d_part, *others = _adjoint(kept, solved.dual, part)
     columns = positions[:, None, :].expand_as(d_part)
     d_features = torch.zeros_like(problem.features).scatter_add_(2, columns, d_part)
-    return d_features, d_others[0], d_others[1], d_others[2]
+    d_lambda1, d_lambda2, d_weights, d_offset = others
+    return d_features, d_lambda1, d_lambda2, d_weights, d_offset
 
 
 def _adjoint(gradient: Tensor, dual: Tensor, problem: Problem) -> Gradients:
@@ -93,12 +94,13 @@ class GroupLassoSVC(GroupLassoClassifier):
     n_classes), it solves ::
 
         min_W  lambda2 / 2 ||W||_F^2 + lambda1 sum_g ||W_g||_F
-               + sum_i s_i max_l [1 - Y_il + x_i'W_l - x_i'W_{y_i}]
+               + sum_i s_i max_l [1 - Y_il + z_il - z_{i y_i}],   z_i = W'x_i + o_i
 
     through its dual: for B with rows in the probability simplex and
     V = F'diag(s)(Y - B) ::
 
-        max_B  sum_i s_i <1 - Y_i, B_i> - 1 / (2 lambda2) ||BST(V, lambda1)||_F^2,
+        max_B  sum_i s_i (<1 - Y_i, B_i> + <B_i - Y_i, o_i>)
+               - 1 / (2 lambda2) ||BST(V, lambda1)||_F^2,
         W(B) = BST(V, lambda1) / lambda2,
         BST(V, t)_g = max(0, 1 - t / ||V_g||_F) V_g
 

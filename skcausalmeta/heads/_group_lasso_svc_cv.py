@@ -29,7 +29,7 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ._contract import LargestScoreMixin, TrainingBatch, store_support, training_batch
+from ._contract import LargestScoreMixin, store_support
 from ._group_lasso_path import (
     checked_strengths,
     geometric_regs,
@@ -37,6 +37,7 @@ from ._group_lasso_path import (
     warn_above,
 )
 from ._group_lasso_svc import GroupLassoSVC, _without_ties
+from ._inputs import TrainingBatch, training_batch
 
 _MOST_FOLDS = 5
 _EPS = 1e-2
@@ -220,6 +221,9 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
+        *,
+        offset: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
         **params: Any,
     ) -> Self:
         """Pick the strengths on the folds and solve the problem on all rows.
@@ -229,10 +233,16 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Features; dense.
         y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
+            Class labels, at least two classes unless `classes` names them.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights >= 0, for the fits and for the scores (a callable
             `scoring` gets them if it has a parameter of this name). None: 1.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, for the fits and for the scores; as in
+            `GroupLassoSVC.fit`. A callable `scoring` must ask its estimator about all
+            rows that it is given at once. None: 0.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are. None: the labels in y.
         **params : dict
             Metadata for the splitter and the scorer, for example the ``groups``
             of `GroupKFold`; needs metadata routing to be enabled.
@@ -256,17 +266,19 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
             If a gap stays above `tol`.
         """
         _raise_for_params(params, self, "fit")
-        task = training_batch(self, X, y, sample_weight, self.class_weight)
+        given = {"offset": offset, "classes": classes}
+        task = training_batch(self, X, y, sample_weight, self.class_weight, **given)
         regs, ridges = self._strengths(task)
         for_split, for_scorer = self._routed(sample_weight, params)
-        folds = self._folds(task, sample_weight, for_split)
+        named = offset is not None or classes is not None
+        folds = self._folds(task, sample_weight, for_split, named)
         # 1. every model on every fold
         results = [self._results(task, folds, regs, r, for_scorer) for r in ridges]
         scores, n_used, gaps = np.stack(results, axis=1)
         # 2. the strengths that are kept, on all rows
         ridge_at, reg_at = _pick(scores, n_used, self.selection)
         final = self._head(float(regs[reg_at]), float(ridges[ridge_at]))
-        final.fit(X, y, sample_weight)
+        final.fit(X, y, sample_weight, **given)
         warn_above(self.tol, gaps.max(axis=(0, 2)), "The cross-validation")
         # 3. only now: a failure above leaves the estimator as it was
         validate_data(self, X, skip_check_array=True)
@@ -329,8 +341,12 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         task: TrainingBatch,
         sample_weight: ArrayLike | None,
         for_split: dict[str, Any],
+        named: bool,
     ) -> list[_Fold]:
-        """Folds with the row weights and the classes of their training rows."""
+        """Folds with the row weights and the classes of their training rows.
+
+        If the classes are `named`, a class without training rows takes part.
+        """
         rows, labels = _rows_and_labels(task)
         splitter = _splitter(self.cv, labels)
         splits = list(splitter.split(rows, labels, **for_split))
@@ -342,11 +358,17 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
             )
         weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
         head, folds = self._head(1.0, 1.0), []
+        classes = task.classes if named else None
         for number, (train, test) in enumerate(splits):
             train, test = (np.arange(len(rows))[part] for part in (train, test))
             try:
                 part = training_batch(
-                    head, rows[train], labels[train], weights[train], self.class_weight
+                    head,
+                    rows[train],
+                    labels[train],
+                    weights[train],
+                    self.class_weight,
+                    classes=classes,
                 )
             except ValueError as error:
                 raise InvalidInputError(
@@ -376,11 +398,29 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
             solved = _models(head, task, [folds[i] for i in batch], regs)
             for (at, slot), (model, gap) in solved:
                 test = folds[batch[slot]].test
+                if task.offset is not None:
+                    model = _shifted(model, task.offset[0, test].numpy())
                 keywords = _check_method_params(rows, for_scorer, indices=test)
                 score = scorer(model, rows[test], labels[test], **keywords)
                 _require_finite(score, batch[slot])
                 out[:, at, batch[slot]] = score, len(model.support_features_), gap
         return out
+
+
+class _ShiftedSVC(GroupLassoSVC):
+    """The model of a fold; scores hold the offset of the rows that scorers know."""
+
+    offset_: NDArray[Any]
+
+    def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        return super()._scores(X) + self.offset_
+
+
+def _shifted(model: GroupLassoSVC, offset: NDArray[Any]) -> _ShiftedSVC:
+    moved = _ShiftedSVC(**model.get_params(deep=False))
+    moved.__dict__.update(model.__dict__)
+    moved.offset_ = offset
+    return moved
 
 
 class _Fold(NamedTuple):
@@ -433,6 +473,7 @@ def _models(
         task.features.expand(len(folds), -1, -1),
         targets.expand(len(folds), -1, -1),
         torch.stack([fold.weights for fold in folds]),
+        None if task.offset is None else task.offset.expand(len(folds), -1, -1),
     )
     path = path_of_tasks(problem, regs, tol=head.tol, max_iter=head.max_iter)
     for at, solution in enumerate(path):

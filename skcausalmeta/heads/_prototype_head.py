@@ -12,7 +12,8 @@ from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from ._contract import Head, HeadSolution, TrainingBatch, checked_rows
+from ._contract import Head, HeadSolution
+from ._inputs import TrainingBatch
 
 _ABSENT = 1e4
 
@@ -50,6 +51,8 @@ class PrototypeHead(Head):
         Weights W' of a linear classifier that ranks the classes alike, see Notes.
     intercept_ : ndarray of shape (n_classes,)
         Its intercepts.
+    present_ : ndarray of shape (n_classes,)
+        Whether a class has rows.
     dual_gap_ : float
         Sum of squares above its minimum,
         ``sum_k ||sum_i s_i (c_k - x_i)||^2 / sum_i s_i`` over the rows of class k.
@@ -80,11 +83,16 @@ class PrototypeHead(Head):
     every prototype, c = dual'F, and ``relative_gap`` divides the gap by
     ``sum_i s_i ||x_i||^2``, since the minimum itself may be 0.
 
-    A class without rows in a task of the layer gets the mean of all rows as its
-    prototype and a logit that is lowered by ``1e4 (1 + v)`` (with v the mean squared
-    distance of the rows from their mean; 0 for "cosine"), or by that divided by
-    the temperature if it is below 1. It is finite and never chosen, unless a query
-    is thousands of times as far away as the support rows. No gradient flows
+    An offset of the scores is added to the logits of query rows, as the logarithm of
+    what is known of their classes beforehand; class means are those of the rows,
+    whatever their offset. A class without rows is then as near as the others are on
+    average, and the offset decides about it.
+
+    Without an offset, a class without rows in a task of the layer gets the mean of all
+    rows as its prototype and a logit that is lowered by ``1e4 (1 + v)`` (with v the
+    mean squared distance of the rows from their mean; 0 for "cosine"), or by that
+    divided by the temperature if it is below 1. It is finite and never chosen, unless
+    a query is thousands of times as far away as the support rows. No gradient flows
     through v.
 
     References
@@ -115,63 +123,85 @@ class PrototypeHead(Head):
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         prototypes = class_means(task.features, task.targets, task.weights)
-        if not bool(prototypes.present.all()):
+        known = prototypes.known(task.offset)
+        if task.offset is None and not bool(prototypes.present.all()):
             missing = task.classes[~prototypes.present[0].numpy()].tolist()
             raise ValueError(
                 "PrototypeHead needs a row of positive weight in every class. Got "
-                f"sample_weight 0 for all rows of {missing}; drop these rows."
+                f"no row, or sample_weight 0 for all rows, of {missing}; drop them, or "
+                "give an offset of the scores that knows them."
             )
         gap, _, residual = _certificate(task.features, prototypes)
-        coef, intercept = self._linear(prototypes)
+        coef, intercept = self._linear(prototypes, known)
         return {
             "prototypes_": prototypes.means[0].numpy(),
+            "present_": known[0].numpy(),
             "coef_": coef[0].T.numpy(),
             "intercept_": intercept[0].numpy(),
             "dual_gap_": float(gap),
             "residual_": float(residual),
         }
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Softmax of the logits.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Probabilities of the classes.
         """
-        return softmax(self._scores(checked_rows(self, X)), axis=1)
+        return softmax(self._answers(X, offset), axis=1)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         means = torch.from_numpy(self.prototypes_)[None]
-        return self._nearness(torch.from_numpy(np.array(X))[None], means)[0].numpy()
+        nearness = self._nearness(torch.from_numpy(np.array(X))[None], means)
+        return _mean_of_known(nearness, torch.from_numpy(self.present_)[None])[
+            0
+        ].numpy()
 
     def _layer(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         prototypes = class_means(features, targets, weights)
-        return prototypes.means, self._lowering(features, prototypes)
+        known = prototypes.known(offset)
+        return prototypes.means, self._lowering(features, prototypes, known), known
 
-    def _logits(self, solved: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
-        means, lowering = solved
-        return self._nearness(query, means) - lowering[:, None]
+    def _logits(self, solved: tuple[Tensor, Tensor, Tensor], query: Tensor) -> Tensor:
+        means, lowering, known = solved
+        return _mean_of_known(self._nearness(query, means), known) - lowering[:, None]
 
     def _solve(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
         prototypes = class_means(features, targets, weights)
-        coef, intercept = self._linear(prototypes)
+        known = prototypes.known(offset)
+        coef, intercept = self._linear(prototypes, known)
         gap, relative_gap, _ = _certificate(features, prototypes)
         return HeadSolution(
             coef,
             prototypes.shares,
             gap,
             torch.ones_like(gap, dtype=torch.int64),
-            intercept - self._lowering(features, prototypes),
+            intercept - self._lowering(features, prototypes, known),
             relative_gap,
         )
 
@@ -185,16 +215,20 @@ class PrototypeHead(Head):
         squares = query.square().sum(-1)[..., None] + means.square().sum(-1)[:, None]
         return (2 * query @ means.mT - squares) / self.temperature
 
-    def _linear(self, prototypes: Prototypes) -> tuple[Tensor, Tensor]:
+    def _linear(self, prototypes: Prototypes, known: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and intercepts of the linear part of the logits."""
         means = prototypes.means
         if self.metric == "cosine":
             coef, intercept = _unit_rows(means).mT, torch.zeros_like(means[..., 0])
         else:
             coef, intercept = 2 * means.mT, -means.square().sum(-1)
+        coef = _mean_of_known(coef, known)
+        intercept = _mean_of_known(intercept[:, None], known)[:, 0]
         return coef / self.temperature, intercept / self.temperature
 
-    def _lowering(self, features: Tensor, prototypes: Prototypes) -> Tensor:
+    def _lowering(
+        self, features: Tensor, prototypes: Prototypes, known: Tensor
+    ) -> Tensor:
         """What absent classes lose, (n_tasks, n_classes), without gradient."""
         spread = features.new_zeros(())
         if self.metric == "euclidean":
@@ -202,7 +236,7 @@ class PrototypeHead(Head):
             distances = features - shares[:, None] @ features
             spread = (shares * distances.square().sum(-1)).sum(-1, keepdim=True)
         amount = _ABSENT * (1 + spread.detach()) / min(self.temperature, 1.0)
-        return torch.where(prototypes.present, 0.0, amount)
+        return torch.where(prototypes.present | ~known, 0.0, amount)
 
 
 class Prototypes(NamedTuple):
@@ -227,6 +261,17 @@ class Prototypes(NamedTuple):
     present: Tensor
     masses: Tensor
     weights: Tensor
+
+    def known(self, offset: Tensor | None) -> Tensor:
+        """Classes that score by their own mean: with an offset those with rows."""
+        return torch.ones_like(self.present) if offset is None else self.present
+
+
+def _mean_of_known(scores: Tensor, known: Tensor) -> Tensor:
+    """Scores (n_tasks, n_rows, n_classes); the mean of the known ones elsewhere."""
+    there = known[:, None].to(scores)
+    mean = (scores * there).sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
+    return torch.where(known[:, None], scores, mean)
 
 
 def class_means(features: Tensor, targets: Tensor, weights: Tensor) -> Prototypes:

@@ -15,13 +15,8 @@ from torch import Tensor
 
 from ..exceptions import InvalidInputError
 from ..utils import saying_where_text_is
-from ._contract import (
-    HeadSolution,
-    check_query,
-    checked_rows,
-    exact_solution,
-    row_weights,
-)
+from ._contract import HeadSolution, checked_rows, exact_solution
+from ._inputs import check_query, episode_offset, row_weights
 
 
 class RegressionBatch(NamedTuple):
@@ -32,7 +27,7 @@ class RegressionBatch(NamedTuple):
     features : Tensor of shape (1, n_samples, n_features)
         Rows.
     targets : Tensor of shape (1, n_samples, n_outputs)
-        Targets.
+        Targets, less their offset.
     weights : Tensor of shape (1, n_samples)
         Row weights.
     single : bool
@@ -50,7 +45,8 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     What `Head` is for classes, with outputs in their place. The layer works in double
     precision, because signs are decided by small differences, and answers in the
-    precision of the query features.
+    precision of the query features. An offset, predictions that are known beforehand,
+    is taken off the targets that the layer is given, and added to its predictions.
 
     Attributes
     ----------
@@ -144,7 +140,12 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        offset: ArrayLike | None = None,
     ) -> Self:
         """Solve the task that the rows of X are.
 
@@ -156,6 +157,9 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights >= 0. None: 1.
+        offset : array-like of the shape of y, default=None
+            Predictions to add to those of the head, for example of a common
+            predictor. None: 0.
 
         Returns
         -------
@@ -172,7 +176,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         ConvergenceWarning
             If the gap of a solver stays above its tolerance.
         """
-        task = regression_batch(self, X, y, sample_weight)
+        task = regression_batch(self, X, y, sample_weight, offset)
         # A parameter may be a tensor that asks for gradients; fit needs none.
         with torch.no_grad():
             facts = self._fit(task)
@@ -187,20 +191,26 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             setattr(self, name, value)
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[Any]:
         """Predict targets.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_outputs]), default=None
+            Predictions to add, of the shape of those of the head. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            ``X @ coef_.T + intercept_``.
+            ``X @ coef_.T + intercept_ + offset``.
         """
-        return checked_rows(self, X) @ self.coef_.T + self.intercept_
+        predictions: NDArray[Any] = checked_rows(self, X) @ self.coef_.T
+        predictions = predictions + self.intercept_
+        if offset is None:
+            return predictions
+        return predictions + target_offset(offset, predictions.shape)
 
     def solve_episodes(
         self,
@@ -209,6 +219,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         *,
         sample_weight: Tensor | None = None,
         tol: float | None = None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
         """Solve many tasks at once, without gradients.
 
@@ -223,6 +234,8 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         tol : float, default=None
             Relative gap to reach; a closed form needs none. None: the parameter
             `tol` of the head.
+        offset : Tensor of the shape of the targets, default=None
+            Predictions that are added to those of the head. None: 0.
 
         Returns
         -------
@@ -236,7 +249,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             row of positive weight, or a parameter is out of its range.
         """
         with torch.no_grad():
-            task = self._checked_task(features, targets, sample_weight)
+            task = self._checked_task(features, targets, sample_weight, offset)
             solution = self._solve(*task, tol)
         parts = (part.to(features.dtype) for part in solution)
         return HeadSolution(*parts)._replace(n_iter=solution.n_iter)
@@ -249,13 +262,16 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         *,
         sample_weight: Tensor | None = None,
         tol: float | None = None,
+        support_offset: Tensor | None = None,
+        query_offset: Tensor | None = None,
     ) -> Tensor:
         """Predictions for query rows by heads solved on support rows.
 
         Differentiable in both sets of features, in the targets, in the row weights,
-        and in the parameters of the head that are tensors. Where a solver is at
-        work, the optimality conditions of the solved problem are differentiated,
-        not its iterations, and once only; a closed form has gradients of gradients.
+        in both offsets, and in the parameters of the head that are tensors. Where a
+        solver is at work, the optimality conditions of the solved problem are
+        differentiated, not its iterations, and once only; a closed form has gradients
+        of gradients.
 
         Parameters
         ----------
@@ -270,6 +286,12 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         tol : float, default=None
             Relative gap to reach; a closed form needs none. None: the parameter
             `tol` of the head.
+        support_offset : Tensor of the shape of the support targets, default=None
+            Predictions that are added to those of the head on the support rows, for
+            example of a common predictor. None: 0.
+        query_offset : Tensor of shape (n_tasks, n_query[, n_outputs]), default=None
+            Predictions that are added to those of the head on the query rows.
+            None: 0.
 
         Returns
         -------
@@ -284,35 +306,59 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         RuntimeError
             On double backward through a solver.
         """
-        task = self._checked_task(support_features, support_targets, sample_weight)
+        task = self._checked_task(
+            support_features, support_targets, sample_weight, support_offset
+        )
         check_query(query_features, support_features)
+        shape = (*query_features.shape[:2], *support_targets.shape[2:])
+        query_offset = episode_offset(
+            query_offset, shape, query_features, "query_offset"
+        )
         coef, intercept = (
             part.to(query_features.dtype) for part in self._layer(*task, tol)
         )
         predictions = query_features @ coef + intercept[:, None]
-        return predictions[..., 0] if support_targets.ndim == 2 else predictions
+        if support_targets.ndim == 2:
+            predictions = predictions[..., 0]
+        return predictions if query_offset is None else predictions + query_offset
 
     def _checked_task(
-        self, features: Tensor, targets: Tensor, sample_weight: Tensor | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        sample_weight: Tensor | None,
+        offset: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, targets (n_tasks, n_support, n_outputs), weights; in double."""
+        """Features, targets (n_tasks, n_support, n_outputs), weights; in double.
+
+        The loss sees targets less predictions, so an offset is taken off the targets.
+        """
         self._validate_params()
         check_regression(features, targets)
         precise = precision(features)
+        offset = episode_offset(
+            offset, tuple(targets.shape), features.to(precise), "The support's offset"
+        )
+        if offset is not None:
+            targets = targets.to(precise) - offset
         outputs = targets.reshape(*targets.shape[:2], -1)
         weights = row_weights(features, sample_weight)
         return features.to(precise), outputs.to(precise), weights.to(precise)
 
 
 def regression_batch(
-    head: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    head: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    offset: ArrayLike | None = None,
 ) -> RegressionBatch:
     """Check what `fit` was given; the head stays as it was.
 
     Raises
     ------
     ValueError
-        For invalid rows, targets or weights.
+        For invalid rows, targets, weights or offsets.
     """
     with saying_where_text_is(X), saying_where_text_is(y, "y"):
         rows, y = check_X_y(
@@ -321,6 +367,8 @@ def regression_batch(
     targets = check_array(
         y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=head
     )
+    if offset is not None:
+        targets = targets - target_offset(offset, targets.shape)
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
@@ -330,6 +378,27 @@ def regression_batch(
         torch.from_numpy(weights)[None],
         targets.ndim == 1,
     )
+
+
+def target_offset(offset: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An offset of predictions of the given shape, in double.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another shape.
+    ValueError
+        If it is not finite.
+    """
+    found: NDArray[Any] = check_array(
+        offset, dtype=np.float64, ensure_2d=False, input_name="offset"
+    )
+    if found.shape != shape:
+        raise InvalidInputError(
+            "offset must hold a number for every target. Got shape "
+            f"{found.shape}, expected {shape}."
+        )
+    return found
 
 
 def precision(features: Tensor) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from ..exceptions import InvalidInputError
 from ._contract import Head, HeadSolution, checked_rows
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
@@ -121,7 +123,13 @@ class RelaxedHead(MetaEstimatorMixin, Head):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        offset: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
     ) -> Self:
         """Choose the features, then solve the second head on them.
 
@@ -130,9 +138,13 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         X : array-like of shape (n_samples, n_features)
             Features; dense.
         y : array-like of shape (n_samples,)
-            Class labels, at least two classes.
+            Class labels, at least two classes unless `classes` names them.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights >= 0, for both parts. None: 1.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, for both parts; as in `Head.fit`. None: 0.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are. None: the labels in y.
 
         Returns
         -------
@@ -140,11 +152,14 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             Itself.
         """
         selector, head = (clone(part) for part in self._parts())
-        # A second head of the user's may know nothing of row weights.
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        selector.fit(X, y, **weights)
+        keywords = {"sample_weight": sample_weight, "offset": offset}
+        keywords |= {"classes": classes}
+        for part in (selector, head):
+            _refuse_unknown(part.fit, keywords)
+        _call(selector.fit, X, y, **keywords)
         chosen = selector.support_features_
-        head.fit(_only(np.asarray(X, dtype=np.float64), chosen), y, **weights)
+        rows = _only(np.asarray(X, dtype=np.float64), chosen)
+        _call(head.fit, rows, y, **keywords)
         validate_data(self, X, skip_check_array=True)
         self.selector_, self.head_ = selector, head
         self.classes_, self.support_features_ = head.classes_, chosen
@@ -163,13 +178,15 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         intercept: NDArray[Any] = self.head_.intercept_
         return intercept
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[Any]:
         """Classes that the second head predicts.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
@@ -177,16 +194,20 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             Class labels.
         """
         chosen = self._chosen(X)
-        labels: NDArray[Any] = self.head_.predict(chosen)
+        labels: NDArray[Any] = _call(self.head_.predict, chosen, offset=offset)
         return labels
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+    def decision_function(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Scores of the second head.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
@@ -195,25 +216,31 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             ``classes_[0]``.
         """
         chosen = self._chosen(X)
-        scores: NDArray[Any] = self.head_.decision_function(chosen)
+        ask = self.head_.decision_function
+        scores: NDArray[Any] = _call(ask, chosen, offset=offset)
         return scores
 
     @available_if(_head_has_probabilities)
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(
+        self, X: ArrayLike, offset: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Probabilities of the second head, if it has them.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        offset : array-like of shape (n_samples[, n_classes]), default=None
+            Scores to add, as in `decision_function`. None: 0.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Probabilities of the classes.
         """
-        rows = self._chosen(X)
-        return self.head_.predict_proba(rows)
+        chosen = self._chosen(X)
+        shares: NDArray[Any] = _call(self.head_.predict_proba, chosen, offset=offset)
+        return shares
 
     def _chosen(self, X: ArrayLike) -> NDArray[Any]:
         """Checked rows with the features that are not used at 0."""
@@ -221,33 +248,49 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         return _only(rows, self.support_features_)
 
     def _layer(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> ChosenTask:
         selector, labels = self._parts()[0], targets.argmax(dim=-1)
-        with torch.no_grad():
-            solution = selector.solve_episodes(
-                features, labels, targets.shape[-1], sample_weight=weights, tol=tol
-            )
-        used = (solution.coef != 0).any(-1)[:, None].to(features)
         given = {"sample_weight": weights, "tol": tol}
-        return ChosenTask(features * used, labels, targets.shape[-1], used, given)
+        with torch.no_grad():
+            solve, n_classes = selector.solve_episodes, targets.shape[-1]
+            solution = _call(solve, features, labels, n_classes, **given, offset=offset)
+        used = (solution.coef != 0).any(-1)[:, None].to(features)
+        return ChosenTask(features * used, labels, n_classes, used, given, offset)
 
     def _logits(self, solved: ChosenTask, query: Tensor) -> Tensor:
-        logits: Tensor = self._parts()[1].episode_logits(
+        logits: Tensor = _call(
+            self._parts()[1].episode_logits,
             solved.features,
             solved.labels,
             query * solved.used,
             solved.n_classes,
             **solved.given,
+            support_offset=solved.offset,
         )
         return logits
 
     def _solve(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
-        chosen = self._layer(features, targets, weights, tol)
-        solution: HeadSolution = self._parts()[1].solve_episodes(
-            chosen.features, chosen.labels, chosen.n_classes, **chosen.given
+        chosen = self._layer(features, targets, weights, tol, offset)
+        solution: HeadSolution = _call(
+            self._parts()[1].solve_episodes,
+            chosen.features,
+            chosen.labels,
+            chosen.n_classes,
+            **chosen.given,
+            offset=offset,
         )
         return solution._replace(coef=solution.coef * chosen.used.mT)
 
@@ -260,6 +303,28 @@ class ChosenTask(NamedTuple):
     n_classes: int
     used: Tensor  # (n_tasks, 1, n_features), 1 for the chosen features, else 0
     given: dict[str, Any]  # keywords of the layer
+    offset: Tensor | None  # (n_tasks, n_support, n_classes)
+
+
+def _call(method: Any, *args: Any, **optional: Any) -> Any:
+    """Ask a part, which may be the user's, with those keywords that are not None."""
+    _refuse_unknown(method, optional)
+    return method(*args, **{k: v for k, v in optional.items() if v is not None})
+
+
+def _refuse_unknown(method: Any, optional: dict[str, Any]) -> None:
+    """Refuse, by name, what a method of a part has no parameter for."""
+    known = signature(method).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):
+        return
+    names = {parameter.name for parameter in known}
+    unknown = [k for k, v in optional.items() if v is not None and k not in names]
+    if unknown:
+        owner = type(getattr(method, "__self__", method)).__name__
+        raise InvalidInputError(
+            f"{owner}.{method.__name__} takes no {' and no '.join(unknown)}, which "
+            "RelaxedHead was given. Leave it out, or use a part that takes it."
+        )
 
 
 def _only(rows: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:

@@ -16,7 +16,8 @@ from ..solvers import (
     ridge_certificate,
     solve_ridge,
 )
-from ._contract import Head, HeadSolution, TrainingBatch
+from ._contract import Head, HeadSolution
+from ._inputs import TrainingBatch
 from ._regression_contract import RegressionBatch, RegressionHead
 
 
@@ -25,10 +26,12 @@ class RidgeHead(Head):
 
     For rows x_i, one-hot targets y_i, row weights s_i, it solves ::
 
-        min_{W, b}  1/2 sum_i s_i ||W'x_i + b - y_i||^2 + lambda2 / 2 ||W||_F^2
+        min_{W, b}  1/2 sum_i s_i ||W'x_i + b + o_i - y_i||^2 + lambda2 / 2 ||W||_F^2
 
-    With rows and targets minus their weighted means (as they are and b = 0 without
-    intercept), F, Y and S = diag(s), the weights come from the smaller system ::
+    where o_i is the offset of the row, 0 if none is given: it is taken off the
+    targets, and has their scale. With rows and targets minus their weighted means (as
+    they are and b = 0 without intercept), F, Y and S = diag(s), the weights come from
+    the smaller system ::
 
         W = (F'SF + lambda2 I)^-1 F'SY = F' (FF' + lambda2 S^-1)^-1 Y
 
@@ -159,7 +162,9 @@ class RidgeHead(Head):
         )
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
-        fitted = fit_ridge(self, task.features, task.targets, task.weights)
+        fitted = fit_ridge(
+            self, task.features, less(task.targets, task.offset), task.weights
+        )
         certificate = fitted.certificate()
         return {
             "coef_": fitted.coef[0].T.numpy(),
@@ -172,15 +177,25 @@ class RidgeHead(Head):
         }
 
     def _layer(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        fitted = fit_ridge(self, features, targets, weights)
+        fitted = fit_ridge(self, features, less(targets, offset), weights)
         return fitted.coef, fitted.intercept
 
     def _solve(
-        self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        tol: float | None,
+        offset: Tensor | None = None,
     ) -> HeadSolution:
-        return fit_ridge(self, features, targets, weights).solution()
+        return fit_ridge(self, features, less(targets, offset), weights).solution()
 
 
 class RidgeRegressionHead(RegressionHead):
@@ -284,6 +299,11 @@ class RidgeRegressionHead(RegressionHead):
         self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
     ) -> HeadSolution:
         return fit_ridge(self, features, targets, weights).solution()
+
+
+def less(targets: Tensor, offset: Tensor | None) -> Tensor:
+    """What is left for the head to explain: Y - O."""
+    return targets if offset is None else targets - offset
 
 
 class RidgeRegression(NamedTuple):

@@ -65,13 +65,16 @@ class CrammerSinger:
         """Gradient of `dual_value` in b: ``1 - y``, whatever b is."""
         return 1.0 - targets
 
-    def start(self, targets: Tensor) -> Tensor:
+    def start(self, targets: Tensor, offset: Tensor | None = None) -> Tensor:
         """A feasible dual point: uniform over the wrong classes.
 
-        It attains the largest possible `dual_value`, hence it is optimal
-        whenever it leaves every feature switched off.
+        With an offset o of the scores: uniform over the classes l that attain
+        ``max_l [1 - y_l + o_l]``. It has the largest ``<1 - y + o, b>``, hence it is
+        optimal whenever it leaves every feature switched off.
         """
-        return (1.0 - targets) / (targets.shape[-1] - 1)
+        slope = 1.0 - targets if offset is None else 1.0 - targets + offset
+        best = (slope == slope.amax(-1, keepdim=True)).to(targets)
+        return best / best.sum(-1, keepdim=True)
 
     def project(self, dual: Tensor) -> Tensor:
         """Project every row onto the probability simplex.

@@ -108,13 +108,15 @@ class Logistic:
         """Gradient of `dual_value` in b: ``- 1 - log b``, large where b is 0."""
         return -1.0 - dual.clamp_min(torch.finfo(dual.dtype).tiny).log()
 
-    def start(self, targets: Tensor) -> Tensor:
-        """A feasible dual point: uniform over the classes.
+    def start(self, targets: Tensor, offset: Tensor | None = None) -> Tensor:
+        """A feasible dual point: uniform over the classes, or the softmax of an offset.
 
-        It alone attains the largest possible `dual_value`: it is the solution
-        if and only if it leaves every feature switched off.
+        It alone attains the largest ``entropy(b) + <b, o>``: it is the solution if
+        and only if it leaves every feature switched off.
         """
-        return torch.full_like(targets, 1.0 / targets.shape[-1])
+        if offset is None:
+            return torch.full_like(targets, 1.0 / targets.shape[-1])
+        return offset.softmax(-1)
 
     def project(self, dual: Tensor) -> Tensor:
         """Project every row onto the probability simplex.

@@ -70,9 +70,9 @@ class Squared:
         """Gradient of `dual_value` in b: ``-b``."""
         return -dual
 
-    def start(self, targets: Tensor) -> Tensor:
-        """The dual point of W = 0, which has the largest `dual_value`: b = 0."""
-        return targets.new_zeros(targets.shape)
+    def start(self, targets: Tensor, offset: Tensor | None = None) -> Tensor:
+        """The dual point of W = 0: b = 0, or the offset of the scores."""
+        return targets.new_zeros(targets.shape) if offset is None else offset
 
     def project(self, dual: Tensor) -> Tensor:
         """Every b is feasible: returned as it is."""

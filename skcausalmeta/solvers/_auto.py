@@ -38,7 +38,7 @@ def solve_auto(
     max_iter : int, default=10_000
         Largest number of iterations.
     start : Tensor of shape (n_tasks, n_samples, n_classes), default=None
-        Feasible dual point to start from. None: ``problem.loss.start``.
+        Feasible dual point to start from. None: ``problem.start()``.
 
     Returns
     -------

@@ -32,7 +32,7 @@ def solve_cvxpy(
 
     With ``G = F / sqrt(lambda2)``, ``t = lambda1 / sqrt(lambda2)`` the dual is ::
 
-        max_B  <s (1 - Y), B> - 1/2 sum_g max(0, ||(G'S(Y - B))_g||_F - t w_g)^2
+        max_B  <s (1 - Y + O), B> - 1/2 sum_g max(0, ||(G'S(Y - B))_g||_F - t w_g)^2
         s.t.   every row of B in the probability simplex
 
     written as the projection of G'S(Y - B) onto the balls of radius t w_g. Small

@@ -94,7 +94,7 @@ def _parametrised(
 
 
 def _numbers(problem: Problem) -> tuple[Any, ...]:
-    """S G, G'S Y, t w, s (1 - Y) in float64 and the sizes of the groups."""
+    """S G, G'S Y, t w, s (1 - Y + O) in float64 and the sizes of the groups."""
     penalty = problem.penalty
     root = float(penalty.lambda2[0]) ** 0.5
     weights = problem.weights[0].double().cpu().numpy()
@@ -108,6 +108,9 @@ def _numbers(problem: Problem) -> tuple[Any, ...]:
         features = features[:, np.argsort(groups, kind="stable")]
         sizes = tuple(np.bincount(groups))
         n_groups = len(sizes)
-    cost = weights[:, None] * (1.0 - targets)
+    cost = 1.0 - targets
+    if problem.offset is not None:
+        cost = cost + problem.offset[0].double().cpu().numpy()
+    cost = weights[:, None] * cost
     radius = np.broadcast_to(thresholds, n_groups)
     return features, features.T @ targets, radius, cost, sizes

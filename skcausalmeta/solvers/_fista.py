@@ -33,7 +33,7 @@ def solve_fista(
     max_iter : int, default=10_000
         Largest number of iterations.
     start : Tensor of shape (n_tasks, n_samples, n_classes), default=None
-        Feasible dual point to start from. None: ``problem.loss.start``.
+        Feasible dual point to start from. None: ``problem.start()``.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def solve_fista(
         loss=("start", "project", "dual_value", "dual_gradient", "dual_curvature"),
         penalty=("conjugate", "conjugate_gradient"),
     )
-    dual = problem.loss.start(problem.targets) if start is None else start.clone()
+    dual = problem.start() if start is None else start.clone()
     best = Best(dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     ascent = Ascent(problem.select(alive), dual[alive])

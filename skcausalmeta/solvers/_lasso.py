@@ -48,7 +48,8 @@ def solve_lasso(
     3. The duality gap on *all* features is the certificate. Problems without one
        take up the features that violate their optimality condition.
 
-    Problems that stall are handed to `solve_proximal_gradient`.
+    Problems that stall are handed to `solve_proximal_gradient`. An offset O of the
+    scores is the same as targets Y - O, and dual points B - O.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def solve_lasso(
     tol = max(tol, 64 * torch.finfo(coef.dtype).eps)
     best = _search(columns, coef, tol, max_iter)
     _finish_by_gradient_steps(columns, best, tol, max_iter)
-    return _joined(best.solution(), n_outputs)
+    return _joined(best.solution(), n_outputs, problem.offset)
 
 
 def _search(columns: Problem, coef: Tensor, tol: float, max_iter: int) -> Best:
@@ -211,13 +212,15 @@ def _finish_by_gradient_steps(
 def _one_output_each(problem: Problem) -> Problem:
     """The outputs of all tasks, one problem each."""
     n_outputs = problem.targets.shape[-1]
-    features, weights = problem.features, problem.weights
+    features, weights, targets = problem.features, problem.weights, problem.targets
+    if problem.offset is not None:
+        targets = targets - problem.offset
     if n_outputs > 1:
         features = features.repeat_interleave(n_outputs, dim=0)
         weights = weights.repeat_interleave(n_outputs, dim=0)
     return Problem(
         features,
-        _columns_of(problem.targets),
+        _columns_of(targets),
         weights,
         problem.loss,
         problem.penalty.per_output(n_outputs),
@@ -229,7 +232,7 @@ def _columns_of(matrix: Tensor) -> Tensor:
     return matrix.mT.reshape(-1, matrix.shape[1], 1)
 
 
-def _joined(solution: Solution, n_outputs: int) -> Solution:
+def _joined(solution: Solution, n_outputs: int, offset: Tensor | None) -> Solution:
     """One problem an output -> one problem a task."""
 
     def matrix(columns: Tensor) -> Tensor:
@@ -238,9 +241,10 @@ def _joined(solution: Solution, n_outputs: int) -> Solution:
     def of_task(values: Tensor) -> Tensor:
         return values.view(-1, n_outputs)
 
+    dual = matrix(solution.dual)
     return Solution(
         matrix(solution.coef),
-        matrix(solution.dual),
+        dual if offset is None else dual + offset,
         of_task(solution.gap).sum(-1),
         of_task(solution.relative_gap).amax(-1),
         of_task(solution.n_iter).amax(-1),

@@ -75,7 +75,7 @@ def solve_newton(
         Largest number of Newton steps, and of gradient steps after them.
     start : Tensor of shape (n_tasks, n_samples, n_classes), default=None
         Feasible dual point to start from, without a FISTA phase. None:
-        ``problem.loss.start``.
+        ``problem.start()``.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def solve_newton(
         loss=("start", "project", "dual_value", "dual_gradient", "polyhedral"),
         penalty=("conjugate_gradient", "conjugate", "jacobian"),
     )
-    dual = problem.loss.start(problem.targets) if start is None else start
+    dual = problem.start() if start is None else start
     point = problem.evaluate(dual)
     best = Best(dual, point)
     alive = best.unfinished(tol)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Point(NamedTuple):
-    """A feasible B: V, W(B), F W(B) and its certificate, tasks first."""
+    """A feasible B: V, W(B), F W(B) + O and its certificate, tasks first."""
 
     correlation: Tensor
     coef: Tensor
@@ -28,10 +28,12 @@ class Point(NamedTuple):
 class Problem:
     """A batch of base-predictor problems, one a task.
 
-    For features F (rows x_i), one-hot targets Y and row weights s ::
+    For features F (rows x_i), one-hot targets Y, row weights s and an offset O of
+    the scores (rows o_i; 0 where there is none) ::
 
-        P(W) = sum_i s_i loss(W'x_i, y_i) + penalty(W)
-        D(B) = sum_i s_i dual_value(b_i, y_i) - conjugate(F'R),  R_i = s_i (y_i - b_i)
+        P(W) = sum_i s_i loss(W'x_i + o_i, y_i) + penalty(W)
+        D(B) = sum_i s_i [dual_value(b_i, y_i) + <b_i - y_i, o_i>] - conjugate(F'R),
+               R_i = s_i (y_i - b_i)
         W(B) = grad conjugate(F'R)
 
     max D = min P, so ``P(W(B)) - D(B) >= 0`` certifies any feasible B.
@@ -50,6 +52,8 @@ class Problem:
     penalty : object
         Offers ``value``, ``conjugate``, ``conjugate_gradient``, ``support``,
         ``jacobian`` and ``select`` (see `penalties.GroupLasso`).
+    offset : Tensor of shape (n_tasks, n_samples, n_classes), default=None
+        What is added to the scores F W before the loss. None: 0.
 
     Examples
     --------
@@ -69,6 +73,7 @@ class Problem:
     weights: Tensor
     loss: Any
     penalty: Any
+    offset: Tensor | None = None
 
     def select(self, tasks: Tensor) -> Problem:
         """Keep the given tasks only."""
@@ -78,6 +83,7 @@ class Problem:
             targets=self.targets[tasks],
             weights=self.weights[tasks],
             penalty=self.penalty.select(tasks),
+            offset=None if self.offset is None else self.offset[tasks],
         )
 
     def to(self, dtype: torch.dtype) -> Problem:
@@ -88,12 +94,22 @@ class Problem:
             targets=self.targets.to(dtype),
             weights=self.weights.to(dtype),
             penalty=self.penalty.to(dtype),
+            offset=None if self.offset is None else self.offset.to(dtype),
         )
 
     @property
     def n_tasks(self) -> int:
         """Number of tasks in the batch."""
         return self.features.shape[0]
+
+    def start(self) -> Tensor:
+        """A feasible B, optimal if every feature is off."""
+        start: Tensor = self.loss.start(self.targets, self.offset)
+        return start
+
+    def scores(self, coef: Tensor) -> Tensor:
+        """F W + O, (n_tasks, n_samples, n_classes)."""
+        return self._shifted(self.features @ coef)
 
     def residual(self, dual: Tensor) -> Tensor:
         """R = s (Y - B), (n_tasks, n_samples, n_classes)."""
@@ -113,12 +129,12 @@ class Problem:
 
     def primal(self, coef: Tensor) -> Tensor:
         """P(W), (n_tasks,)."""
-        losses = self.loss.value(self.features @ coef, self.targets)
+        losses = self.loss.value(self.scores(coef), self.targets)
         return (self.weights * losses).sum(-1) + self.penalty.value(coef)
 
     def dual(self, dual: Tensor) -> Tensor:
         """D(B), (n_tasks,)."""
-        return self._dual(dual, self.correlation(dual))
+        return self.dual_at(dual, self.correlation(dual))
 
     def dual_of_many(self, duals: Tensor) -> Tensor:
         """D of several points a task, reading the features once.
@@ -139,7 +155,8 @@ class Problem:
         correlations = stacked.view(n_tasks * n_points, n_classes, -1).mT
         tasks = torch.arange(n_tasks, device=duals.device)
         penalty = self.penalty.select(tasks.repeat_interleave(n_points))
-        rows = self.weights[:, None] * self.loss.dual_value(duals, targets)
+        offset = None if self.offset is None else self.offset[:, None]
+        rows = self.weights[:, None] * self._dual_rows(duals, targets, offset)
         conjugates = penalty.conjugate(correlations).view(n_tasks, n_points)
         return rows.sum(-1) - conjugates
 
@@ -159,14 +176,15 @@ class Problem:
     def evaluate(self, dual: Tensor) -> Point:
         """Everything at a feasible B that two products with F give.
 
-        ``penalty(W(B)) + conjugate(V) = <V, W(B)> = <R, F W(B)>``, so the gap is a
-        sum over rows, without the cancellation of P - D ::
+        ``penalty(W(B)) + conjugate(V) = <V, W(B)> = <R, F W(B)>``, so with the scores
+        ``z_i = W(B)'x_i + o_i`` the gap is a sum over rows, without the cancellation
+        of P - D ::
 
             gap = sum_i s_i [loss(z_i, y_i) - dual_value(b_i, y_i) + <y_i - b_i, z_i>]
         """
         correlation = self.correlation(dual)
         coef = self.penalty.conjugate_gradient(correlation)
-        scores = self.features @ coef
+        scores = self.scores(coef)
         losses = self.loss.value(scores, self.targets)
         excess = losses - self.loss.dual_value(dual, self.targets)
         excess = excess + ((self.targets - dual) * scores).sum(-1)
@@ -190,7 +208,7 @@ class Problem:
     def dual_gradient(self, dual: Tensor) -> Tensor:
         """Gradient of D in B, (n_tasks, n_samples, n_classes)."""
         # Classes first, as in `correlation`: up to twice as fast.
-        scores = (self.coef(dual).mT @ self.features.mT).mT
+        scores = self._shifted((self.coef(dual).mT @ self.features.mT).mT)
         return self.weights[..., None] * (
             self.loss.dual_gradient(dual, self.targets) + scores
         )
@@ -214,9 +232,22 @@ class Problem:
         own = scale * self.loss.dual_curvature
         return 1.0 / (safe[:, None, None] * scale.square() + own)
 
-    def _dual(self, dual: Tensor, correlation: Tensor) -> Tensor:
-        rows = self.weights * self.loss.dual_value(dual, self.targets)
+    def dual_at(self, dual: Tensor, correlation: Tensor) -> Tensor:
+        """D(B) where V = F'R is known, (n_tasks,)."""
+        rows = self.weights * self._dual_rows(dual, self.targets, self.offset)
         return rows.sum(-1) - self.penalty.conjugate(correlation)
+
+    def _shifted(self, scores: Tensor) -> Tensor:
+        return scores if self.offset is None else scores + self.offset
+
+    def _dual_rows(
+        self, dual: Tensor, targets: Tensor, offset: Tensor | None
+    ) -> Tensor:
+        """``dual_value(b_i, y_i) + <b_i - y_i, o_i>`` of every row."""
+        values: Tensor = self.loss.dual_value(dual, targets)
+        if offset is None:
+            return values
+        return values + ((dual - targets) * offset).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def solve_proximal_gradient(
     The penalty needs no ridge: a proximal operator will do. Every task has its
     own step, momentum, restarts [1]_ and stopping rule ``gap <= tol * P``; a task
     that has converged leaves the batch. The certificate is the gap to the dual
-    point ``B = Y - c (Y - dual_point(FW))``, where the factor c of
+    point ``B = Y - c (Y - dual_point(FW + O))``, where the factor c of
     ``penalty.dual_scale`` makes B feasible.
 
     Parameters
@@ -105,7 +105,7 @@ def certify(problem: Problem, coef: Tensor) -> Solution:
     Rounding can leave a gap of a few units in the last place below 0; it is
     reported as 0.
     """
-    scores = problem.features @ coef
+    scores = problem.scores(coef)
     weights, targets = problem.weights, problem.targets
     lacking = targets - problem.loss.dual_point(scores, targets)
     correlation = problem.features.mT @ (weights[..., None] * lacking)
@@ -114,8 +114,7 @@ def certify(problem: Problem, coef: Tensor) -> Solution:
     dual = targets - scale * lacking
     losses = problem.loss.value(scores, targets)
     primal = (weights * losses).sum(-1) + problem.penalty.value(coef)
-    rows = (weights * problem.loss.dual_value(dual, targets)).sum(-1)
-    lower = rows - problem.penalty.conjugate(scale * correlation)
+    lower = problem.dual_at(dual, scale * correlation)
     gap = (primal - lower).clamp_min(0.0)
     relative_gap = gap / primal.abs().clamp_min(torch.finfo(gap.dtype).tiny)
     n_iter = torch.zeros_like(gap, dtype=torch.int64)
@@ -129,7 +128,7 @@ def _zeros(problem: Problem) -> Tensor:
 
 def _gradient(problem: Problem, coef: Tensor) -> Tensor:
     """Gradient of the loss part of P in W."""
-    slopes = problem.loss.gradient(problem.features @ coef, problem.targets)
+    slopes = problem.loss.gradient(problem.scores(coef), problem.targets)
     return problem.features.mT @ (problem.weights[..., None] * slopes)
 
 

@@ -33,10 +33,10 @@ def solve_softmax_newton(
 ) -> Solution:
     """Maximise D(B) of a logistic loss by Newton steps on the scores Z.
 
-    With B = softmax(Z), the optimum is where ``Z = F W(B)`` up to a constant in
+    With B = softmax(Z), the optimum is where ``Z = F W(B) + O`` up to a constant in
     every row.
 
-    1. Newton direction of ``r(Z) = F W(softmax(Z)) - Z``: in the terms of
+    1. Newton direction of ``r(Z) = F W(softmax(Z)) + O - Z``: in the terms of
        `SoftmaxSystem` ``dZ = r - A y``, ``y = (I + P A)^-1 P r``. It ascends: the
        slope of D along it is ``r'y >= 0``.
     2. Line search: the best point by D of two curves in B that leave in this
@@ -59,7 +59,7 @@ def solve_softmax_newton(
     max_iter : int, default=10_000
         Largest number of Newton steps, and of gradient steps after them.
     start : Tensor of shape (n_tasks, n_samples, n_classes), default=None
-        Feasible dual point to start from. None: ``problem.loss.start``.
+        Feasible dual point to start from. None: ``problem.start()``.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def solve_softmax_newton(
         loss=("value", "dual_value", "dual_point", "curvature", "start"),
         penalty=("conjugate", "conjugate_gradient", "jacobian", "lambda2"),
     )
-    dual = problem.loss.start(problem.targets) if start is None else start
+    dual = problem.start() if start is None else start
     best = Best(dual, problem.evaluate(dual))
     alive = best.unfinished(tol)
     live = problem.select(alive)
@@ -125,7 +125,7 @@ def _newton_step(
     system = SoftmaxSystem(eased, scores, correlation)
     if system.size > _LARGEST_SYSTEM:
         return None
-    residual = problem.features @ penalty.conjugate_gradient(correlation) - scores
+    residual = problem.scores(penalty.conjugate_gradient(correlation)) - scores
     direction = residual - system.couple(system.solve(residual))
     # Moves of a whole row are none; weightless rows may have any scores.
     direction = direction - (dual * direction).sum(-1, keepdim=True)

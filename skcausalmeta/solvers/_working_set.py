@@ -79,7 +79,7 @@ def solve_working_set(
 def _solve_one(
     problem: Problem, tol: float, solver_options: dict[str, Any] | None
 ) -> Solution:
-    start = problem.loss.start(problem.targets)
+    start = problem.start()
     best = _whole(problem, start, torch.zeros(1, dtype=torch.int64))
     rounds = 0
     if float(best.relative_gap) > tol:
@@ -114,7 +114,7 @@ def _solve_restricted(
     """cvxpy on the chosen groups; gap and coef belong to the whole problem."""
     if not bool(chosen.any()):
         # Nothing to restrict to: any largest `dual_value` is optimal.
-        dual = problem.loss.start(problem.targets)
+        dual = problem.start()
         return _whole(problem, dual, torch.zeros(1, dtype=torch.int64))
     penalty = problem.penalty
     groups = penalty.groups

@@ -1,0 +1,258 @@
+"""What a head is given: rows, labels, weights and offsets, checked."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_array, check_X_y, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..exceptions import InvalidInputError
+from ..utils import refuse_text
+
+
+class TrainingBatch(NamedTuple):
+    """The checked rows of `fit` as a batch of one task, float64.
+
+    Parameters
+    ----------
+    features : Tensor of shape (1, n_samples, n_features)
+        Rows.
+    targets : Tensor of shape (1, n_samples, n_classes)
+        One-hot targets.
+    weights : Tensor of shape (1, n_samples)
+        Row weights times class weights.
+    classes : ndarray of shape (n_classes,)
+        Labels of the classes.
+    offset : Tensor of shape (1, n_samples, n_classes) or None
+        What is added to the scores.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+    classes: NDArray[Any]
+    offset: Tensor | None = None
+
+
+def training_batch(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    class_weight: dict[Any, float] | str | None = None,
+    *,
+    offset: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
+) -> TrainingBatch:
+    """Check what `fit` was given; the estimator stays as it was.
+
+    Raises
+    ------
+    ValueError
+        For invalid rows, labels, weights or offsets, and for a single class.
+    """
+    try:
+        rows, y = check_X_y(X, y, dtype=np.float64, order="C", estimator=estimator)
+    except ValueError as error:
+        refuse_text(X, "X", error)
+        raise
+    check_classification_targets(y)
+    codes, labels = _encoded(estimator, np.asarray(y), classes)
+    weights = _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+    )
+    if class_weight == "balanced":
+        factors = _balanced(codes, weights, len(labels))
+    else:
+        factors = compute_class_weight(class_weight, classes=labels, y=y)
+    weights = weights * factors[codes]
+    if not weights.any() or (weights < 0).any():
+        raise ValueError(
+            "sample_weight times class_weight must be >= 0 for every row and > 0 "
+            f"for one. Got values from {weights.min():g} to {weights.max():g}."
+        )
+    given = None
+    if offset is not None:
+        scores = score_offset(offset, len(rows), len(labels))
+        given = torch.from_numpy(scores)[None]
+    return TrainingBatch(
+        torch.from_numpy(np.array(rows))[None],
+        one_hot(torch.from_numpy(codes), len(labels))[None].double(),
+        torch.from_numpy(weights)[None],
+        labels,
+        given,
+    )
+
+
+def _encoded(
+    estimator: Any, y: NDArray[Any], classes: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numbers of the classes of all rows, and the sorted labels."""
+    labels = np.unique(y if classes is None else column_or_1d(classes))
+    name = type(estimator).__name__
+    if len(labels) < 2:
+        raise ValueError(
+            f"{name} needs at least 2 classes in y. Got 1 class: "
+            f"{labels.tolist()[0]!r}; add rows of another class, or name all labels "
+            "with classes=."
+        )
+    unknown = np.setdiff1d(y, labels)
+    if unknown.size:
+        raise InvalidInputError(
+            f"classes must hold all labels of y. Got {unknown.tolist()} in y, which "
+            f"are not among {labels.tolist()}; add them to classes."
+        )
+    return LabelEncoder().fit(labels).transform(y), labels
+
+
+def _balanced(
+    codes: NDArray[Any], weights: NDArray[Any], n_classes: int
+) -> NDArray[Any]:
+    """n / (n_present * rows of the class), rows counted with their weights."""
+    counts = np.bincount(codes, weights=weights, minlength=n_classes)
+    n_present = max(1, np.count_nonzero(counts))
+    return weights.sum() / (n_present * np.maximum(counts, np.finfo(float).tiny))
+
+
+def score_offset(offset: ArrayLike, n_rows: int, n_classes: int) -> NDArray[Any]:
+    """An offset of scores as (n_rows, n_classes), in double.
+
+    One number a row is the score of the second of two classes minus the one of the
+    first, and is shared out between them.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another shape.
+    ValueError
+        If it is not finite.
+    """
+    scores: NDArray[Any] = check_array(
+        offset,
+        dtype=np.float64,
+        ensure_2d=False,
+        ensure_min_samples=0,
+        input_name="offset",
+    )
+    if n_classes == 2 and scores.shape == (n_rows,):
+        return np.stack([-scores / 2, scores / 2], axis=1)
+    if scores.shape != (n_rows, n_classes):
+        rule = f"({n_rows}, {n_classes})" + f" or ({n_rows},)" * (n_classes == 2)
+        raise InvalidInputError(
+            "offset must hold a score of every class for every row, in the order of "
+            f"the sorted labels. Got shape {scores.shape}, expected {rule}."
+        )
+    return scores
+
+
+def episode_offset(
+    offset: Tensor | None, shape: tuple[int, ...], features: Tensor, name: str
+) -> Tensor | None:
+    """An offset of the layer like the features, None where there is none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another shape or is not finite.
+    """
+    if offset is None:
+        return None
+    if tuple(offset.shape) != shape:
+        raise InvalidInputError(
+            f"{name} must have shape {shape}: what is added to every score. Got "
+            f"{tuple(offset.shape)}."
+        )
+    if not bool(torch.isfinite(offset.detach()).all()):
+        raise InvalidInputError(
+            f"{name} must be finite. Got NaN or infinity; if it comes from a common "
+            "predictor, its training diverged: lower its learning rate."
+        )
+    return offset.to(features)
+
+
+def episode_inputs(
+    features: Tensor,
+    targets: Tensor,
+    n_classes: int,
+    sample_weight: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Check support sets; one-hot targets and row weights like the features.
+
+    Raises
+    ------
+    InvalidInputError
+        If shapes do not agree, a feature is not finite, a label is outside
+        0..n_classes-1 or a task has no row of positive weight.
+    """
+    if features.ndim != 3 or targets.shape != features.shape[:2]:
+        raise InvalidInputError(
+            "Support features must have shape (n_tasks, n_support, n_features) and "
+            f"targets (n_tasks, n_support). Got {tuple(features.shape)} and "
+            f"{tuple(targets.shape)}."
+        )
+    if n_classes < 2:
+        raise InvalidInputError(
+            f"A head needs at least 2 classes. Got n_classes={n_classes}."
+        )
+    if (
+        targets.numel()
+        and not 0 <= int(targets.min()) <= int(targets.max()) < n_classes
+    ):
+        raise InvalidInputError(
+            f"Targets must be class numbers 0..{n_classes - 1}. Got values from "
+            f"{int(targets.min())} to {int(targets.max())}."
+        )
+    if not bool(torch.isfinite(features.detach()).all()):
+        raise InvalidInputError(
+            "Support features must be finite. Got NaN or infinity; if they come "
+            "from a backbone, its training diverged: lower its learning rate."
+        )
+    weights = row_weights(features, sample_weight)
+    return one_hot(targets.long(), n_classes).to(features), weights
+
+
+def row_weights(features: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Row weights like the features, 1 where not given.
+
+    Raises
+    ------
+    InvalidInputError
+        If they do not fit the rows or leave a task without any.
+    """
+    if sample_weight is None:
+        return features.new_ones(features.shape[:2])
+    weights = sample_weight.detach()
+    if weights.shape != features.shape[:2]:
+        raise InvalidInputError(
+            "sample_weight must have one weight for every row. Got shape "
+            f"{tuple(weights.shape)}, expected {tuple(features.shape[:2])}."
+        )
+    if not bool((weights >= 0).all()) or not bool((weights > 0).any(-1).all()):
+        raise InvalidInputError(
+            "sample_weight must be >= 0, with a row > 0 in every task. Got a "
+            "negative weight, NaN, or a task of zeros; drop that task."
+        )
+    return sample_weight.to(features)
+
+
+def check_query(query: Tensor, support: Tensor) -> None:
+    """Refuse query rows of other tasks or other features than the support rows.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if query.ndim != 3 or query.shape[::2] != support.shape[::2]:
+        raise InvalidInputError(
+            "Query features must have shape (n_tasks, n_query, n_features), with the "
+            f"tasks and features of the support rows. Got {tuple(query.shape)} beside "
+            f"{tuple(support.shape)}."
+        )
