@@ -77,6 +77,7 @@ COMPILED = "skcausalmeta/solvers/_compiled"
 # meaning, and no instruction is used that the machine of the user might lack.
 GNU_ARGS = [
     "-O3",
+    "-g0",
     "-std=gnu11",
     "-fno-math-errno",
     "-fno-trapping-math",

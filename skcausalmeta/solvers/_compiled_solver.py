@@ -131,8 +131,8 @@ def solve_compiled(
     max_iter : int, default=10_000
         Largest number of Newton steps. The kernel takes 200 at most.
     start : Tensor of shape (n_tasks, n_samples, n_classes), default=None
-        Feasible dual point to start from, without a FISTA phase. None: uniform
-        over the wrong classes.
+        Feasible dual point to start from, without a FISTA phase. None:
+        ``problem.start()``.
 
     Returns
     -------
@@ -240,9 +240,8 @@ class _Data:
         penalty, n_tasks = problem.penalty, problem.n_tasks
         dtype = problem.features.dtype
         linear = 1.0 - problem.targets
-        offset = getattr(problem, "offset", None)
-        if offset is not None:
-            linear = linear + offset
+        if problem.offset is not None:
+            linear = linear + problem.offset
         groups, group_weights = penalty.groups, penalty.group_weights
         n_groups = problem.features.shape[-1]
         if groups is not None:

@@ -225,4 +225,6 @@ cdef void fill(
     data.n_classes = targets.shape[2]
     data.n_groups = thresholds.shape[1]
     data.single = floating is float
-    data.groups = NULL if groups is None else &groups[0]
+    data.groups = NULL
+    if groups is not None:
+        data.groups = &groups[0]

@@ -139,6 +139,29 @@ static int in_use(const Part *all, const Point *point, char *mask, int *index)
     return d;
 }
 
+/* ds_i of the rows of weight 0. */
+static void absent_rows(const Data *data, const Task *task, const Part *part,
+                        const int *index, const double *through, const Adjoint *out)
+{
+    const ptrdiff_t n_classes = data->n_classes;
+    for (ptrdiff_t i = 0; i < data->n_rows; i++) {
+        double total = 0;
+        if (number(data->weights, data->single, i) > 0)
+            continue;
+        for (ptrdiff_t l = 0; l < n_classes; l++) {
+            ptrdiff_t k = i * n_classes + l;
+            double lacks = number(data->targets, data->single, k) -
+                           number(out->dual, data->single, k);
+            for (ptrdiff_t q = 0; q < part->d && lacks != 0; q++)
+                total += lacks * through[l * part->ldd + q] *
+                         number(data->features, data->single,
+                                i * data->n_features + index[q]) /
+                         task->unit;
+        }
+        put(out->d_weights, data->single, i, total);
+    }
+}
+
 static int differentiate(const Data *data, Adjoint *out, Arena *arena)
 {
     const ptrdiff_t n_classes = data->n_classes, d = data->n_features;
@@ -231,6 +254,7 @@ static int differentiate(const Data *data, Adjoint *out, Arena *arena)
         }
         put(out->d_weights, data->single, task.row[i], weight);
     }
+    absent_rows(data, &task, &part, index, through, out);
     memcpy(right, through, n_classes * ldd * sizeof(double));
     memcpy(right + n_classes * ldd, point.w, n_classes * ldd * sizeof(double));
     thin_f64(left, 2 * n_classes, task.n, right, ldd, NULL, 2 * n_classes, ldd, product,

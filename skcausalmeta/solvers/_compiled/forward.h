@@ -9,15 +9,19 @@
 #define MOST_ROUNDS 20
 /* Gradient steps before the first Newton step, by the entries of A. */
 #define FEW_STEPS 12
-/* Newton steps without progress before a task counts as stuck. */
+/* Newton steps without progress before a task counts as stuck, and before systems are
+   formed in double precision; progress is a share of what D has left to rise. */
 #define IDLE_STEPS 8
+#define COARSE_STEPS 2
+#define PROGRESS 0.02
 /* Largest system; beyond it, the rows that lack most go first. */
 #define LARGEST_FACE 700
 /* The damping of a Newton step, relative to the largest curvature. */
 #define FIRST_DAMPING 1e-2
 #define SMALL_DAMPING 1e-8
 #define LEAST_DAMPING 1e-13
-#define COARSE_DAMPING 1e-6
+#define LEAST_COARSE 1e-7
+#define COARSE_DAMPING 1e-6 /* of many entries */
 /* Systems are formed in single precision, unless the tolerance is below the first
    value or lambda2 outside of the others. */
 #define COARSE_TOL 1e-8
@@ -151,7 +155,7 @@ static void measure(const Task *task, const Part *part, Point *point, Arena *are
 static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
 {
     const ptrdiff_t d = data->n_features, n_classes = data->n_classes;
-    double largest = 0, squares = 0;
+    double largest = 0, squares = 0, usual = 0;
     ptrdiff_t n = 0;
     task->row = arena_take(arena, (data->n_rows + 1) * sizeof(int));
     if (arena->failed)
@@ -186,6 +190,7 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
         for (ptrdiff_t j = 0; j < d; j++)
             largest = fabs(row[j]) > largest ? fabs(row[j]) : largest;
         task->sums[i] = weight;
+        usual += log(weight);
         for (ptrdiff_t l = 0; l < n_classes; l++) {
             ptrdiff_t k = from * n_classes + l;
             task->linear[l * ldn + i] = number(data->linear, data->single, k);
@@ -194,6 +199,7 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
     }
     if (!(largest < 1e300))
         return 0;
+    task->usual = n > 0 ? exp(usual / (double)n) : 1;
     int exponent = 0;
     if (largest > 0) {
         frexp(largest, &exponent);
@@ -376,22 +382,28 @@ static double line_search(const Task *task, const Part *part, const Point *point
     return t;
 }
 
-/* One Newton step from a measured point; the length of it, 0 where it fails. */
-static double newton_step(const Task *task, const Part *part, Point *point, Face *face,
-                          int coarse, double damping, Forward *out, Arena *arena)
+/* What the quadratic model of D on a face is made of. */
+typedef struct {
+    double *gradient, *from, *x; /* (n_entries,): lambda2 times the slope, A, maximum */
+    double *sums, *damping;      /* (n_rows,) */
+    double scale;                /* largest gradient */
+} Model;
+
+/* The maximum of the model, as `maximise` tells; its curvature in single precision if
+   coarse. */
+static int maximise_model(const Task *task, const Part *part, const Point *point,
+                          const Face *face, Model *model, int coarse, double damping,
+                          Forward *out, Arena *arena)
 {
-    const ptrdiff_t ldn = task->ldn, ldd = part->ldd, n_entries = face->n_entries;
     Mark mark = arena_mark(arena);
     const ptrdiff_t ldh = PADDED(face->size);
-    double *numbers = arena_take(arena, (4 * n_entries + face->n_rows) * sizeof(double));
-    double *direction = arena_zeros(arena, task->n_classes * ldn * sizeof(double));
-    double *move = arena_take(arena, task->n_classes * ldd * sizeof(double));
+    const int rounds = face->n_entries < 400 ? 16 : 8;
     size_t wide = coarse ? sizeof(float) : sizeof(double);
     void *h = arena_take(arena, (face->size * ldh + PAD) * wide);
+    double top = 0;
+    int found;
     if (arena->failed)
-        return 0;
-    double *gradient = numbers, *from = gradient + n_entries, *x = from + n_entries;
-    double *sums = x + n_entries, top = 0, scale = 0, slope = 0, t = 0;
+        return -1;
     if (coarse)
         hessian_f32(task, part, face, point->v, point->norms, h, ldh, arena);
     else
@@ -401,37 +413,64 @@ static double newton_step(const Task *task, const Part *part, Point *point, Face
         top = entry > top ? entry : top;
     }
     top = top > 0 ? top : 1;
+    if (coarse && damping < (face->n_entries > 250 ? COARSE_DAMPING : LEAST_COARSE))
+        damping = face->n_entries > 250 ? COARSE_DAMPING : LEAST_COARSE;
+    /* Rows of more than the usual weight have further to go. */
+    for (ptrdiff_t r = 0; r < face->n_rows; r++)
+        model->damping[r] = damping * top * fmin(1, task->usual / model->sums[r]);
+    if (coarse)
+        found = maximise_f32(face, h, ldh, model->gradient, model->from, model->sums,
+                             model->damping, 1e-6 * model->scale, rounds, model->x,
+                             &out->n_factors, arena);
+    else
+        found = maximise_f64(face, h, ldh, model->gradient, model->from, model->sums,
+                             model->damping, 1e-12 * model->scale, rounds, model->x,
+                             &out->n_factors, arena);
+    arena_release(arena, mark);
+    return found;
+}
+
+/* One Newton step from a measured point; the length of it, 0 where it fails. */
+static double newton_step(const Task *task, const Part *part, Point *point, Face *face,
+                          int coarse, double damping, Forward *out, Arena *arena)
+{
+    const ptrdiff_t ldn = task->ldn, ldd = part->ldd, n_entries = face->n_entries;
+    Mark mark = arena_mark(arena);
+    Model model;
+    double *numbers =
+        arena_take(arena, (3 * n_entries + 2 * face->n_rows) * sizeof(double));
+    double *direction = arena_zeros(arena, task->n_classes * ldn * sizeof(double));
+    double *move = arena_take(arena, task->n_classes * ldd * sizeof(double));
+    if (arena->failed)
+        return 0;
+    model.gradient = numbers;
+    model.from = numbers + n_entries;
+    model.x = numbers + 2 * n_entries;
+    model.sums = numbers + 3 * n_entries;
+    model.damping = model.sums + face->n_rows;
+    model.scale = 0;
     for (ptrdiff_t r = 0; r < face->n_rows; r++) {
         ptrdiff_t i = face->row[r], p = face->cls[face->pivot[r]] * ldn + i;
-        sums[r] = task->sums[i];
+        model.sums[r] = task->sums[i];
         for (int e = face->first[r]; e < face->first[r + 1]; e++) {
             ptrdiff_t k = face->cls[e] * ldn + i;
-            gradient[e] = task->lambda2 * (point->g[k] - point->g[p]);
-            from[e] = point->a[k];
-            scale = fabs(gradient[e]) > scale ? fabs(gradient[e]) : scale;
+            model.gradient[e] = task->lambda2 * (point->g[k] - point->g[p]);
+            model.from[e] = point->a[k];
+            model.scale = fmax(model.scale, fabs(model.gradient[e]));
         }
     }
-    if (coarse && face->n_entries > 250 && damping < COARSE_DAMPING)
-        damping = COARSE_DAMPING;
-    if (coarse && damping < 1e-7)
-        damping = 1e-7;
-    int rounds = n_entries < 400 ? 16 : 8;
-    double margin = (coarse ? 1e-6 : 1e-12) * scale;
-    int found = coarse ? maximise_f32(face, h, ldh, gradient, from, sums, damping * top,
-                                      margin, rounds, x, &out->n_factors, arena)
-                       : maximise_f64(face, h, ldh, gradient, from, sums, damping * top,
-                                      margin, rounds, x, &out->n_factors, arena);
-    if (found < 0 || arena->failed) {
-        arena_release(arena, mark);
-        return 0;
-    }
-    for (ptrdiff_t e = 0; e < n_entries; e++) {
+    int found =
+        maximise_model(task, part, point, face, &model, coarse, damping, out, arena);
+    if (found < 0 && coarse)
+        found = maximise_model(task, part, point, face, &model, 0, damping, out, arena);
+    double slope = 0, t = 0;
+    for (ptrdiff_t e = 0; e < n_entries && found >= 0; e++) {
         ptrdiff_t k = face->cls[e] * ldn + face->row[face->slot_row[e]];
-        direction[k] = x[e] - from[e];
-        slope += gradient[e] * direction[k];
+        direction[k] = model.x[e] - model.from[e];
+        slope += model.gradient[e] * direction[k];
     }
     slope /= task->lambda2;
-    if (!(slope > 0) || !(slope < 1e200)) {
+    if (!(slope > 0) || !(slope < 1e200) || arena->failed) {
         arena_release(arena, mark);
         return 0;
     }
@@ -444,8 +483,8 @@ static double newton_step(const Task *task, const Part *part, Point *point, Face
         point->v[k] += t * move[k];
     for (ptrdiff_t e = 0; e < n_entries; e++) {
         ptrdiff_t k = face->cls[e] * ldn + face->row[face->slot_row[e]];
-        double value = t == 1 ? x[e] : from[e] + t * (x[e] - from[e]);
-        point->a[k] = value > 0 ? value : 0;
+        double start = model.from[e], end = model.x[e];
+        point->a[k] = fmax(0, t == 1 ? end : start + t * (end - start));
     }
     arena_release(arena, mark);
     return t;
@@ -466,7 +505,8 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
     Mark mark = arena_mark(arena);
     Point point;
     Face face;
-    double best = HUGE_VAL, *best_a = arena_take(arena, size * sizeof(double));
+    double best = HUGE_VAL, highest = -HUGE_VAL, lowest = HUGE_VAL;
+    double *best_a = arena_take(arena, size * sizeof(double));
     ptrdiff_t *order = arena_take(arena, 2 * (task->n + 1) * sizeof(ptrdiff_t));
     int coarse = tol >= COARSE_TOL && task->lambda2 > LEAST_SCALE &&
                  task->lambda2 < MOST_SCALE;
@@ -479,7 +519,14 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
     correlate(task, part, &point);
     while (1) {
         measure(task, part, &point, arena);
-        idle = point.relative_gap < 0.9 * best ? 0 : idle + 1;
+        /* D rises with every step; P, and the gap with it, may rise too. */
+        double dual = point.primal - point.gap;
+        lowest = fmin(lowest, point.primal);
+        int rises = dual - highest > PROGRESS * (lowest - highest);
+        idle = point.relative_gap < 0.9 * best || rises ? 0 : idle + 1;
+        highest = fmax(highest, dual);
+        if (coarse && idle > COARSE_STEPS)
+            coarse = idle = 0;
         if (point.relative_gap < best) {
             best = point.relative_gap;
             memcpy(best_a, point.a, size * sizeof(double));
@@ -711,18 +758,26 @@ static void solve_ridge(const Task *task, const Part *all, Point *point, int war
     arena_release(arena, mark);
 }
 
-/* The first feasible point: the given one, or uniform over the wrong classes. */
-static void start(const Data *data, const Forward *out, const Task *task, double *a)
+/* The first B, (n_rows, n_classes): the given one, or uniform over the classes of the
+   largest linear term, which is optimal if every feature is off. */
+static void first_dual(const Data *data, const Forward *out)
 {
-    for (ptrdiff_t i = 0; i < task->n; i++)
-        for (ptrdiff_t l = 0; l < task->n_classes; l++) {
-            ptrdiff_t k = task->row[i] * task->n_classes + l;
-            double share =
-                out->start ? number(out->start, data->single, k)
-                           : (1 - number(data->targets, data->single, k)) /
-                                 (double)(task->n_classes - 1);
-            a[l * task->ldn + i] = task->sums[i] * share;
+    const ptrdiff_t n_classes = data->n_classes;
+    for (ptrdiff_t from = 0; from < data->n_rows * n_classes; from += n_classes) {
+        double top = -HUGE_VAL;
+        int n_best = 0;
+        for (ptrdiff_t k = from; k < from + n_classes; k++) {
+            double value = number(data->linear, data->single, k);
+            n_best = value > top ? 1 : n_best + (value == top);
+            top = value > top ? value : top;
         }
+        for (ptrdiff_t k = from; k < from + n_classes; k++) {
+            int best = number(data->linear, data->single, k) == top;
+            double share = best ? 1.0 / n_best : 0;
+            put(out->dual, data->single, k,
+                out->start ? number(out->start, data->single, k) : share);
+        }
+    }
 }
 
 /* Entries that a gradient step would take to 0, taken there: the face of the
@@ -748,6 +803,30 @@ static int tidy(const Task *task, const Point *point, double step, double *a)
         a[largest] += freed;
     }
     return moved;
+}
+
+/* Rows of weight 0 answer as they would at the least weight: by the classes of the
+   largest slope. The derivative in their weight needs it. */
+static void answer_absent(const Data *data, const Task *task, const Part *all,
+                          const Point *point, const Forward *out)
+{
+    const ptrdiff_t n_classes = data->n_classes, d = data->n_features;
+    for (ptrdiff_t i = 0; i < data->n_rows; i++) {
+        double top = -HUGE_VAL;
+        ptrdiff_t best = 0;
+        if (number(data->weights, data->single, i) > 0)
+            continue;
+        for (ptrdiff_t l = 0; l < n_classes; l++) {
+            double slope = number(data->linear, data->single, i * n_classes + l);
+            for (ptrdiff_t q = 0; q < point->n_on; q++)
+                slope += number(data->features, data->single, i * d + point->on[q]) /
+                         task->unit * point->w[l * all->ldd + point->on[q]];
+            best = slope > top ? l : best;
+            top = slope > top ? slope : top;
+        }
+        for (ptrdiff_t l = 0; l < n_classes; l++)
+            put(out->dual, data->single, i * n_classes + l, l == best);
+    }
 }
 
 /* A as the caller gets it, in the precision of B. */
@@ -793,6 +872,7 @@ static void finish(const Data *data, const Task *task, const Part *all, Point *p
             put(out->coef, data->single, j * task->n_classes + l,
                 point->w[l * all->ldd + j] / task->unit);
         }
+    answer_absent(data, task, all, point, out);
     out->gap = point->gap;
     out->relative_gap = point->relative_gap;
     out->rounding = point->rounding;
@@ -809,16 +889,15 @@ static int solve(const Data *data, Forward *out, Arena *arena)
     out->gap = out->relative_gap = HUGE_VAL;
     out->rounding = 0;
     memset(out->coef, 0, data->n_features * n_classes * wide);
-    for (ptrdiff_t k = 0; k < data->n_rows * n_classes; k++)
-        put(out->dual, data->single, k,
-            out->start ? number(out->start, data->single, k)
-                       : (1 - number(data->targets, data->single, k)) /
-                             (double)(n_classes - 1));
+    first_dual(data, out);
     if (!read_task(data, &task, &all, arena))
         return REFUSED;
     if (!new_point(&point, &task, all.ldd, all.n_groups, arena))
         return NO_MEMORY;
-    start(data, out, &task, point.a);
+    for (ptrdiff_t i = 0; i < task.n; i++)
+        for (ptrdiff_t l = 0; l < n_classes; l++)
+            point.a[l * task.ldn + i] =
+                task.sums[i] * number(out->dual, data->single, task.row[i] * n_classes + l);
     if (task.n > 0) {
         if (has_lasso(&all))
             solve_lasso(&task, &all, &point, out->start != NULL, out, arena);

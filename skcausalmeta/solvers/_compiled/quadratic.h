@@ -94,14 +94,15 @@ static void FN(hessian)(const Task *task, const Part *part, const Face *face,
     arena_release(arena, mark);
 }
 
-/* gradient - (H + damping) u of every entry, up to a constant of every row. */
-static void FN(slope)(const Face *face, const R *h, ptrdiff_t ldh, double damping,
+/* gradient - (H + damping) u of every entry, up to a constant of every row; every
+   row has its own damping. */
+static void FN(slope)(const Face *face, const R *h, ptrdiff_t ldh, const double *damping,
                       const double *gradient, const double *u, R *compact, double *out)
 {
     for (ptrdiff_t k = 0; k < face->size; k++)
         compact[k] = (R)u[face->entry[k]];
     for (ptrdiff_t e = 0; e < face->n_entries; e++) {
-        double value = gradient[e] - damping * u[e];
+        double value = gradient[e] - damping[face->slot_row[e]] * u[e];
         if (face->place[e] >= 0)
             value -= FN(dot)(h + face->place[e] * ldh, compact, face->size);
         out[e] = value;
@@ -109,9 +110,9 @@ static void FN(slope)(const Face *face, const R *h, ptrdiff_t ldh, double dampin
 }
 
 /* The curvature on the free coordinates (moves entry - pivot), lower triangle. */
-static void FN(reduce)(const Face *face, const R *h, ptrdiff_t ldh, double damping,
-                       const int *entry, const int *pivot, ptrdiff_t size, R *mixed,
-                       R *out, ptrdiff_t ldo)
+static void FN(reduce)(const Face *face, const R *h, ptrdiff_t ldh,
+                       const double *damping, const int *entry, const int *pivot,
+                       ptrdiff_t size, R *mixed, R *out, ptrdiff_t ldo)
 {
     memset(out, 0, (size * ldo + WIDTH) * sizeof(R));
     for (ptrdiff_t k = 0; k < size; k++) {
@@ -121,22 +122,22 @@ static void FN(reduce)(const Face *face, const R *h, ptrdiff_t ldh, double dampi
         const R *minus = other >= 0 ? h + other * ldh : NULL;
         for (ptrdiff_t q = 0; q < face->size; q++)
             mixed[q] = (plus ? plus[q] : 0) - (minus ? minus[q] : 0);
-        R *line = out + k * ldo;
+        R *line = out + k * ldo, own = (R)damping[row];
         for (ptrdiff_t q = 0; q <= k; q++) {
             int to = face->place[entry[q]], from = face->place[pivot[q]];
             R value = (to >= 0 ? mixed[to] : 0) - (from >= 0 ? mixed[from] : 0);
-            line[q] = face->slot_row[entry[q]] == row ? value + (R)damping : value;
+            line[q] = face->slot_row[entry[q]] == row ? value + own : value;
         }
-        line[k] += (R)damping;
+        line[k] += own;
     }
 }
 
-/* Maximise g'u - u'(H + damping I)u / 2 over a + u >= 0 with row sums of u equal to
+/* Maximise g'u - u'(H + damping)u / 2 over a + u >= 0 with row sums of u equal to
    0, by a primal-dual active set with releases. 1: solved; 0: x is only feasible;
    -1: no factor. */
 static int FN(maximise)(const Face *face, const R *h, ptrdiff_t ldh,
                         const double *gradient, const double *a, const double *sums,
-                        double damping, double margin, int max_rounds, double *x,
+                        const double *damping, double margin, int max_rounds, double *x,
                         int *n_factors, Arena *arena)
 {
     const ptrdiff_t n_entries = face->n_entries, ldm = PADDED(face->size);

@@ -12,6 +12,7 @@ typedef struct {
     ptrdiff_t n, ldn, n_classes; /* rows, their padded number */
     int *row;                    /* numbers of the rows in the data */
     double *sums;                /* s, (ldn,) */
+    double usual;                /* the geometric mean of s */
     double *linear, *fixed;      /* C and SY, (classes, ldn) */
     double lambda2;              /* in units of `unit`^2, as thresholds of `unit` */
     double unit;                 /* a power of 2: rows / unit have norms near 1 */
