@@ -19,6 +19,7 @@ from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
 from ._contract import Head, HeadSolution, given
 from ._group_lasso_problem import (
+    Adjoint,
     Gradients,
     GroupLassoSettings,
     Solved,
@@ -88,6 +89,10 @@ class GroupLassoClassifier(Head):
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         """The chosen solver at the given tolerance, None: the parameter `tol`."""
 
+    def _chosen_adjoint(self) -> Adjoint:
+        """The derivative that goes with the chosen solver."""
+        return self._adjoint
+
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         """The solution that `fit` keeps."""
         return solution
@@ -120,7 +125,7 @@ class GroupLassoClassifier(Head):
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
         for problem, constant in self._problems(features, targets, weights, offset):
-            coef = differentiable_coef(problem, solver, self._adjoint)
+            coef = differentiable_coef(problem, solver, self._chosen_adjoint())
             parts.append(self._split(coef, constant))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)

@@ -169,9 +169,7 @@ def solve_compiled(
         return solve_newton(problem, tol=tol, max_iter=max_iter, start=start)
     data = _Data.of(problem)
     solution, outcome, rounding = _solve(data, tol, min(max_iter, _MOST_STEPS), start)
-    unsolved = ~(solution.relative_gap <= tol) & ~(
-        solution.gap <= _ROUNDING * rounding
-    )
+    unsolved = ~(solution.relative_gap <= tol) & ~(solution.gap <= _ROUNDING * rounding)
     if max_iter <= _MOST_STEPS:
         unsolved &= outcome != _OUT_OF_STEPS
     if bool(unsolved.any()):
@@ -290,7 +288,7 @@ def _solve(
     first = None if start is None else _array(start, torch.from_numpy(dual).dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
-        kernel.solve_tasks(  # type: ignore[union-attr]
+        kernel.solve_tasks(
             *data.inputs(),
             first,
             tol,
@@ -327,7 +325,7 @@ def _differentiate(
     arrays = _array(gradient, dtype), _array(dual, dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
-        kernel.differentiate_tasks(  # type: ignore[union-attr]
+        kernel.differentiate_tasks(
             *data.inputs(),
             data.group_weights,
             *arrays,

@@ -20,6 +20,7 @@ from skcausalmeta.solvers import (
     _newton,
     _working_set,
     solve_auto,
+    solve_compiled,
     solve_cvxpy,
     solve_fista,
     solve_newton,
@@ -27,8 +28,15 @@ from skcausalmeta.solvers import (
 )
 from skcausalmeta.solvers._fista import fista_steps
 
-SOLVERS = [solve_cvxpy, solve_working_set, solve_fista, solve_newton, solve_auto]
-BATCHED = [solve_fista, solve_newton, solve_auto]
+SOLVERS = [
+    solve_cvxpy,
+    solve_working_set,
+    solve_fista,
+    solve_newton,
+    solve_compiled,
+    solve_auto,
+]
+BATCHED = [solve_fista, solve_newton, solve_compiled, solve_auto]
 
 
 def make_problem(

@@ -1,12 +1,13 @@
-"""The compiled kernel of the group-Lasso SVM, where setup.py could build it."""
+"""The compiled kernel of the group-Lasso SVM, None where it was not built."""
 
 from __future__ import annotations
 
-from types import ModuleType
+from importlib import import_module
+from typing import Any
 
-kernel: ModuleType | None
+kernel: Any
 try:
-    from . import _kernel as kernel
+    kernel = import_module("._kernel", __name__)
 except ImportError:
     kernel = None
 
