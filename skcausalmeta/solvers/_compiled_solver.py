@@ -418,5 +418,5 @@ def _tell_once() -> None:
             "solve_newton, several times slower, takes its place. Install a C "
             "compiler and reinstall the package.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of solve_compiled, behind no_grad
         )

@@ -14,8 +14,11 @@
 #define IDLE_STEPS 8
 #define COARSE_STEPS 2
 #define PROGRESS 0.02
-/* Largest system; beyond it, the rows that lack most go first. */
+/* Largest system at first and at last; beyond it, the rows that lack most go first,
+   and gradient steps for all rows follow. */
 #define LARGEST_FACE 700
+#define LARGEST_OF_ALL 1400
+#define STEPS_BETWEEN 20
 /* The damping of a Newton step, relative to the largest curvature. */
 #define FIRST_DAMPING 1e-2
 #define SMALL_DAMPING 1e-8
@@ -230,9 +233,9 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
 }
 
 /* Entries of rows that can gain: those that are positive or whose slope is above
-   the mean of their row. Rows that lack most go first where not all find place. */
-static void find_face(const Task *task, const Point *point, ptrdiff_t largest,
-                      Face *face, ptrdiff_t *order)
+   the mean of their row. Rows that lack most go first where not all find place: 0. */
+static int find_face(const Task *task, const Point *point, ptrdiff_t largest,
+                     Face *face, ptrdiff_t *order)
 {
     const ptrdiff_t ldn = task->ldn;
     ptrdiff_t n_entries = 0, n_rows = 0, n_kept = task->n;
@@ -301,6 +304,7 @@ static void find_face(const Task *task, const Point *point, ptrdiff_t largest,
         if (!is_pivot)
             face->entry[face->size++] = (int)e;
     }
+    return n_kept == task->n;
 }
 
 static int new_face(Face *face, const Task *task, Arena *arena)
@@ -510,7 +514,8 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
     ptrdiff_t *order = arena_take(arena, 2 * (task->n + 1) * sizeof(ptrdiff_t));
     int coarse = tol >= COARSE_TOL && task->lambda2 > LEAST_SCALE &&
                  task->lambda2 < MOST_SCALE;
-    int idle = 0;
+    int idle = 0, whole = 1;
+    ptrdiff_t largest = LARGEST_FACE;
     if (!new_point(&point, task, part->ldd, part->n_groups, arena) ||
         !new_face(&face, task, arena))
         return;
@@ -525,8 +530,12 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
         int rises = dual - highest > PROGRESS * (lowest - highest);
         idle = point.relative_gap < 0.9 * best || rises ? 0 : idle + 1;
         highest = fmax(highest, dual);
-        if (coarse && idle > COARSE_STEPS)
+        if (idle > 2 * COARSE_STEPS && !whole && largest < LARGEST_OF_ALL) {
+            largest *= 2;
+            idle = 0;
+        } else if (idle > COARSE_STEPS && coarse && whole) {
             coarse = idle = 0;
+        }
         if (point.relative_gap < best) {
             best = point.relative_gap;
             memcpy(best_a, point.a, size * sizeof(double));
@@ -534,15 +543,17 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
         if (best <= tol || idle > IDLE_STEPS || out->n_steps >= out->max_steps ||
             arena->failed)
             break;
-        find_face(task, &point, LARGEST_FACE, &face, order);
+        whole = find_face(task, &point, largest, &face, order);
         out->n_steps++;
         double t = face.size > 0 ? newton_step(task, part, &point, &face, coarse,
                                                damping, out, arena)
                                  : 0;
         damping = t > 0 ? next_damping(damping, t) : fmin(100 * damping, 1);
-        if (t == 0) {
-            ascend_f64(task, part, part->rows, part->cols, curvature, 5, point.a, arena);
-            out->n_gradient_steps += 5;
+        if (t == 0 || !whole) {
+            int n_steps = whole ? 5 : STEPS_BETWEEN;
+            ascend_f64(task, part, part->rows, part->cols, curvature, n_steps, point.a,
+                       arena);
+            out->n_gradient_steps += n_steps;
             correlate(task, part, &point);
         }
     }
