@@ -26,6 +26,9 @@
 #define HUGE_REAL 1e250
 #include "real.h"
 
+#include "point.h"
+#include "newton.h"
+#include "result.h"
 #include "forward.h"
 #include "adjoint.h"
 
