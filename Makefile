@@ -30,6 +30,10 @@ $(2) -m pip install -q -c constraints.txt -e ".[$(3)]"
 $(2) -c "import pathlib; pathlib.Path('$(1)', 'installed.stamp').touch()"
 endef
 
+# What the compiled solver is built from: when it changes, install again.
+COMPILED := $(wildcard skcausalmeta/solvers/_compiled/*.pyx \
+	skcausalmeta/solvers/_compiled/kernel*.c skcausalmeta/solvers/_compiled/*.h)
+
 # Two test processes on two cores: more than one thread each would compete.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -47,13 +51,13 @@ help:
 	@echo "make docs         build docs/_build/html, the examples included"
 	@echo "make clean        remove environments, caches and builds"
 
-$(TEST_STAMP): setup.py constraints.txt
+$(TEST_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(TEST_VENV),$(TEST_PYTHON),test)
 
-$(DEMO_STAMP): setup.py constraints.txt
+$(DEMO_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(DEMO_VENV),$(DEMO_PYTHON),plot)
 
-$(DOCS_STAMP): setup.py constraints.txt
+$(DOCS_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(DOCS_VENV),$(DOCS_PYTHON),docs)
 
 # The package itself is not installed: it is imported from here.
@@ -94,6 +98,8 @@ docs: $(DOCS_STAMP)
 clean:
 	rm -rf docs/_build docs/api docs/auto_examples docs/results.rst
 	rm -rf $(TEST_VENV) $(DEMO_VENV) $(DOCS_VENV) $(OLDEST_VENV) build dist skcausalmeta.egg-info demo.png
+	rm -f skcausalmeta/solvers/_compiled/_kernel.c
+	rm -f skcausalmeta/solvers/_compiled/*.so skcausalmeta/solvers/_compiled/*.pyd
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skcausalmeta tests benchmarks examples -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true

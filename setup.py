@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 
@@ -82,6 +83,43 @@ EXTRAS_REQUIRE = {
     ],
 }
 
+COMPILED = "skcausalmeta/solvers/_compiled"
+
+# Sums may be reordered, as vector instructions need it; NaN and infinity keep their
+# meaning, and no instruction is used that the machine of the user might lack.
+GNU_ARGS = [
+    "-O3",
+    "-g0",
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-ffp-contract=fast",
+]
+
+
+class BuildExtension(build_ext):
+    """Build with the arguments that the compiler at hand knows."""
+
+    def build_extensions(self) -> None:
+        msvc = self.compiler.compiler_type == "msvc"
+        for extension in self.extensions:
+            extension.extra_compile_args = ["/O2"] if msvc else GNU_ARGS
+        super().build_extensions()
+
+
+# Optional: where it cannot be built, the package works without it, only slower.
+EXTENSION = Extension(
+    "skcausalmeta.solvers._compiled._kernel",
+    sources=[
+        f"{COMPILED}/_kernel.pyx",
+        *(f"{COMPILED}/kernel_{isa}.c" for isa in ("base", "avx2", "avx512")),
+    ],
+    depends=sorted(path.as_posix() for path in Path(COMPILED).glob("*.h")),
+    optional=True,
+)
+
 setup(
     name="skcausalmeta",
     version=read_version(),
@@ -94,6 +132,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["skcausalmeta", "skcausalmeta.*"]),
     package_data={"skcausalmeta": ["py.typed"]},
+    ext_modules=[EXTENSION],
+    cmdclass={"build_ext": BuildExtension},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,

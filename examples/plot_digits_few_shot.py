@@ -42,7 +42,7 @@ X, y = load_digits(return_X_y=True)
 X = (X / 16.0).astype(np.float32).reshape(-1, 8, 8)
 old = y < 6
 learner = SparseMetaClassifier(
-    GroupLassoSVC(group_reg=0.2, solver="newton"),
+    GroupLassoSVC(group_reg=0.2, solver="auto"),
     backbone=Conv4(n_blocks=1, n_filters=32),
     augment="shift",
     max_epochs=1,

@@ -41,7 +41,7 @@ norms = np.linalg.norm(path.coefs, axis=1)  # (n_regs, n_features)
 # among the strengths that cannot be told from the best one.
 
 search = GroupLassoSVCCV(
-    n_regs, fit_intercept=True, selection="one-standard-error", solver="newton"
+    n_regs, fit_intercept=True, selection="one-standard-error", solver="auto"
 ).fit(X, y)
 picked = np.flatnonzero(search.group_regs_ == search.group_reg_)[0]
 mean, half_width = mean_confidence_interval(search.scores_[0, picked])

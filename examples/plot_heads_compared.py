@@ -45,12 +45,12 @@ X_old, y_old = add_rotated_classes(images[y < 6], y[y < 6])
 # ---------------------
 
 heads = {
-    "GroupLassoSVC": GroupLassoSVC(0.2, solver="newton"),
-    "GroupLassoSVC, no Lasso": GroupLassoSVC(0.0, solver="newton"),
+    "GroupLassoSVC": GroupLassoSVC(0.2, solver="auto"),
+    "GroupLassoSVC, no Lasso": GroupLassoSVC(0.0, solver="auto"),
     "GroupLassoLogistic": GroupLassoLogistic(0.2),
     "RidgeHead": RidgeHead(),
     "PrototypeHead": PrototypeHead(),
-    "RelaxedHead": RelaxedHead(GroupLassoSVC(0.2, solver="newton")),
+    "RelaxedHead": RelaxedHead(GroupLassoSVC(0.2, solver="auto")),
 }
 results = {}
 for name, head in heads.items():

@@ -123,6 +123,32 @@ def test_the_licence_and_the_changes_are_there():
     )
 
 
+def test_the_compiled_solver_is_optional_and_its_sources_are_shipped(metadata):
+    (extension,) = metadata["ext_modules"]
+    assert extension.optional
+    assert extension.name == "skcausalmeta.solvers._compiled._kernel"
+    folder = ROOT / "skcausalmeta" / "solvers" / "_compiled"
+    named = {*extension.sources, *extension.depends}
+    written = [path for path in folder.iterdir() if path.suffix in (".c", ".h", ".pyx")]
+    paths = {str(path.relative_to(ROOT)) for path in written}
+    assert named == paths - {str(folder.relative_to(ROOT) / "_kernel.c")}
+    assert all(path.stat().st_size <= 24 * 1024 for path in map(ROOT.joinpath, named))
+
+
+def test_without_a_compiler_the_build_goes_on(tmp_path):
+    folders = ["--build-lib", str(tmp_path / "lib"), "--build-temp", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", *folders],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "CC": str(tmp_path / "no-compiler")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*.so")) == []
+
+
 def test_importing_the_package_imports_no_heavy_dependency():
     program = """if True:
         import sys

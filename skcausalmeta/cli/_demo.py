@@ -42,7 +42,7 @@ def digits(smoke: bool) -> Problem:
     old = y < 6
     # Settings chosen by cross-validation over the six training digits alone.
     learner = SparseMetaClassifier(
-        GroupLassoSVC(group_reg=0.2, solver="newton"),
+        GroupLassoSVC(group_reg=0.2, solver="auto"),
         backbone=Conv4(n_blocks=1, n_filters=32),
         augment="shift",
         max_epochs=1,
@@ -63,7 +63,7 @@ def omniglot(smoke: bool, folder: Path | None) -> Problem:
     )
     epochs = 1 if smoke else 15
     learner = SparseMetaClassifier(
-        GroupLassoSVC(group_reg=0.3, solver="newton"),
+        GroupLassoSVC(group_reg=0.3, solver="auto"),
         backbone="conv4",
         augment="affine",
         n_way=5,

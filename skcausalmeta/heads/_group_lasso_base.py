@@ -19,6 +19,7 @@ from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..solvers import Problem, Solution
 from ._contract import Head, HeadSolution, given
 from ._group_lasso_problem import (
+    Adjoint,
     Gradients,
     GroupLassoSettings,
     Solved,
@@ -100,6 +101,10 @@ class GroupLassoClassifier(Head):
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
         """The chosen solver at the given tolerance, None: the parameter `tol`."""
 
+    def _chosen_adjoint(self) -> Adjoint:
+        """The derivative that goes with the chosen solver."""
+        return self._adjoint
+
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         """The solution that `fit` keeps."""
         return solution
@@ -133,7 +138,7 @@ class GroupLassoClassifier(Head):
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = standardised(problem)
-            coef = differentiable_coef(standard, solver, self._adjoint)
+            coef = differentiable_coef(standard, solver, self._chosen_adjoint())
             parts.append(self._split(coef / unit[:, None, None], columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)

@@ -15,21 +15,16 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
-from ..losses import CrammerSinger, Logistic
-from ..solvers import Problem, Solution, solve_auto, solve_newton, solve_softmax_newton
+from ..losses import CrammerSinger
+from ..solvers import Problem, Solution, solve_auto, solve_softmax_newton
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_logistic import GroupLassoLogistic
-from ._group_lasso_svc import GroupLassoSVC
+from ._group_lasso_svc import GroupLassoSVC, polisher
 from ._inputs import TrainingBatch, training_batch
 
 _HEADS: dict[str, type[GroupLassoClassifier]] = {
     "hinge": GroupLassoSVC,
     "logistic": GroupLassoLogistic,
-}
-# By loss: for the tolerance that is asked for, then to the level of rounding.
-_SOLVERS = {
-    CrammerSinger: (solve_auto, solve_newton),
-    Logistic: (solve_softmax_newton, solve_softmax_newton),
 }
 
 
@@ -250,7 +245,9 @@ def path_of_tasks(
     Solution
         Of all tasks at the next strength.
     """
-    solve, polish = _SOLVERS[type(problem.loss)]
+    hinge = isinstance(problem.loss, CrammerSinger)
+    solve = solve_auto if hinge else solve_softmax_newton
+    polish = polisher() if hinge else solve_softmax_newton
     start = None
     for reg in group_regs:
         lambda1 = float(reg) * problem.penalty.lambda1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,14 +18,19 @@ from ..solvers import (
     Problem,
     ReducedSystem,
     Solution,
+    compiled_applies,
+    compiled_gradients,
+    has_compiled_solver,
     narrow,
     solve_auto,
+    solve_compiled,
     solve_fista,
     solve_newton,
     solve_working_set,
 )
 from ._group_lasso_base import GroupLassoClassifier, polished
 from ._group_lasso_problem import (
+    Adjoint,
     Gradients,
     Solved,
     Solver,
@@ -33,6 +39,7 @@ from ._group_lasso_problem import (
 )
 
 _TIE = 1e-9
+_SOLVERS = ("cvxpy", "auto", "compiled", "newton", "fista")
 
 
 def svm_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
@@ -87,6 +94,35 @@ def _adjoint(gradient: Tensor, dual: Tensor, problem: Problem) -> Gradients:
     return gradients_of_inputs(gradient, dual, problem, moved)
 
 
+def compiled_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
+    """`svm_adjoint` by the compiled kernel, where it applies.
+
+    Parameters
+    ----------
+    gradient : Tensor of shape (n_tasks, n_features, n_classes)
+        Gradient G in W.
+    solved : Solved
+        Solution B and the features in use.
+    problem : Problem
+        The problem that B solves.
+
+    Returns
+    -------
+    tuple of Tensor
+        Gradients in features, lambda1, lambda2, weights and offset.
+    """
+    if compiled_applies(problem):
+        gradients = compiled_gradients(problem, solved.dual, gradient)
+        if gradients is not None:
+            return gradients
+    return svm_adjoint(gradient, solved, problem)
+
+
+def polisher() -> Callable[..., Solution]:
+    """The fastest solver that reaches the level of rounding."""
+    return solve_compiled if has_compiled_solver() else solve_newton
+
+
 class GroupLassoSVC(GroupLassoClassifier):
     """Multiclass SVM that uses few features, with a certificate.
 
@@ -134,16 +170,20 @@ class GroupLassoSVC(GroupLassoClassifier):
         scikit-learn's `LinearSVC`. Without it hyperplanes pass through the origin.
     intercept_scaling : float, default=1.0
         Value of the constant feature; the larger, the freer the intercept.
-    solver : {"cvxpy", "auto", "newton", "fista"}, default="cvxpy"
+    solver : {"cvxpy", "auto", "compiled", "newton", "fista"}, default="cvxpy"
         "cvxpy": conic solvers on a working set of features, verified on all.
-        "newton": projected Newton on the dual, batched. "fista": accelerated
-        projected gradient on the dual, batched. "auto": one of these two, by
-        the shapes and `tol`. The layer (`episode_logits`, `solve_episodes`)
-        takes "auto" in the place of "cvxpy".
+        "compiled": Newton steps on the dual by a compiled kernel, on the CPU;
+        where that was not built at installation, "newton" takes its place and
+        a warning says so once. "newton": projected Newton on the dual, batched.
+        "fista": accelerated projected gradient on the dual, batched. "auto": the
+        compiled kernel where it is there and the tensors are on the CPU, else
+        one of the last two, by the shapes and `tol`. The layer
+        (`episode_logits`, `solve_episodes`) takes "auto" in the place of
+        "cvxpy".
     tol : float, default=1e-6
         Relative duality gap ``dual_gap_ / P(W)`` to reach.
     max_iter : int, default=10_000
-        Largest number of iterations of "newton" or "fista".
+        Largest number of iterations of any solver but "cvxpy".
     class_weight : dict, "balanced", "auto" or None, default="auto"
         Weight of every class; multiplies the row weights. "balanced": all classes
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
@@ -173,7 +213,7 @@ class GroupLassoSVC(GroupLassoClassifier):
     sparsity_ : float
         Share of features that are not used.
     n_iter_ : int
-        Iterations of "newton" or "fista", or restricted programs of "cvxpy".
+        Iterations of the solver, or restricted programs of "cvxpy".
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -209,7 +249,7 @@ class GroupLassoSVC(GroupLassoClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
-        "solver": [StrOptions({"cvxpy", "auto", "newton", "fista"})],
+        "solver": [StrOptions(set(_SOLVERS))],
         "solver_options": [dict, None],
     }
 
@@ -247,15 +287,24 @@ class GroupLassoSVC(GroupLassoClassifier):
         if self.solver == "cvxpy" and not layer:
             options = self.solver_options
             return partial(solve_working_set, tol=tol, solver_options=options)
-        solve = {"newton": solve_newton, "fista": solve_fista}
-        return partial(
-            solve.get(self.solver, solve_auto), tol=tol, max_iter=self.max_iter
-        )
+        solvers = {
+            "compiled": solve_compiled,
+            "newton": solve_newton,
+            "fista": solve_fista,
+        }
+        solve = solvers.get(self.solver, solve_auto)
+        return partial(solve, tol=tol, max_iter=self.max_iter)
+
+    def _chosen_adjoint(self) -> Adjoint:
+        by_tensors = self.solver in ("newton", "fista")
+        return svm_adjoint if by_tensors else compiled_adjoint
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":
             return solution
-        return polished(solve_newton, problem, solution)
+        by_kernel = self.solver in ("auto", "compiled")
+        polish = polisher() if by_kernel else solve_newton
+        return polished(polish, problem, solution)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:
         return _without_ties(super()._scores(X))

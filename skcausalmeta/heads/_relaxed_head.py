@@ -43,7 +43,7 @@ class RelaxedHead(MetaEstimatorMixin, Head):
     ----------
     selector : estimator, default=None
         Chooses the features: a classifier with ``support_features_`` after ``fit``
-        and with ``solve_episodes``. None: ``GroupLassoSVC(solver="newton")``.
+        and with ``solve_episodes``. None: ``GroupLassoSVC(solver="auto")``.
     head : estimator, default=None
         Classifies by the features that are left: a `Head`, or another classifier
         with ``episode_logits``. None: ``PrototypeHead()``.
@@ -124,7 +124,7 @@ class RelaxedHead(MetaEstimatorMixin, Head):
         """Selector and second head, the defaults filled in."""
         selector, head = self.selector, self.head
         return (
-            GroupLassoSVC(solver="newton") if selector is None else selector,
+            GroupLassoSVC(solver="auto") if selector is None else selector,
             PrototypeHead() if head is None else head,
         )
 

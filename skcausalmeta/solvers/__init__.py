@@ -1,6 +1,12 @@
 """Solvers of the base-predictors: ``solve(problem) -> Solution``."""
 
 from ._auto import solve_auto
+from ._compiled_solver import (
+    compiled_applies,
+    compiled_gradients,
+    has_compiled_solver,
+    solve_compiled,
+)
 from ._conic import solve_cvxpy
 from ._fista import solve_fista
 from ._lasso import solve_lasso
@@ -19,10 +25,14 @@ __all__ = [
     "RidgeCertificate",
     "SoftmaxSystem",
     "Solution",
+    "compiled_applies",
+    "compiled_gradients",
+    "has_compiled_solver",
     "narrow",
     "positive_per_task",
     "ridge_certificate",
     "solve_auto",
+    "solve_compiled",
     "solve_cvxpy",
     "solve_fista",
     "solve_lasso",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ._compiled_solver import compiled_applies, solve_compiled
 from ._fista import solve_fista
 from ._newton import solve_newton
 from ._problem import Problem, Solution
@@ -24,9 +25,10 @@ def solve_auto(
     max_iter: int = 10_000,
     start: Tensor | None = None,
 ) -> Solution:
-    """`solve_newton` or `solve_fista`, whichever is faster for the shapes.
+    """`solve_compiled`, `solve_newton` or `solve_fista`, by a measured rule.
 
-    Newton, except from 2500 dual entries (n_samples times n_classes) a task on,
+    The compiled solver where it applies (`compiled_applies`). Elsewhere Newton,
+    except from 2500 dual entries (n_samples times n_classes) a task on,
     where `tol` is 1e-4 or more or there are 60 rows or more a feature.
 
     Parameters
@@ -67,6 +69,8 @@ def solve_auto(
 
 
 def _choose(problem: Problem, tol: float) -> Callable[..., Solution]:
+    if compiled_applies(problem):
+        return solve_compiled
     _, n_samples, n_features = problem.features.shape
     if n_samples * problem.targets.shape[-1] < _MANY_ENTRIES:
         return solve_newton

@@ -39,11 +39,12 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("solver", ["newton", "compiled"])
 @pytest.mark.parametrize("case", CASES)
-def test_gradcheck_in_features_and_row_weights(case):
+def test_gradcheck_in_features_and_row_weights(case, solver):
     support, targets, query = random_tasks()
     weights = torch.linspace(0.5, 1.5, targets.shape[1]).double().expand(2, -1).clone()
-    svc = GroupLassoSVC(**CASES[case], **FREE)
+    svc = GroupLassoSVC(**CASES[case], **(FREE | {"solver": solver}))
 
     def logits(support, query, weights):
         return svc.episode_logits(support, targets, query, 3, sample_weight=weights)
@@ -66,14 +67,15 @@ def test_gradcheck_entry_by_entry():
     assert gradcheck(logits, inputs, **TOLERANCE)
 
 
+@pytest.mark.parametrize("solver", ["newton", "compiled"])
 @pytest.mark.parametrize("case", [name for name in CASES if name != "no lasso"])
-def test_gradcheck_in_the_strengths(case):
+def test_gradcheck_in_the_strengths(case, solver):
     support, targets, query = random_tasks(seed=1)
     keywords = CASES[case] | {"ridge_reg": CASES[case].get("ridge_reg", 1.0)}
 
     def logits(group_reg, ridge_reg):
         strengths = {"group_reg": group_reg, "ridge_reg": ridge_reg}
-        svc = GroupLassoSVC(**(keywords | strengths), **FREE)
+        svc = GroupLassoSVC(**(keywords | strengths), **(FREE | {"solver": solver}))
         return svc.episode_logits(support, targets, query, 3)
 
     inputs = number(keywords["group_reg"]), number(keywords["ridge_reg"])

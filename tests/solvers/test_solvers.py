@@ -20,6 +20,7 @@ from skcausalmeta.solvers import (
     _newton,
     _working_set,
     solve_auto,
+    solve_compiled,
     solve_cvxpy,
     solve_fista,
     solve_newton,
@@ -27,8 +28,15 @@ from skcausalmeta.solvers import (
 )
 from skcausalmeta.solvers._fista import fista_steps
 
-SOLVERS = [solve_cvxpy, solve_working_set, solve_fista, solve_newton, solve_auto]
-BATCHED = [solve_fista, solve_newton, solve_auto]
+SOLVERS = [
+    solve_cvxpy,
+    solve_working_set,
+    solve_fista,
+    solve_newton,
+    solve_compiled,
+    solve_auto,
+]
+BATCHED = [solve_fista, solve_newton, solve_compiled, solve_auto]
 
 
 def make_problem(
@@ -527,6 +535,7 @@ def test_a_corner_has_no_free_entries():
 
 def test_auto_takes_gradient_steps_for_many_rows_and_little_accuracy(monkeypatch):
     problem = make_problem(n_samples=6, n_features=5)
+    monkeypatch.setattr(_auto, "compiled_applies", lambda problem: False)
     small = _auto._choose(problem, 1e-3)
     monkeypatch.setattr(_auto, "_MANY_ENTRIES", 18)
     assert small is solve_newton
@@ -536,7 +545,7 @@ def test_auto_takes_gradient_steps_for_many_rows_and_little_accuracy(monkeypatch
     assert _auto._choose(problem, 1e-6) is solve_fista
 
 
-@pytest.mark.parametrize("solve", BATCHED[:2], ids=lambda solve: solve.__name__)
+@pytest.mark.parametrize("solve", BATCHED[:3], ids=lambda solve: solve.__name__)
 def test_a_solver_names_what_a_loss_lacks(solve):
     problem = replace(make_problem(), loss=object())
     with pytest.raises(TypeError, match=r"needs a loss with .* Got object"):

@@ -67,7 +67,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     ----------
     head : estimator, default=None
         Base-predictor with the contract of `GroupLassoSVC`. None:
-        ``GroupLassoSVC(solver="newton")``. Its parameters are reached as
+        ``GroupLassoSVC(solver="auto")``. Its parameters are reached as
         ``head__group_reg`` and so on; setting one fills in the default head.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
@@ -226,7 +226,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     }
     _parts: ClassVar[Makers] = {
         **BaseMetaClassifier._parts,
-        "head": lambda _: GroupLassoSVC(solver="newton"),
+        "head": lambda _: GroupLassoSVC(solver="auto"),
     }
     _net_keywords = (
         "EpisodicNet",

@@ -1,0 +1,39 @@
+/* What the phases of a solution share: a task without its rows of weight 0, some
+   columns of it, and a face of its simplices. Matrices of classes times rows are
+   classes first, so that loops run over rows. */
+
+#ifndef SKCM_TASK_H
+#define SKCM_TASK_H
+
+#define PAD 32 /* numbers; a multiple of every WIDTH */
+#define PADDED(size) (((size) + PAD - 1) / PAD * PAD)
+
+typedef struct {
+    ptrdiff_t n, ldn, n_classes; /* rows, their padded number */
+    int *row;                    /* numbers of the rows in the data */
+    double *sums;                /* s, (ldn,) */
+    double usual;                /* the geometric mean of s */
+    double *linear, *fixed;      /* C and SY, (classes, ldn) */
+    double lambda2;              /* in units of `unit`^2, as thresholds of `unit` */
+    double unit;                 /* a power of 2: rows / unit have norms near 1 */
+} Task;
+
+/* Columns in use. With `gram`, rows is F F' (n, ldn) and there are no columns. */
+typedef struct {
+    ptrdiff_t d, ldd, n_groups;
+    int gram;
+    const int *groups;        /* (d,), NULL: every column is a group */
+    const double *thresholds; /* (n_groups,) */
+    double *rows, *cols;      /* (n, ldd) and (d, ldn) */
+} Part;
+
+/* Entries of A that may move, row by row; the largest of every row is its pivot. */
+typedef struct {
+    ptrdiff_t n_rows, n_entries, size; /* size = n_entries - n_rows */
+    int *row, *first, *pivot;          /* (n_rows), (n_rows + 1), (n_rows) */
+    int *slot_row, *cls;               /* (n_entries): number in `row`, class */
+    int *place;                        /* (n_entries): coordinate, -1: a pivot */
+    int *entry;                        /* (size): entry of a coordinate */
+} Face;
+
+#endif
