@@ -51,7 +51,13 @@ EXTRAS_REQUIRE = {
         "pandas>=2.1",
         "dask[distributed]>=2024.1",
     ],
-    "bench": ["cvxpylayers>=0.1.6", "qpth>=0.0.16", "matplotlib>=3.7", "pandas>=2.1"],
+    "bench": [
+        "cvxpylayers>=0.1.6",
+        "qpth>=0.0.16",
+        "lightgbm>=4.1",
+        "matplotlib>=3.7",
+        "pandas>=2.1",
+    ],
     "test": [
         "pytest>=8.0",
         "pytest-xdist>=3.5",

@@ -17,6 +17,7 @@ from _results import (
     gradient_steps,
     images,
     scale,
+    shared_labels,
     solvers,
     spurious,
 )
@@ -40,6 +41,7 @@ numbers say stands in the :doc:`user guide <user_guide/index>`.
 """
 
 BENCHMARKS: list[Benchmark] = [
+    *shared_labels.BENCHMARKS,
     *images.BENCHMARKS,
     *codes.BENCHMARKS,
     *gradient_steps.BENCHMARKS,

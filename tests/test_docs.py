@@ -145,6 +145,37 @@ def test_gains_are_relative_to_the_baseline_of_the_seed(results, tmp_path):
     assert single == ["single", "1", "+0.0", "+20.0"]
 
 
+def test_leads_are_paired_by_task_over_splits(results, tmp_path):
+    settings = {"data": "school", "supports": 2, "shares": "equal", "query": "all"}
+    scores = {
+        "mixed model": [[10.0, 12.0, 8.0, 8.0], [9.0, 9.0, 10.0, 10.0]],
+        "sparse head": [[11.0, 13.0, 9.0, 9.0], [10.0, 10.0, 11.0, 11.0]],
+    }
+    lines = [
+        (
+            {**settings, "contender": name, "split": split, "seed": 0},
+            {
+                "scores": {"RMSE": {"5": scores[name][split]}},
+                "fit seconds": 2.0,
+                "job seconds": {"5": 0.003},
+            },
+        )
+        for name in ("sparse head", "mixed model")
+        for split in (1, 0)
+    ]
+    natural = {**lines[0][0], "shares": "natural"}
+    write_lines(tmp_path / "tables.jsonl", [*lines, (natural, lines[0][1])])
+    rows = cells(results.page(tmp_path))
+    header, first, second, _, lead, other = rows
+    assert header[:4] == ["contender", "runs", "k = 0", "k = 5"]
+    # Tasks of mean 11, 8, 9 and 10: 3.182 * 1.291 / 2.
+    assert first[:4] == ["mixed model", "2", "--", "9.500 +- 2.054"]
+    assert first[-2:] == ["2", "3"]
+    assert second[3] == "10.500 +- 2.054"
+    assert lead[:4] == ["mixed model", "2", "--", "+0.000 +- 0.000"]
+    assert other[3] == "+1.000 +- 0.000"
+
+
 def test_heads_that_read_trained_features_are_rows(results, tmp_path):
     settings = {"part": "table", "data": "tiny", "learner": "ridge (R2D2)", "n_shot": 5}
     own = {"scores": [0.5, 0.5], "sparsity": None}
@@ -218,6 +249,10 @@ def committed(makers):
 @pytest.mark.parametrize(
     "title",
     [
+        "Tox21: 9 training and 3 new assays, AUC",
+        "ToxCast: 249 training and 60 new assays, AUC",
+        "WISDM: 24 training and 12 new people, accuracy",
+        "School: 100 training and 39 new schools, error (RMSE)",
         "Omniglot, 5w1s",
         "Omniglot, 5w5s",
         "Tiny-ImageNet-FS, 5w5s",

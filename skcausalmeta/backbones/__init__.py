@@ -16,10 +16,12 @@ from ._drop_block import DropBlock
 from ._factory import (
     Identity,
     build_backbone,
+    entry_of,
     is_frozen,
     n_features_out,
     named_backbone,
 )
+from ._inputs import input_statistics
 from ._layout import differentiated_twice
 from ._mlp import MLP, MLPModule
 from ._prepared_backbone import PreparedBackbone, prepare_backbone
@@ -45,6 +47,8 @@ __all__ = [
     "build_backbone",
     "check_backbone",
     "differentiated_twice",
+    "entry_of",
+    "input_statistics",
     "is_frozen",
     "n_features_out",
     "named_augmentation",

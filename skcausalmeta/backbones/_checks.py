@@ -98,6 +98,18 @@ def real_between(
     return number
 
 
+def positive_real(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a finite float > 0."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if is_number else float("nan")
+    if not 0 < number < float("inf"):
+        raise InvalidInputError(
+            f"The {name!r} parameter of {owner} must be a positive number. Got "
+            f"{value!r} instead."
+        )
+    return number
+
+
 def image_sides(owner: str, image_size: Any) -> tuple[int, int]:
     """Return (height, width) from one side of a square or from a pair."""
     if isinstance(image_size, Integral):

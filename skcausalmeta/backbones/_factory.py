@@ -228,6 +228,36 @@ class _FlatFeatures(nn.Module):
         return features.unsqueeze(1) if features.ndim == 1 else features.flatten(1)
 
 
+def entry_of(module: nn.Module) -> nn.Module:
+    """Return the part of a backbone that the rows reach first, as they are.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A backbone, prepared or not.
+
+    Returns
+    -------
+    torch.nn.Module
+        What lies inside the wrappers of the package, and first in a
+        `torch.nn.Sequential`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.backbones import build_backbone, entry_of
+    >>> entry_of(build_backbone(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), (2,)))
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    while True:
+        if isinstance(module, PreparedBackbone | _FlatFeatures):
+            module = module.backbone
+        elif type(module) is nn.Sequential and len(module):
+            module = module[0]
+        else:
+            return module
+
+
 class Identity(Backbone):
     """No backbone: the samples are features already, and are flattened only.
 

@@ -5,20 +5,34 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 
-# Asked of solvers, so that two solutions of one problem agree within _NEAR.
-_TOL, _NEAR = 1e-9, 1e-4
-_PRECISIONS = {torch.float64: _TOL, torch.float32: 1e-4}
-_N_TASKS, _N_ROWS, _N_QUERY, _N_CLASSES, _N_OUTPUTS = 3, 12, 4, 3, 2
+from ._head_rules import (
+    _answers_absent_classes,
+    _follows_moved_features,
+    _keeps_small_classes,
+    _knows_offsets,
+)
+from ._head_trial import (
+    N_CLASSES,
+    N_QUERY,
+    N_ROWS,
+    N_TASKS,
+    TOL,
+    Tasks,
+    Trial,
+    array,
+    far,
+)
+
+_PRECISIONS = {torch.float64: TOL, torch.float32: 1e-4}
 
 
 def check_head(head: Any, *, n_features: int = 6) -> None:
@@ -64,7 +78,7 @@ def check_head(head: Any, *, n_features: int = 6) -> None:
     """
     for rule in _RULES:
         try:
-            for fault in rule(_Trial(head, n_features)):
+            for fault in rule(Trial(head, n_features)):
                 raise _RuleBroken(fault)
         except Exception as error:
             got = error if isinstance(error, _RuleBroken) else f"{error!r}"
@@ -78,123 +92,17 @@ class _RuleBroken(Exception):
     """What a head did instead."""
 
 
-class _Tasks(NamedTuple):
-    """A batch of tasks, float64."""
-
-    support: Tensor  # (n_tasks, n_rows, n_features)
-    targets: Tensor  # (n_tasks, n_rows)
-    query: Tensor  # (n_tasks, n_query, n_features)
-    weights: Tensor  # (n_tasks, n_rows)
-    n_classes: int = _N_CLASSES
-
-    def only(self, task: int) -> _Tasks:
-        """The batch of one task."""
-        support, targets, query, weights = (part[task : task + 1] for part in self[:4])
-        return _Tasks(support, targets, query, weights, self.n_classes)
-
-    def to(self, dtype: torch.dtype) -> _Tasks:
-        """The same tasks, the features in another precision."""
-        support, query = self.support.to(dtype), self.query.to(dtype)
-        return self._replace(support=support, query=query)
-
-    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Rows, targets and query rows of the first task, for `fit`."""
-        rows, targets, query = (part[0].numpy().copy() for part in self[:3])
-        return rows, targets, query
-
-
-class _Trial:
-    """A head and tasks; asks heads of classes and of real targets alike."""
-
-    def __init__(self, head: Any, n_features: int) -> None:
-        self.head, self.tasks = clone(head), _make_tasks(head, n_features)
-        self.regression = hasattr(head, "episode_predictions")
-        # For `fit` to solve the problem of the layer, and as closely.
-        alike = {"class_weight": None, "tol": _TOL}
-        known = self.head.get_params(deep=False)
-        self.head.set_params(**{k: v for k, v in alike.items() if k in known})
-
-    def solve(self, tasks: _Tasks, **keywords: Any) -> Any:
-        """Solutions of the tasks, with their row weights."""
-        given = {"sample_weight": tasks.weights, "tol": _TOL, **keywords}
-        classes = () if self.regression else (tasks.n_classes,)
-        return self.head.solve_episodes(tasks.support, tasks.targets, *classes, **given)
-
-    def answer(self, tasks: _Tasks, **keywords: Any) -> Tensor:
-        """Logits or predictions of the query rows."""
-        given = {"sample_weight": tasks.weights, "tol": _TOL, **keywords}
-        three = tasks.support, tasks.targets, tasks.query
-        if self.regression:
-            found: Tensor = self.head.episode_predictions(*three, **given)
-            return found
-        logits: Tensor = self.head.episode_logits(*three, tasks.n_classes, **given)
-        return logits
-
-    def fitted(self, **weights: Any) -> Any:
-        """A copy of the head, fitted to the first task."""
-        rows, targets, _ = self.tasks.arrays()
-        return clone(self.head).fit(rows, self.labels(targets), **weights)
-
-    def labels(self, targets: NDArray[Any]) -> NDArray[Any]:
-        """Targets of `fit`: class numbers as names."""
-        return targets if self.regression else np.array(["a", "b", "c"])[targets]
-
-    def ask(self, fitted: Any, rows: NDArray[Any]) -> NDArray[Any]:
-        """Scores or predictions of a fitted head."""
-        method = fitted.predict if self.regression else fitted.decision_function
-        return np.asarray(method(rows))
-
-
-def _make_tasks(head: Any, n_features: int) -> _Tasks:
-    """Tasks in which nothing is tied and every class has as many rows."""
-    rng = np.random.RandomState(0)
-    labels = np.stack([rng.permutation(_N_ROWS) % _N_CLASSES for _ in range(_N_TASKS)])
-    support = rng.standard_normal((_N_TASKS, _N_ROWS, n_features))
-    support[..., 0] += labels
-    targets: NDArray[Any] = labels
-    if hasattr(head, "episode_predictions"):
-        targets = support @ rng.standard_normal(n_features) + np.sin(
-            3 * support[..., 0]
-        )
-    query = rng.standard_normal((_N_TASKS, _N_QUERY, n_features))
-    weights = rng.choice([0.5, 1.0, 2.0], size=labels.shape)
-    return _Tasks(
-        torch.from_numpy(support),
-        torch.from_numpy(targets),
-        torch.from_numpy(query),
-        torch.from_numpy(weights),
-    )
-
-
-def _far(found: Any, expected: Any, what: str) -> Iterator[str]:
-    """A fault, if two answers differ by more than solvers may."""
-    found, expected = (_array(part) for part in (found, expected))
-    if found.shape != expected.shape:
-        yield f"{what} of shape {found.shape}, expected {expected.shape}"
-        return
-    difference = float(np.abs(found - expected).max(initial=0.0))
-    size = 1.0 + float(np.abs(expected).max(initial=0.0))
-    if not difference <= _NEAR * size:
-        yield f"{what} that differ by {difference:.1e} (their size is {size:.1e})"
-
-
-def _array(values: Any) -> NDArray[Any]:
-    if isinstance(values, Tensor):
-        values = values.detach().numpy()
-    return np.asarray(values)
-
-
-def _is_an_estimator(trial: _Trial) -> Iterator[str]:
+def _is_an_estimator(trial: Trial) -> Iterator[str]:
     """A head must be an estimator that can be cloned and pickled."""
     copied = clone(trial.head)
     if copied.get_params().keys() != trial.head.get_params().keys():
         yield "a clone with other parameters"
     fitted, query = trial.fitted(), trial.tasks.arrays()[2]
     restored = pickle.loads(pickle.dumps(fitted))
-    yield from _far(trial.ask(restored, query), trial.ask(fitted, query), "answers")
+    yield from far(trial.ask(restored, query), trial.ask(fitted, query), "answers")
 
 
-def _has_facts(trial: _Trial) -> Iterator[str]:
+def _has_facts(trial: Trial) -> Iterator[str]:
     """A fitted head must have dual_gap_, support_features_ and sparsity_."""
     head, n_features = trial.fitted(), trial.tasks.support.shape[-1]
     if not 0 <= float(head.dual_gap_) < np.inf:
@@ -210,16 +118,16 @@ def _has_facts(trial: _Trial) -> Iterator[str]:
         yield f"classes_ {head.classes_}, expected the sorted labels a, b, c"
 
 
-def _ignores_unused_features(trial: _Trial) -> Iterator[str]:
+def _ignores_unused_features(trial: Trial) -> Iterator[str]:
     """A feature that is not in support_features_ must not matter."""
     head, query = trial.fitted(), trial.tasks.arrays()[2]
     unused = np.setdiff1d(np.arange(query.shape[1]), head.support_features_)
     changed = query.copy()
     changed[:, unused] += 5.0
-    yield from _far(trial.ask(head, changed), trial.ask(head, query), "answers")
+    yield from far(trial.ask(head, changed), trial.ask(head, query), "answers")
 
 
-def _has_shapes(trial: _Trial) -> Iterator[str]:
+def _has_shapes(trial: Trial) -> Iterator[str]:
     """Solutions must have the shapes of HeadSolution and the features' precision."""
     for dtype, tol in _PRECISIONS.items():
         tasks = trial.tasks.to(dtype)
@@ -235,7 +143,7 @@ def _has_shapes(trial: _Trial) -> Iterator[str]:
                 yield f"{name} with NaN or infinity in {dtype}"
 
 
-def _shapes(tasks: _Tasks, n_outputs: int) -> dict[str, tuple[int, ...]]:
+def _shapes(tasks: Tasks, n_outputs: int) -> dict[str, tuple[int, ...]]:
     n_tasks, n_rows, n_features = tasks.support.shape
     return {
         "coef": (n_tasks, n_features, n_outputs),
@@ -247,21 +155,21 @@ def _shapes(tasks: _Tasks, n_outputs: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _answers_have_shapes(trial: _Trial) -> Iterator[str]:
+def _answers_have_shapes(trial: Trial) -> Iterator[str]:
     """Answers must be finite, one for every query row, in the precision of the rows."""
     for dtype, tol in _PRECISIONS.items():
         found = trial.answer(trial.tasks.to(dtype), sample_weight=None, tol=tol)
-        expected = (_N_TASKS, _N_QUERY) + (() if trial.regression else (_N_CLASSES,))
+        expected = (N_TASKS, N_QUERY) + (() if trial.regression else (N_CLASSES,))
         if tuple(found.shape) != expected:
             yield f"shape {tuple(found.shape)}, expected {expected}"
         if found.dtype != dtype or not bool(torch.isfinite(found).all()):
             yield f"{found.dtype} with {int((~torch.isfinite(found)).sum())} not finite"
 
 
-def _changes_nothing(trial: _Trial) -> Iterator[str]:
+def _changes_nothing(trial: Trial) -> Iterator[str]:
     """fit, prediction and the layer must not write to data, parameters or facts."""
     rows, targets, query = trial.tasks.arrays()
-    weights = np.ones(_N_ROWS)
+    weights = np.ones(N_ROWS)
     given = rows, trial.labels(targets), weights, query, trial.tasks
     before, parameters = joblib.hash(given), joblib.hash(trial.head.get_params())
     head = clone(trial.head).fit(rows, given[1], sample_weight=weights)
@@ -279,7 +187,7 @@ def _changes_nothing(trial: _Trial) -> Iterator[str]:
         yield "data that were written to"
 
 
-def _outputs_keep_their_axis(trial: _Trial) -> Iterator[str]:
+def _outputs_keep_their_axis(trial: Trial) -> Iterator[str]:
     """Targets with an axis of outputs must give that axis, every output by itself."""
     if not trial.regression:
         return
@@ -287,13 +195,13 @@ def _outputs_keep_their_axis(trial: _Trial) -> Iterator[str]:
     both = torch.stack([tasks.targets, tasks.targets.square()], dim=-1)
     found = trial.answer(tasks._replace(targets=both))
     alone = [trial.answer(tasks._replace(targets=both[..., k])) for k in (0, 1)]
-    yield from _far(found, torch.stack(alone, dim=-1), "predictions")
+    yield from far(found, torch.stack(alone, dim=-1), "predictions")
     solution = trial.solve(tasks._replace(targets=both))
     linear = tasks.query @ solution.coef + solution.intercept[:, None]
-    yield from _far(found, linear, "predictions and F W + intercept")
+    yield from far(found, linear, "predictions and F W + intercept")
 
 
-def _solves_without_gradients(trial: _Trial) -> Iterator[str]:
+def _solves_without_gradients(trial: Trial) -> Iterator[str]:
     """solve_episodes must not record gradients."""
     support = trial.tasks.support.clone().requires_grad_()
     solution = trial.solve(trial.tasks._replace(support=support))
@@ -302,31 +210,31 @@ def _solves_without_gradients(trial: _Trial) -> Iterator[str]:
         yield f"a graph behind {', '.join(recorded)}"
 
 
-def _has_certificates(trial: _Trial) -> Iterator[str]:
+def _has_certificates(trial: Trial) -> Iterator[str]:
     """Certificates must be >= 0, and within the tolerance that is asked for."""
     solution = trial.solve(trial.tasks)
     if not bool((solution.gap >= 0).all()):
         yield f"gaps {solution.gap.tolist()}"
-    if not bool((solution.relative_gap <= _TOL).all()):
-        yield f"relative gaps {solution.relative_gap.tolist()} for a tol of {_TOL}"
+    if not bool((solution.relative_gap <= TOL).all()):
+        yield f"relative gaps {solution.relative_gap.tolist()} for a tol of {TOL}"
 
 
-def _solves_one_by_one(trial: _Trial) -> Iterator[str]:
+def _solves_one_by_one(trial: Trial) -> Iterator[str]:
     """A batch of tasks must have the answers that the tasks have one by one."""
     tasks = trial.tasks
-    alone = [tasks.only(k) for k in range(_N_TASKS)]
+    alone = [tasks.only(k) for k in range(N_TASKS)]
     expected = torch.cat([trial.answer(task) for task in alone])
-    yield from _far(trial.answer(tasks), expected, "answers")
+    yield from far(trial.answer(tasks), expected, "answers")
     coef = torch.cat([trial.solve(task).coef for task in alone])
-    yield from _far(trial.solve(tasks).coef, coef, "weights")
+    yield from far(trial.solve(tasks).coef, coef, "weights")
 
 
-def _fits_what_it_solves(trial: _Trial) -> Iterator[str]:
+def _fits_what_it_solves(trial: Trial) -> Iterator[str]:
     """A fitted head must answer as its layer does on the same rows."""
     task, (rows, labels, query) = trial.tasks.only(0), trial.tasks.arrays()
     fitted = trial.fitted()
-    layer = _array(trial.answer(task, sample_weight=None)[0])
-    yield from _far(trial.ask(fitted, query), layer, "answers")
+    layer = array(trial.answer(task, sample_weight=None)[0])
+    yield from far(trial.ask(fitted, query), layer, "answers")
     if trial.regression:
         return
     best = np.array(["a", "b", "c"])[layer.argmax(-1)]
@@ -335,33 +243,33 @@ def _fits_what_it_solves(trial: _Trial) -> Iterator[str]:
     # two classes: one score, the second minus the first
     pair = labels % 2
     two = task._replace(targets=torch.from_numpy(pair)[None], n_classes=2)
-    layer = _array(trial.answer(two, sample_weight=None)[0])
+    layer = array(trial.answer(two, sample_weight=None)[0])
     found = clone(trial.head).fit(rows, pair).decision_function(query)
-    yield from _far(found, layer[:, 1] - layer[:, 0], "scores of two classes")
+    yield from far(found, layer[:, 1] - layer[:, 0], "scores of two classes")
 
 
-def _ignores_the_order_of_rows(trial: _Trial) -> Iterator[str]:
+def _ignores_the_order_of_rows(trial: Trial) -> Iterator[str]:
     """The order of the rows must not matter."""
     tasks = trial.tasks
-    order = np.random.RandomState(1).permutation(_N_ROWS)
+    order = np.random.RandomState(1).permutation(N_ROWS)
     support, targets, weights = (
         part[:, order] for part in (tasks.support, tasks.targets, tasks.weights)
     )
     moved = tasks._replace(support=support, targets=targets, weights=weights)
-    yield from _far(trial.answer(moved), trial.answer(tasks), "answers")
+    yield from far(trial.answer(moved), trial.answer(tasks), "answers")
 
 
-def _ignores_the_numbers_of_classes(trial: _Trial) -> Iterator[str]:
+def _ignores_the_numbers_of_classes(trial: Trial) -> Iterator[str]:
     """Other numbers for the classes must give the same scores under these numbers."""
     if trial.regression:
         return
     numbers = torch.tensor([2, 0, 1])
     moved = trial.tasks._replace(targets=numbers[trial.tasks.targets])
     found = trial.answer(moved)[..., numbers]
-    yield from _far(found, trial.answer(trial.tasks), "scores")
+    yield from far(found, trial.answer(trial.tasks), "scores")
 
 
-def _leaves_rows_of_weight_0_out(trial: _Trial) -> Iterator[str]:
+def _leaves_rows_of_weight_0_out(trial: Trial) -> Iterator[str]:
     """A row of weight 0 must be as good as left out."""
     tasks = trial.tasks
     padded = tasks._replace(
@@ -369,17 +277,17 @@ def _leaves_rows_of_weight_0_out(trial: _Trial) -> Iterator[str]:
         targets=torch.cat([tasks.targets[:, 2:4], tasks.targets], dim=1),
         weights=torch.cat([0 * tasks.weights[:, :2], tasks.weights], dim=1),
     )
-    yield from _far(trial.answer(padded), trial.answer(tasks), "answers")
-    yield from _far(trial.solve(padded).coef, trial.solve(tasks).coef, "weights")
+    yield from far(trial.answer(padded), trial.answer(tasks), "answers")
+    yield from far(trial.solve(padded).coef, trial.solve(tasks).coef, "weights")
     rows, targets, query = padded.arrays()
-    weights = np.r_[np.zeros(2), np.ones(_N_ROWS)]
+    weights = np.r_[np.zeros(2), np.ones(N_ROWS)]
     labels = trial.labels(targets)
     found = clone(trial.head).fit(rows, labels, sample_weight=weights)
     expected = trial.ask(trial.fitted(), query)
-    yield from _far(trial.ask(found, query), expected, "answers after fit")
+    yield from far(trial.ask(found, query), expected, "answers after fit")
 
 
-def _has_gradients(trial: _Trial) -> Iterator[str]:
+def _has_gradients(trial: Trial) -> Iterator[str]:
     """Gradients in features and row weights must be those of finite differences."""
     if getattr(trial.head, "inexact_gradient", ""):
         return
@@ -396,7 +304,7 @@ def _has_gradients(trial: _Trial) -> Iterator[str]:
         yield str(error).strip().split("\n\n")[0]
 
 
-def _survives_a_failed_fit(trial: _Trial) -> Iterator[str]:
+def _survives_a_failed_fit(trial: Trial) -> Iterator[str]:
     """A fit that fails must leave the head as it was."""
     head = trial.fitted()
     rows, targets, _ = trial.tasks.arrays()
@@ -411,7 +319,7 @@ def _survives_a_failed_fit(trial: _Trial) -> Iterator[str]:
         yield "no ValueError for a row with NaN"
 
 
-def _refuses_what_it_cannot_solve(trial: _Trial) -> Iterator[str]:
+def _refuses_what_it_cannot_solve(trial: Trial) -> Iterator[str]:
     """Tasks that no head can be solved on must raise a ValueError."""
     for what, tasks in _bad_tasks(trial).items():
         for call in (trial.solve, trial.answer):
@@ -427,7 +335,7 @@ def _refuses_what_it_cannot_solve(trial: _Trial) -> Iterator[str]:
                 yield f"an answer of {call.__name__} for {what}"
 
 
-def _bad_tasks(trial: _Trial) -> dict[str, _Tasks]:
+def _bad_tasks(trial: Trial) -> dict[str, Tasks]:
     """Tasks that are no tasks, by what is wrong with them."""
     tasks = trial.tasks
     support, targets, query, weights, _ = tasks
@@ -461,7 +369,7 @@ def _bad_tasks(trial: _Trial) -> dict[str, _Tasks]:
 
 # In the order in which a failure says most: what is wrong at all before what is wrong
 # under a change.
-_RULES: list[Callable[[_Trial], Iterator[str]]] = [
+_RULES: list[Callable[[Trial], Iterator[str]]] = [
     _has_shapes,
     _answers_have_shapes,
     _changes_nothing,
@@ -477,6 +385,10 @@ _RULES: list[Callable[[_Trial], Iterator[str]]] = [
     _ignores_the_numbers_of_classes,
     _leaves_rows_of_weight_0_out,
     _has_gradients,
+    _knows_offsets,
+    _answers_absent_classes,
+    _keeps_small_classes,
+    _follows_moved_features,
     _survives_a_failed_fit,
     _refuses_what_it_cannot_solve,
 ]

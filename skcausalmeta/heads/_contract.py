@@ -146,6 +146,9 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
     inexact_gradient : str
         Why the gradient in the features is not the one of finite differences;
         empty where it is.
+    fixed_origin : str
+        Why a number that is added to a feature of all rows matters; empty where it
+        does not.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     coef_ : ndarray of shape (n_classes, n_features)
@@ -181,6 +184,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
     inexact_gradient: str = ""
+    fixed_origin: str = ""
     dual_gap_: float
     support_features_: NDArray[Any]
     sparsity_: float

@@ -34,7 +34,7 @@ from ._inputs import TrainingBatch, centred
 _CPU_BYTES, _GPU_BYTES = 2**23, 2**30
 _FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
-_POLISH_STEPS = 3
+_POLISH_STEPS = 6
 
 
 class Columns(NamedTuple):
@@ -90,6 +90,11 @@ class GroupLassoClassifier(Head):
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "" if self.fit_intercept else "hyperplanes pass through the origin"
 
     @abstractmethod
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:

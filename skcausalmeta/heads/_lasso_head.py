@@ -146,6 +146,11 @@ class LassoHead(RegressionHead):
         fixed = self.reg_scale != "absolute" and not self.reg_gradient
         return "the units of relative strengths are held fixed" if fixed else ""
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "" if self.fit_intercept else "hyperplanes pass through the origin"
+
     def _fit(self, task: RegressionBatch) -> dict[str, Any]:
         data = self._data(task.features, task.targets, task.weights)
         problem = data.problem()

@@ -122,14 +122,19 @@ class PrototypeHead(Head):
         self.metric = metric
         self.temperature = temperature
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "angles are seen from the origin" if self.metric == "cosine" else ""
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         prototypes = class_means(task.features, task.targets, task.weights)
         known = prototypes.known(task.offset)
         if task.offset is None and not bool(prototypes.present.all()):
             missing = task.classes[~prototypes.present[0].numpy()].tolist()
             raise ValueError(
-                "PrototypeHead needs a row of positive weight in every class. Got "
-                f"no row, or sample_weight 0 for all rows, of {missing}; drop them, or "
+                "PrototypeHead needs a row of positive weight in every class. Got no "
+                f"row, or sample_weight 0 for all rows of {missing}; drop them, or "
                 "give an offset of the scores that knows them."
             )
         gap, _, residual = _certificate(task.features, prototypes)

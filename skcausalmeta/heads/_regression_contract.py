@@ -53,6 +53,9 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
     inexact_gradient : str
         Why the gradient in the features is not the one of finite differences;
         empty where it is.
+    fixed_origin : str
+        Why a number that is added to a feature of all rows matters; empty where it
+        does not.
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
         Weights; two axes if y has two.
     intercept_ : float or ndarray of shape (n_outputs,)
@@ -87,6 +90,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
     inexact_gradient: str = ""
+    fixed_origin: str = ""
     coef_: NDArray[Any]
     intercept_: Any
     dual_gap_: float

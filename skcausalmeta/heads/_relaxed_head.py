@@ -14,7 +14,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ..exceptions import InvalidInputError
 from ._contract import Head, HeadSolution, checked_rows
 from ._group_lasso_svc import GroupLassoSVC
 from ._prototype_head import PrototypeHead
@@ -112,6 +111,12 @@ class RelaxedHead(MetaEstimatorMixin, Head):
             own = part.__sklearn_tags__().classifier_tags
             tags.classifier_tags.poor_score |= own.poor_score
         return tags
+
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        reasons = (getattr(part, "fixed_origin", "") for part in self._parts())
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     def _parts(self) -> tuple[Any, Any]:
         """Selector and second head, the defaults filled in."""
@@ -321,7 +326,7 @@ def _refuse_unknown(method: Any, optional: dict[str, Any]) -> None:
     unknown = [k for k, v in optional.items() if v is not None and k not in names]
     if unknown:
         owner = type(getattr(method, "__self__", method)).__name__
-        raise InvalidInputError(
+        raise TypeError(
             f"{owner}.{method.__name__} takes no {' and no '.join(unknown)}, which "
             "RelaxedHead was given. Leave it out, or use a part that takes it."
         )

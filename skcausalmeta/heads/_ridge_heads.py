@@ -164,6 +164,11 @@ class RidgeHead(Head):
             fit_intercept=self.fit_intercept,
         )
 
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "" if self.fit_intercept else "hyperplanes pass through the origin"
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         fitted = fit_ridge(
             self, task.features, less(task.targets, task.offset), task.weights
@@ -280,6 +285,11 @@ class RidgeRegressionHead(RegressionHead):
         self.ridge_reg = ridge_reg
         self.reg_scale = reg_scale
         self.fit_intercept = fit_intercept
+
+    @property
+    def fixed_origin(self) -> str:  # type: ignore[override]
+        """Why a number added to a feature matters; empty: it does not."""
+        return "" if self.fit_intercept else "hyperplanes pass through the origin"
 
     def _fit(self, task: RegressionBatch) -> dict[str, Any]:
         fitted = fit_ridge(self, task.features, task.targets, task.weights)

@@ -40,7 +40,6 @@ from ._checks import (
     check_ids,
     check_known_rows,
     check_rows,
-    check_scale,
     check_task_rows,
 )
 from ._episode_plan import EpisodePlan
@@ -315,10 +314,8 @@ class BaseMetaLearner(
         plan = self._plan(targets, tasks, envs, validation, seeds)
         if plan.note is not None:
             warnings.warn(plan.note, UserWarning, stacklevel=2)
-        if self.backbone != "identity":
-            check_scale(rows)
         reader = RowReader(rows.shape[1:], self.input_shape, self.device)
-        backbone, hooked = build_module(self, reader, settings, seeds)
+        backbone, hooked = build_module(self, rows, reader, settings, seeds)
         stage = FitStage(
             rows, targets, tasks, envs, reader, settings, validation, seeds, checkpoint
         )

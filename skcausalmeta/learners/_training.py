@@ -25,6 +25,7 @@ from torch.nn.parameter import is_lazy
 from ..backbones import (
     build_augmentation,
     build_backbone,
+    is_frozen,
     prepare_backbone,
 )
 from ..episodes import Episode
@@ -45,7 +46,9 @@ from ..training import (
     optimizer_keywords,
 )
 from ..utils import isolated_torch_rng
+from ._checks import check_scale
 from ._episode_plan import EpisodePlan
+from ._inputs import fit_inputs, refuse_shared_statistics
 
 # Parameters that may differ between a training and its continuation.
 _FREE = frozenset({"device", "net_params", "verbose"})
@@ -56,6 +59,8 @@ _PARTS_OF_SKORCH = frozenset(
 )
 _MOST_ROWS = 1000
 _MOST_NESTED = 20
+# Validation tasks around a common predictor that are solved together.
+_VALIDATED = 10
 _SIMPLE = (type(None), bool, int, float, str, list, tuple, np.ndarray)
 
 
@@ -94,13 +99,31 @@ class FitStage:
 
 def build_module(
     learner: Any,
+    rows: NDArray[Any],
     reader: RowReader,
     settings: TrainingSettings,
     seeds: dict[str, int],
 ) -> tuple[nn.Module, HookedFeatures]:
-    """Build the backbone of a learner, and what stands between it and a head."""
+    """Build the backbone of a learner, and what stands between it and a head.
+
+    A backbone that standardises its inputs gets the statistics of the rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If the backbone does not go with the rows or with `batch_norm`, or the rows
+        leave single precision.
+    """
+    is_module = isinstance(learner.backbone, nn.Module)
     with isolated_torch_rng(seeds["weights"]):
         backbone = build_backbone(learner._backbone(reader), reader.sample_shape)
+        if learner.batch_norm == "running":
+            refuse_shared_statistics(backbone)
+        # The weights of a frozen module go with the inputs that it had before.
+        is_ready = is_module and is_frozen(backbone)
+        standardises = not is_ready and fit_inputs(backbone, rows, reader)
+    if not standardises and learner.backbone != "identity":
+        check_scale(rows)
     if settings.precision != "float32" or settings.compile is not False:
         backbone = prepare_backbone(
             backbone, settings.precision, settings.compile, learner.device
@@ -144,6 +167,12 @@ def check_keywords(
     validate_parameter_constraints(known, given, caller_name=net)
 
 
+def length_of(learner: Any, name: str) -> int:
+    """Return a length of training; "auto" is what suits the kind of tasks."""
+    value = getattr(learner, name)
+    return int(learner._lengths[name] if value == "auto" else value)
+
+
 def net_keywords(
     learner: Any,
     settings: TrainingSettings,
@@ -156,7 +185,7 @@ def net_keywords(
     callbacks = _copied_callbacks(learner.callbacks)
     if validation is not None:
         # Without patience the best weights are still restored.
-        patience = validation.patience or learner.max_epochs
+        patience = validation.patience or length_of(learner, "max_epochs")
         stopping = EarlyStopping(
             monitor=monitor,
             lower_is_better=lower_is_better,
@@ -169,7 +198,7 @@ def net_keywords(
     return {
         **optimizer_keywords(learner.optimizer),
         "lr": learner.lr,
-        "max_epochs": learner.max_epochs,
+        "max_epochs": length_of(learner, "max_epochs"),
         "callbacks": callbacks,
         "device": learner.device,
         "verbose": 0,
@@ -213,7 +242,7 @@ def episode_streams(
         reader,
         plan.train,
         learner.batches_per_epoch,
-        learner.tasks_per_batch,
+        length_of(learner, "tasks_per_batch"),
         augment=augment,
         seed=stage.seeds["augmentation"],
         scores=scores,
@@ -226,7 +255,9 @@ def episode_streams(
     def replay(n_episodes: int) -> list[Episode]:
         return list(islice(episodes, n_episodes))
 
-    valid = EpisodeStream(X, reader, replay, validation.n_episodes, 1, scores=scores)
+    size = 1 if scores is None else min(_VALIDATED, validation.n_episodes)
+    n_batches = -(-validation.n_episodes // size)
+    valid = EpisodeStream(X, reader, replay, n_batches, size, scores=scores)
     return train, valid
 
 

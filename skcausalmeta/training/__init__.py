@@ -10,7 +10,7 @@ from ._base_net import (
 from ._batch_norm import batch_norm_mode, module_lock, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._class_middle import class_middle
-from ._deviation_net import DeviationModule, DeviationNet, deviating_scores
+from ._deviation_net import DeviationModule, DeviationNet, deviating_scores, padded
 from ._episode_hook import (
     FACT_PREFIX,
     HOOK_SEED,
@@ -32,7 +32,7 @@ from ._options import (
     named_optimizer,
     optimizer_keywords,
 )
-from ._pooled import PooledData, PooledModel, fit_pooled, scores_of
+from ._pooled import PooledData, PooledModel, PooledModels, fit_pooled, scores_of
 from ._progress import TaskProgress
 from ._regression_net import CodeModule, RegressionNet
 from ._stream import (
@@ -69,6 +69,7 @@ __all__ = [
     "MetaBatch",
     "PooledData",
     "PooledModel",
+    "PooledModels",
     "ReadRows",
     "RegressionNet",
     "RowReader",
@@ -94,6 +95,7 @@ __all__ = [
     "module_lock",
     "named_optimizer",
     "optimizer_keywords",
+    "padded",
     "refuse_infinite_rows",
     "scores_of",
     "still_statistics",

@@ -133,6 +133,8 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
+    # A plain average (momentum None) weighs its batches by how many there were.
+    counts = [(one, one.clone()) for layer in layers for one in _counts(layer)]
     for layer in layers:
         layer.momentum = 0.0
     try:
@@ -140,6 +142,13 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+        for count, before in counts:
+            count.copy_(before)
+
+
+def _counts(layer: _BatchNorm) -> list[torch.Tensor]:
+    """Return the number of batches that a layer has seen, where it counts them."""
+    return [] if layer.num_batches_tracked is None else [layer.num_batches_tracked]
 
 
 def module_lock(module: nn.Module) -> Any:

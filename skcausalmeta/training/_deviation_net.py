@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from ._base_net import check_features
 from ._episode_hook import HookedFeatures
 from ._episodic_net import HeadNet, TaskGroup
+from ._stream import EpisodeTensors, MetaBatch
 from ._strengths import Strengths
-from ._stream import EpisodeTensors
 
 _LR = 0.03
 
@@ -107,6 +110,43 @@ class DeviationNet(HeadNet):
             self.module_.strengths.follow(torch.cat([*supports, *queries]))
         return supports, queries
 
+    def _batch_loss(
+        self, batch: MetaBatch, *, second_level: bool = False
+    ) -> tuple[Tensor, float]:
+        if self.module_.hooked.is_active:  # it sees tasks as they are
+            return super()._batch_loss(batch, second_level=second_level)
+        supports, queries = self._task_features(batch.tasks)
+        check_features([*supports, *queries], self.history, self._remedy)
+        losses, hits = self.task_losses(
+            self.head, padded(batch.tasks, supports, queries), self.head_tol
+        )
+        return losses.sum() / len(batch), float(hits.sum()) / len(batch)
+
+    def task_losses(
+        self, head: Any, group: PaddedTasks, tol: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean query loss of every task, and its accuracy, (n_tasks,)."""
+        scores = deviating_scores(
+            head,
+            self.module_.strengths,
+            group.support.double(),
+            group.support_targets,
+            group.support_scores,
+            group.query.double(),
+            group.query_scores,
+            weights=group.support_weights,
+            tol=tol,
+        )
+        share = group.query_weights / group.query_weights.sum(-1, keepdim=True)
+        if not self.module_.strengths.n_classes:
+            errors = (scores - group.query_targets).square() / 2
+            return (share * errors).sum(-1), torch.zeros(len(share))
+        losses = nn.functional.cross_entropy(
+            scores.mT, group.query_targets, reduction="none"
+        )
+        right = scores.detach().argmax(-1) == group.query_targets
+        return (share * losses).sum(-1), (share * right).sum(-1)
+
     def _scores(self, group: TaskGroup, code: Tensor | None) -> Tensor:
         hooked = self.module_.hooked
         return deviating_scores(
@@ -131,6 +171,55 @@ class DeviationNet(HeadNet):
         return self.get_loss(scores.flatten(0, 1), targets.flatten())
 
 
+class PaddedTasks(NamedTuple):
+    """Tasks of any sizes in tensors of one; rows of weight 0 fill them up."""
+
+    support: Tensor  # (n_tasks, n_support, n_features)
+    query: Tensor  # (n_tasks, n_query, n_features)
+    support_targets: Tensor  # (n_tasks, n_support)
+    query_targets: Tensor  # (n_tasks, n_query)
+    support_scores: Tensor  # (n_tasks, n_support, n_scores)
+    query_scores: Tensor  # (n_tasks, n_query, n_scores)
+    support_weights: Tensor  # (n_tasks, n_support), 1 or 0
+    query_weights: Tensor  # (n_tasks, n_query), 1 or 0
+
+
+def padded(
+    tasks: list[EpisodeTensors], supports: list[Tensor], queries: list[Tensor]
+) -> PaddedTasks:
+    """Put tasks and their features into tensors of one size.
+
+    Parameters
+    ----------
+    tasks : list of EpisodeTensors
+        With scores.
+    supports, queries : list of Tensor of shape (n_rows, n_features)
+        Features of their rows.
+
+    Returns
+    -------
+    PaddedTasks
+    """
+
+    def fill(parts: Sequence[Any]) -> Tensor:
+        return pad_sequence(list(parts), batch_first=True)
+
+    def there(parts: list[Tensor]) -> Tensor:
+        ones = [part.new_ones(len(part), dtype=torch.float64) for part in parts]
+        return fill(ones)
+
+    return PaddedTasks(
+        fill(supports),
+        fill(queries),
+        fill([task.support_targets for task in tasks]),
+        fill([task.query_targets for task in tasks]),
+        fill([task.support_scores for task in tasks]),
+        fill([task.query_scores for task in tasks]),
+        there(supports),
+        there(queries),
+    )
+
+
 def deviating_scores(
     head: Any,
     strengths: Strengths,
@@ -140,6 +229,7 @@ def deviating_scores(
     query: Tensor,
     query_scores: Tensor,
     *,
+    weights: Tensor | None = None,
     tol: float | None = None,
 ) -> Tensor:
     """Scores of query rows of tasks, by heads around their common scores.
@@ -156,6 +246,8 @@ def deviating_scores(
         Class numbers, or real targets.
     support_scores, query_scores : Tensor of shape (n_tasks, n_rows, n_scores)
         Common scores of the rows.
+    weights : Tensor of shape (n_tasks, n_support), default=None
+        1 for support rows that are there, 0 for those that pad a task. None: all are.
     tol : float, default=None
         Relative gap of the heads. None: their own.
 
@@ -163,7 +255,7 @@ def deviating_scores(
     -------
     Tensor of shape (n_tasks, n_query, n_classes), or (n_tasks, n_query)
     """
-    amount = strengths.amount(targets)
+    amount = strengths.amount(targets, weights)
     one = strengths.inputs(support, support_scores, amount)
     two = strengths.inputs(query, query_scores, amount)
     known = strengths.offset(support_scores, amount)
@@ -172,12 +264,24 @@ def deviating_scores(
     two = torch.cat([two, torch.zeros_like(two[:, :1])], dim=1)
     if strengths.n_classes:
         found = head.episode_logits(
-            one, targets, two, strengths.n_classes, tol=tol, support_offset=known
+            one,
+            targets,
+            two,
+            strengths.n_classes,
+            sample_weight=weights,
+            tol=tol,
+            support_offset=known,
         )
     else:
         found = head.episode_predictions(
-            one, targets.double(), two, tol=tol, support_offset=known[..., 0]
+            one,
+            targets.double(),
+            two,
+            sample_weight=weights,
+            tol=tol,
+            support_offset=known[..., 0],
         )[..., None]
-    trust = strengths.trust_of(amount, strengths.balanced(targets))[:, None, None]
+    balanced = strengths.balanced(targets, weights)
+    trust = strengths.trust_of(amount, balanced)[:, None, None]
     scores = asked + found[:, :-1] - (1.0 - trust) * found[:, -1:]
     return scores if strengths.n_classes else scores[..., 0]

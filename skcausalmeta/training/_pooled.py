@@ -20,6 +20,8 @@ from ._stream import RowReader, in_passes
 
 _LR, _WEIGHT_DECAY, _ROWS = 5e-4, 0.1, 128
 _MOST_EPOCHS, _PATIENCE = 40, 3
+# Few rows go by in smaller steps, so that an epoch has some.
+_FEWEST_ROWS, _FEWEST_STEPS = 16, 32
 # Training steps of one model at most: epochs over many rows are fewer.
 _MOST_STEPS = 6000
 
@@ -106,13 +108,13 @@ class PooledModels:
         Those of the folds, then the one of all rows.
     scores : ndarray of shape (n_samples, n_scores)
         Scores of the training rows by models that did not see their task.
-    n_epochs : int
-        Epochs of the model of all rows.
+    folds : ndarray of shape (n_samples,)
+        Fold of every row, which is the number of the member that did not see it.
     """
 
     members: list[PooledModel]
     scores: NDArray[np.float64]
-    n_epochs: int
+    folds: NDArray[np.int64]
 
 
 def fit_pooled(
@@ -167,7 +169,7 @@ def fit_pooled(
         every = np.arange(len(data.tasks))
         members.append(_fit(make(), data, every, None, seed, n_epochs)[0])
         bar.update()
-    return PooledModels(members, scores, n_epochs)
+    return PooledModels(members, scores, fold_of_row)
 
 
 def scores_of(
@@ -198,7 +200,8 @@ def _fit(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_LR, weight_decay=_WEIGHT_DECAY)
     rng = np.random.default_rng(seed)
-    n_steps = -(-len(index) // _ROWS)
+    size = min(_ROWS, max(_FEWEST_ROWS, len(index) // _FEWEST_STEPS))
+    n_steps = -(-len(index) // size)
     best, best_loss, best_weights = 0, np.inf, copy.deepcopy(model.state_dict())
     for epoch in range(1, min(n_epochs, max(1, _MOST_STEPS // n_steps)) + 1):
         _set_training(model)

@@ -30,7 +30,8 @@ class Strengths(nn.Module):
         v_j(k) = exp(a_B + b_B log k) * rho_j^2,      j a feature of block B
         g(k)   = exp(a + b log k),                    r(k) = sigmoid(a + b log k)
 
-    with c the common predictor, m its mean, s the spread of features, D and b the coefficients and the intercept
+    with c the common predictor, m its mean, s the spread of features, D and b the
+    coefficients and the intercept
     of a head whose ridge is 1: v is the prior variance of a deviation in a feature, in
     units of the loss. The intercept of a support that was made to hold as many rows of
     every class tells how it was made, not how often classes are, so r is learned for
@@ -87,13 +88,15 @@ class Strengths(nn.Module):
 
     # -- what the labels of a task are worth -------------------------------------------
 
-    def amount(self, targets: Tensor) -> Tensor:
+    def amount(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Labels of tasks: rows a class in the harmonic mean, or rows of real targets.
 
         Parameters
         ----------
         targets : Tensor of shape (n_tasks, n_support)
             Class numbers, or real targets.
+        weights : Tensor of shape (n_tasks, n_support), default=None
+            1 for rows that are there, 0 for those that pad a task. None: all are.
 
         Returns
         -------
@@ -102,24 +105,26 @@ class Strengths(nn.Module):
             one) give ``1 / mean(1 / (c + 1)) - 1``, at least 0.5.
         """
         if not self.n_classes:
-            rows = targets.new_full(targets.shape[:1], targets.shape[1])
-            return rows.double()
-        counts, taking_part = self._counts(targets)
+            rows = torch.ones_like(targets, dtype=torch.float64)
+            return (rows if weights is None else weights.double()).sum(-1)
+        counts, taking_part = self._counts(targets, weights)
         inverse = torch.where(taking_part, 1.0 / (counts + 1.0), 0.0).sum(-1)
         return (taking_part.sum(-1) / inverse - 1.0).clamp_min(_FEWEST)
 
-    def balanced(self, targets: Tensor) -> Tensor:
+    def balanced(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Whether all present classes of tasks, two at least, have as many rows."""
         if not self.n_classes:
             return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
-        counts, taking_part = self._counts(targets)
+        counts, taking_part = self._counts(targets, weights)
         most = counts.amax(-1)
         least = torch.where(taking_part, counts, most[:, None]).amin(-1)
         return most == least
 
-    def _counts(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _counts(self, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows of classes (n_tasks, n_classes), and which of them take part."""
         ones = torch.ones_like(targets, dtype=torch.float64)
+        if weights is not None:
+            ones = weights.double()
         counts = ones.new_zeros(len(targets), self.n_classes)
         counts.scatter_add_(1, targets.long(), ones)
         taking_part = counts > 0
@@ -186,9 +191,8 @@ class Strengths(nn.Module):
         mean = features.detach().mean(0)
         self.center.lerp_(mean.to(self.center), _FOLLOW)
 
-    def settle(self, features: Tensor, scores: Tensor) -> None:
-        """Take center and spread from features (n, size) and common scores."""
+    def settle(self, features: Tensor) -> None:
+        """Take center and spread from features (n, size)."""
         self.center.copy_(features.mean(0))
         spread = features.std(0, correction=0)
         self.spread.copy_(torch.where(spread > 0, spread, 1.0))
-        self.score_center.copy_(scores.mean(0))

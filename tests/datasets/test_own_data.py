@@ -69,6 +69,82 @@ def test_tables_that_do_not_fit_are_refused(frame, params, message):
         load_task_frame(frame, "spam", "customer", **params)
 
 
+WIDE = pd.DataFrame(
+    {
+        "site": ["a", "b", "a", "b"],
+        "weight": [1.0, 2.0, 3.0, 4.0],
+        "liver": [0.0, np.nan, 1.0, -1.0],
+        "skin": [1.0, 0.0, np.nan, 1.0],
+    },
+    index=[7, 7, 8, 9],
+)
+
+
+def test_a_column_a_task_becomes_rows():
+    bunch = load_task_frame(WIDE, ["liver", "skin"], env="site", unlabelled=-1)
+    assert bunch.tasks.tolist() == ["liver"] * 2 + ["skin"] * 3
+    assert bunch.target.tolist() == [0, 1, 1, 0, 1]
+    assert bunch.row.tolist() == [0, 2, 0, 1, 3]
+    assert bunch.data["weight"].tolist() == [1, 3, 1, 2, 4]
+    assert bunch.envs.tolist() == ["a", "a", "a", "b", "b"]
+    assert bunch.feature_names == ["weight"]
+    as_number = load_task_frame(WIDE, ["liver"], features=["weight"])
+    assert as_number.target.tolist() == [0, 1, -1]
+
+
+def test_a_wide_table_trains_a_learner():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((24, 3)), columns=list("abc"))
+    for name in ("x", "y", "z"):
+        frame[name] = rng.permutation([0, 1] * 10 + [-1] * 4)
+    bunch = load_task_frame(frame, ["x", "y", "z"], unlabelled=-1)
+    learner = SparseMetaClassifier(
+        n_shot=1, n_query=1, max_epochs=1, batches_per_epoch=1, verbose=0
+    )
+    learner.fit(bunch.data, bunch.target, tasks=bunch.tasks)
+    assert learner.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert set(learner.classes_) == {0, 1}
+
+
+def test_labels_of_text_and_gaps_of_pandas_are_kept_apart():
+    frame = pd.DataFrame(
+        {
+            "length": [1, 2, 3],
+            "spam": pd.array(["yes", None, "?"], dtype="string"),
+            "score": pd.array([1, None, 2], dtype="Int64"),
+        }
+    )
+    bunch = load_task_frame(frame, ["spam"], features=["length"], unlabelled="?")
+    assert bunch.target.tolist() == ["yes"]
+    bunch = load_task_frame(frame, ["score"], features=["length"], unlabelled=2)
+    assert bunch.target.tolist() == [1]
+
+
+def test_rows_of_a_long_table_without_a_label_are_left_out():
+    frame = FRAME.drop(columns=["text", "site"])
+    bunch = load_task_frame(frame, "spam", "customer", unlabelled=1)
+    np.testing.assert_array_equal(bunch.row, np.flatnonzero(FRAME["spam"] == 0))
+    assert not bunch.target.any()
+    np.testing.assert_array_equal(bunch.tasks, FRAME["customer"].iloc[bunch.row])
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "message"),
+    [
+        ("liver", None, "target='liver' and task=None"),
+        (["liver", "skin"], "site", "one a task, without task"),
+        ([], None, "at least one column"),
+        (["liver", "liver"], None, "must be different columns"),
+        (["liver", "heart"], None, r"of which \['heart'\] are not there once"),
+        (["empty"], None, "Got none in 'empty'; leave the task out"),
+    ],
+)
+def test_columns_that_are_no_tasks_are_refused(target, task, message):
+    frame = WIDE.assign(empty=np.nan)
+    with pytest.raises(InvalidInputError, match=message):
+        load_task_frame(frame, target, task, features=["weight"])
+
+
 def test_digits_are_those_of_scikit_learn_by_class():
     bunch, digits = load_digits_few_shot(), load_digits()
     np.testing.assert_array_equal(bunch.target, np.sort(digits.target))

@@ -40,8 +40,7 @@ def variants(cls):
             options = sorted(rule.options) if isinstance(rule, StrOptions) else []
             options = [False, True] if rule == "boolean" else options
             for option in options:
-                # The layer knows no class weights: check_head sets them to None.
-                if option != getattr(cls(), name) and name != "class_weight":
+                if option != getattr(cls(), name):
                     yield cls(**{name: option})
 
 
@@ -382,7 +381,7 @@ class FirstClass(RidgeHead):
         return {**facts, "intercept_": facts["intercept_"] + bonus}
 
 
-class NoWeights(RidgeHead):
+class NoWeights(MeansHead):
     def _layer(self, features, targets, weights, tol):
         return super()._layer(features, targets, torch.ones_like(weights), tol)
 
@@ -449,6 +448,47 @@ class RawErrors(RidgeHead):
             raise RuntimeError("shapes do not agree") from error
 
 
+class DropsOffsets(RidgeHead):
+    def episode_logits(self, *args, support_offset=None, query_offset=None, **given):
+        return super().episode_logits(*args, **given)
+
+
+class NoGradientInOffsets(RidgeHead):
+    def _layer(self, features, targets, weights, tol, offset=None):
+        offset = None if offset is None else offset.detach()
+        return super()._layer(features, targets, weights, tol, offset)
+
+
+class FitsWithoutOffset(RidgeHead):
+    def _fit(self, task):
+        return super()._fit(task._replace(offset=None))
+
+
+class DropsOffsetsOfTargets(RidgeRegressionHead):
+    def episode_predictions(self, *args, support_offset=None, **given):
+        return super().episode_predictions(*args, **given)
+
+
+class DividesByCounts(RidgeHead):
+    def _layer(self, features, targets, weights, tol):
+        coef, intercept = super()._layer(features, targets, weights, tol)
+        return coef / (targets.sum(1) > 0)[:, None], intercept
+
+
+class Majority(MeansHead):
+    def _layer(self, features, targets, weights, tol):
+        coef, intercept = super()._layer(features, targets, weights, tol)
+        shares = (weights[..., None] * targets).sum(1) / weights.sum(-1, keepdim=True)
+        return coef, intercept + 100 * shares
+
+
+class ThroughTheOrigin(RidgeHead):
+    fixed_origin = ""
+
+    def __init__(self, ridge_reg=1.0, *, fit_intercept=False):
+        super().__init__(ridge_reg, fit_intercept=fit_intercept)
+
+
 BROKEN = {
     WrongShape: "_has_shapes",
     WrongPrecision: "_has_shapes",
@@ -476,6 +516,13 @@ BROKEN = {
     NoWeightsInFit: "_leaves_rows_of_weight_0_out",
     NoGradient: "_has_gradients",
     Detached: "_has_gradients",
+    DropsOffsets: "_knows_offsets",
+    NoGradientInOffsets: "_knows_offsets",
+    FitsWithoutOffset: "_knows_offsets",
+    DropsOffsetsOfTargets: "_knows_offsets",
+    DividesByCounts: "_answers_absent_classes",
+    Majority: "_keeps_small_classes",
+    ThroughTheOrigin: "_follows_moved_features",
     WritesToData: "_changes_nothing",
     WritesParameters: "_changes_nothing",
     LayerKeepsCoef: "_changes_nothing",

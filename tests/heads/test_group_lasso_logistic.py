@@ -23,6 +23,10 @@ NAMES = ["newton", "fista"]
 NEWTON = sys.modules[solve_softmax_newton.__module__]
 
 
+# Through the origin, and rows weigh the same, as in the peers.
+ORIGIN = {"fit_intercept": False, "class_weight": None}
+
+
 def make_data(seed=0, n_samples=18, n_features=7, n_classes=3, shift=1.0):
     """Classes around different means on the first two features, the rest noise."""
     rng = np.random.RandomState(seed)
@@ -56,7 +60,7 @@ def test_against_a_conic_program(strengths, groups):
     weights = np.linspace(0.5, 2.0, 20)
     labels = np.arange(15) if groups is None else groups
     coef, value = solve_primal(X, y, *strengths, labels, weights)
-    head = GroupLassoLogistic(*strengths, reg_scale="absolute", groups=groups)
+    head = GroupLassoLogistic(*strengths, reg_scale="absolute", groups=groups, **ORIGIN)
     head.fit(X, y, sample_weight=weights)
     np.testing.assert_allclose(head.coef_.T, coef, atol=1e-5)
     assert head.objective_ == pytest.approx(value, rel=1e-7)
@@ -77,7 +81,7 @@ def test_without_lasso_it_is_the_logistic_regression_of_sklearn(solver, n_classe
         C=2 * C if n_classes == 2 else C, fit_intercept=False, tol=1e-10, max_iter=10**5
     ).fit(X, y, sample_weight=weights)
     head = GroupLassoLogistic(
-        0.0, 1 / C, reg_scale="absolute", solver=solver, tol=1e-14
+        0.0, 1 / C, reg_scale="absolute", solver=solver, tol=1e-14, **ORIGIN
     )
     with warnings.catch_warnings():
         # The last digits of the gap are rounding.
@@ -131,9 +135,9 @@ def test_probabilities_are_the_softmax_of_the_scores():
 
 def test_relative_strengths_are_absolute_ones_in_units_of_the_data():
     X, y = make_data()
-    relative = GroupLassoLogistic(0.4, 0.6).fit(X, y)
+    relative = GroupLassoLogistic(0.4, 0.6, **ORIGIN).fit(X, y)
     absolute = GroupLassoLogistic(
-        relative.lambda1_, relative.lambda2_, reg_scale="absolute"
+        relative.lambda1_, relative.lambda2_, reg_scale="absolute", **ORIGIN
     ).fit(X, y)
     np.testing.assert_allclose(absolute.coef_, relative.coef_, **EXACT)
     largest = np.linalg.norm(X.T @ (np.eye(3)[y] - 1 / 3), axis=1).max()
@@ -159,7 +163,7 @@ def test_intercept_follows_the_class_frequencies():
     X, _ = make_data()
     y = np.repeat([0, 1, 2], [10, 5, 3])
     head = GroupLassoLogistic(
-        50.0, 1e-6, fit_intercept=True, intercept_scaling=10.0, tol=1e-10
+        50.0, 1e-6, class_weight=None, intercept_scaling=10.0, tol=1e-10
     ).fit(X, y)
     assert head.sparsity_ == 1.0
     np.testing.assert_allclose(

@@ -173,7 +173,7 @@ def test_one_standard_error_takes_the_sparsest_that_is_close():
 
 
 def test_one_standard_error_uses_no_more_features_than_the_best():
-    X, y = make_data(seed=2, n_samples=40, n_features=20)
+    X, y = make_data(seed=7, n_samples=40, n_features=20)
     best = GroupLassoSVCCV(6, cv=4).fit(X, y)
     close = GroupLassoSVCCV(6, cv=4, selection="one-standard-error").fit(X, y)
     np.testing.assert_array_equal(best.scores_, close.scores_)

@@ -248,6 +248,7 @@ class Written(NamedTuple):
     thresholds: np.ndarray
     lambda2: float
     constant: float
+    middle: np.ndarray
 
     def norms(self, matrix):
         squares = np.bincount(self.groups, (matrix**2).sum(1))
@@ -275,11 +276,21 @@ class Written(NamedTuple):
         return self.weights @ values - (excess**2).sum() / (2 * self.lambda2)
 
 
+def balanced(weights, encoded):
+    """Row weights that have the same sum in every class."""
+    counts = weights @ encoded
+    factors = weights.sum() / ((counts > 0).sum() * np.where(counts > 0, counts, 1.0))
+    return weights * (encoded @ factors)
+
+
 def written(head, task, number):
     """The problem of task `number`, relative strengths as the docstrings say."""
-    features, weights = task.support[number].numpy(), task.weight[number].numpy()
+    features = task.support[number].numpy()
     encoded = one_hot(task.targets[number].numpy(), task.n_classes)
+    weights = balanced(task.weight[number].numpy(), encoded)
     n_features = features.shape[1]
+    middle = np.average(features, axis=0, weights=weights) * head.fit_intercept
+    features = features - middle
     groups = np.arange(n_features) if head.groups is None else np.array(head.groups)
     groups = np.unique(groups, return_inverse=True)[1]
     square, lambda1 = 1.0, head.group_reg
@@ -297,15 +308,17 @@ def written(head, task, number):
         groups = np.r_[groups, len(thresholds)]
         thresholds = np.r_[thresholds, 0.0]
     lambda2 = head.ridge_reg * square
-    return Written(features, encoded, weights, groups, thresholds, lambda2, constant)
+    numbers = groups, thresholds, lambda2, constant, middle
+    return Written(features, encoded, weights, *numbers)
 
 
-def all_weights(head, solution, number, constant):
+def all_weights(head, solution, number, problem):
     """Weights of all columns, the constant one included."""
     coef = solution.coef[number].numpy()
     if not head.fit_intercept:
         return coef
-    return np.r_[coef, solution.intercept[number].numpy()[None] / constant]
+    intercept = solution.intercept[number].numpy() + problem.middle @ coef
+    return np.r_[coef, intercept[None] / problem.constant]
 
 
 def margins_of_error(head, task):
@@ -318,9 +331,9 @@ def margins_of_error(head, task):
         return 0.0, 0.0
     solution, distances, errors = solve(head, task), [], []
     for number, query in enumerate(task.query.numpy()):
-        lambda2, constant = written(head, task, number)[-2:]
+        lambda2, constant, middle = written(head, task, number)[-3:]
         distances.append(np.sqrt(2 * float(solution.gap[number]) / lambda2))
-        lengths = np.sqrt((query**2).sum(1) + constant**2)
+        lengths = np.sqrt(((query - middle) ** 2).sum(1) + constant**2)
         errors.append(distances[-1] * lengths.max())
     return max(distances), max(errors)
 
@@ -358,7 +371,7 @@ def test_the_gap_of_the_group_lasso_is_that_of_the_formulas(
     assert bool((solution.relative_gap <= head.tol).all())
     for number in range(len(task.support)):
         problem = written(head, task, number)
-        coef = all_weights(head, solution, number, problem.constant)
+        coef = all_weights(head, solution, number, problem)
         primal = problem.primal(head, coef)
         dual = solution.dual[number].numpy()
         assert dual.min() >= 0
@@ -386,6 +399,7 @@ def test_the_gap_of_the_ridge_is_that_of_the_formulas(task, head):
     for number in range(len(task.support)):
         F, s = task.support[number].numpy(), task.weight[number].numpy()
         Y = one_hot(task.targets[number].numpy(), task.n_classes)
+        s = balanced(s, Y)
         F, Y = (
             part - head.fit_intercept * np.average(part, axis=0, weights=s)
             for part in (F, Y)
@@ -590,8 +604,7 @@ def test_a_constant_feature_is_harmless(task, head, value):
     assert bool((solution.relative_gap <= tol).all())
     for grad in gradients(head, wider):
         assert bool(torch.isfinite(grad).all())
-    kinds = RidgeHead | RidgeRegressionHead | LassoHead
-    if isinstance(head, kinds) and head.fit_intercept:
+    if getattr(head, "fit_intercept", False):
         assert_same_answers((head, task), (head, wider))
 
 
@@ -602,7 +615,8 @@ def test_a_constant_feature_is_harmless(task, head, value):
     | ridge_heads(reg_scale=st.just("absolute")),
 )
 def test_rows_of_zeros_change_nothing_without_intercept(task, head):
-    head.set_params(fit_intercept=False)
+    # New rows would change what the rows of their classes weigh.
+    head.set_params(fit_intercept=False, class_weight=None)
     nothing = torch.zeros_like(task.support[:, :2])
     longer = task.replace(
         support=torch.cat([task.support, nothing], dim=1),

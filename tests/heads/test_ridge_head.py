@@ -50,7 +50,9 @@ def test_it_is_the_ridge_of_scikit_learn_on_one_hot_targets(
     X, y, weights = make_data(*shape, n_classes)
     peer = Ridge(alpha=1.7, fit_intercept=fit_intercept)
     peer.fit(X, np.eye(n_classes)[y], sample_weight=weights)
-    head = RidgeHead(1.7, reg_scale="absolute", fit_intercept=fit_intercept)
+    head = RidgeHead(
+        1.7, reg_scale="absolute", fit_intercept=fit_intercept, class_weight=None
+    )
     head.fit(X, y, sample_weight=weights)
     np.testing.assert_allclose(head.coef_, peer.coef_, **EXACT)
     np.testing.assert_allclose(head.intercept_, peer.intercept_, **EXACT)
@@ -64,7 +66,8 @@ def test_it_is_the_ridge_of_scikit_learn_on_one_hot_targets(
 def test_the_coding_of_the_targets_does_not_matter(n_classes):
     X, y, weights = make_data(20, 6, n_classes)
     peer = RidgeClassifier(alpha=3.0).fit(X, y, sample_weight=weights)
-    head = RidgeHead(3.0, reg_scale="absolute").fit(X, y, sample_weight=weights)
+    head = RidgeHead(3.0, reg_scale="absolute", class_weight=None)
+    head.fit(X, y, sample_weight=weights)
     np.testing.assert_array_equal(head.predict(X), peer.predict(X))
     scores = head.decision_function(X) * (1 if n_classes == 2 else 2)
     shift = 0 if n_classes == 2 else 1  # targets -1 and 1 in the place of 0 and 1
@@ -74,7 +77,7 @@ def test_the_coding_of_the_targets_does_not_matter(n_classes):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_relative_strength_is_in_units_of_the_rows(fit_intercept):
     X, y, weights = make_data()
-    relative = RidgeHead(0.4, fit_intercept=fit_intercept)
+    relative = RidgeHead(0.4, fit_intercept=fit_intercept, class_weight=None)
     relative.fit(X, y, sample_weight=weights)
     middle = np.average(X, axis=0, weights=weights) * fit_intercept
     squares = np.average(((X - middle) ** 2).sum(1), weights=weights)
@@ -93,7 +96,7 @@ def test_relative_strength_is_in_units_of_the_rows(fit_intercept):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_facts_are_those_of_the_returned_point(shape):
     X, y, weights = make_data(*shape)
-    head = RidgeHead(0.3).fit(X, y, sample_weight=weights)
+    head = RidgeHead(0.3, class_weight=None).fit(X, y, sample_weight=weights)
     errors = np.eye(3)[y] - X @ head.coef_.T - head.intercept_
     objective = weights @ (errors**2).sum(1) + head.lambda2_ * np.sum(head.coef_**2)
     assert head.objective_ == pytest.approx(objective / 2)
@@ -119,7 +122,7 @@ def test_weights_are_repetitions():
     X, y, _ = make_data()
     counts = np.random.RandomState(1).randint(0, 4, size=len(X))
     rows = np.repeat(np.arange(len(X)), counts)
-    for class_weight in (None, "balanced", {0: 2.0, 1: 0.5, 2: 1.0}):
+    for class_weight in (None, "auto", "balanced", {0: 2.0, 1: 0.5, 2: 1.0}):
         head = RidgeHead(class_weight=class_weight)
         repeated = clone(head).fit(X[rows], y[rows])
         weighted = clone(head).fit(X, y, sample_weight=counts)
@@ -133,7 +136,7 @@ def test_class_weight_multiplies_the_row_weights():
     names = np.array(["a", "b", "c"])[y]
     by_class = RidgeHead(class_weight=factors).fit(X, names, sample_weight=weights)
     product = weights * np.array([factors[name] for name in names])
-    by_row = RidgeHead().fit(X, y, sample_weight=product)
+    by_row = RidgeHead(class_weight=None).fit(X, y, sample_weight=product)
     np.testing.assert_allclose(by_class.coef_, by_row.coef_, **EXACT)
     assert set(by_class.predict(X)) <= {"a", "b", "c"}
 
@@ -219,10 +222,13 @@ def test_a_class_without_rows_scores_zero_and_never_wins(n_features):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_rows_without_any_signal(fit_intercept):
     support = torch.zeros(1, 4, 3).double().requires_grad_()
-    head = RidgeHead(fit_intercept=fit_intercept)
-    logits = head.episode_logits(support, torch.tensor([[0, 1, 1, 1]]), support, 2)
-    expected = torch.tensor([0.25, 0.75] if fit_intercept else [0.0, 0.0]).double()
-    torch.testing.assert_close(logits, expected.expand(1, 4, 2))
+    targets = torch.tensor([[0, 1, 1, 1]])
+    for class_weight, first in ((None, 0.25), ("auto", 0.5)):
+        head = RidgeHead(fit_intercept=fit_intercept, class_weight=class_weight)
+        logits = head.episode_logits(support, targets, support, 2)
+        shares = [first, 1 - first] if fit_intercept else [0.0, 0.0]
+        expected = torch.tensor(shares).double().expand(1, 4, 2)
+        torch.testing.assert_close(logits, expected)
     logits.square().sum().backward()
     assert bool(torch.isfinite(support.grad).all())
 

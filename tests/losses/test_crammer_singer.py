@@ -119,3 +119,13 @@ def test_projection_leaves_its_argument_alone():
     copy = point.clone()
     assert LOSS.project(point).tolist() == [[1.0, 0.0, 0.0]]
     assert torch.equal(point, copy)
+
+
+def test_start_with_an_offset_attains_the_largest_share():
+    targets = torch.eye(4).double()[torch.arange(12) % 4]
+    offset = 3 * torch.randn(12, 4).double()
+    start = LOSS.start(targets, offset)
+    torch.testing.assert_close(start.sum(-1), torch.ones(12).double())
+    reached = LOSS.dual_value(start, targets) + ((start - targets) * offset).sum(-1)
+    torch.testing.assert_close(reached, LOSS.value(offset, targets))
+    torch.testing.assert_close(LOSS.start(targets, 0 * offset), LOSS.start(targets))

@@ -121,3 +121,12 @@ def test_start_has_the_largest_entropy():
 def test_projection_is_the_one_onto_the_simplex():
     point = random_rows(6)[0]
     assert torch.equal(LOSS.project(point), CrammerSinger().project(point))
+
+
+def test_start_with_an_offset_attains_the_largest_share():
+    targets = torch.eye(4).double()[torch.arange(12) % 4]
+    offset = 3 * torch.randn(12, 4).double()
+    start = LOSS.start(targets, offset)
+    reached = LOSS.dual_value(start, targets) + ((start - targets) * offset).sum(-1)
+    torch.testing.assert_close(reached, LOSS.value(offset, targets))
+    torch.testing.assert_close(LOSS.start(targets, 0 * offset), LOSS.start(targets))

@@ -68,3 +68,10 @@ def test_start_has_the_largest_dual_value_and_is_the_point_of_zero_scores():
 def test_every_point_is_feasible():
     point = torch.tensor([[3.0, -1.0]])
     assert torch.equal(LOSS.project(point), point)
+
+
+def test_start_with_an_offset_attains_the_largest_share():
+    targets, offset = torch.randn(6, 2).double(), torch.randn(6, 2).double()
+    start = LOSS.start(targets, offset)
+    reached = LOSS.dual_value(start, targets) + ((start - targets) * offset).sum(-1)
+    torch.testing.assert_close(reached, LOSS.value(offset, targets))

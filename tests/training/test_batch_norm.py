@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skcausalmeta.backbones import Conv4Module, MLPModule, ResNet12Module
-from skcausalmeta.training import batch_norm_mode, has_batch_norm
+from skcausalmeta.training import batch_norm_mode, has_batch_norm, still_statistics
 
 
 def random_rows(*shape, seed=0):
@@ -54,8 +54,8 @@ def assert_same_facts(net, before):
         (nn.Linear(2, 2), False),
         (nn.InstanceNorm2d(2), False),
         (nn.BatchNorm3d(2), True),
-        (MLPModule(3), True),
-        (MLPModule(3, standardize=False), False),
+        (MLPModule(3), False),
+        (nn.Sequential(MLPModule(3), nn.BatchNorm1d(64, affine=False)), True),
         (Conv4Module(1, 8), True),
         (ResNet12Module(1, n_filters=(2,)), True),
     ],
@@ -181,3 +181,13 @@ def test_errors_name_the_rule():
         batch_norm_mode(layer, "episode"),
     ):
         layer(torch.zeros(3, 2))
+
+
+def test_a_plain_average_is_that_of_the_batches_that_count():
+    rows = random_rows(12, 3)
+    layer = nn.BatchNorm1d(3, momentum=None).double()
+    layer(rows[:6])
+    with still_statistics(layer):
+        layer(rows[:2])
+    layer(rows[6:])
+    torch.testing.assert_close(layer.running_mean, rows.mean(dim=0))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ...exceptions import InvalidInputError
 from ...training import HookedFeatures
@@ -252,11 +253,16 @@ class BatchedModule:
 def can_run_together(module: torch.nn.Module, batch_norm: str) -> bool:
     """Tell whether the tasks of a module can run at once.
 
-    Running averages of a batch norm with weights belong to one task at a time.
+    Running averages of a batch norm with weights, or of an instance norm, belong to
+    one task at a time.
     """
-    return batch_norm == "episode" or not any(
-        isinstance(layer, _BatchNorm) and layer.affine for layer in module.modules()
-    )
+
+    def averages(layer: nn.Module) -> bool:
+        if isinstance(layer, _BatchNorm):
+            return batch_norm == "running" and layer.affine
+        return isinstance(layer, _InstanceNorm) and layer.running_mean is not None
+
+    return not any(averages(layer) for layer in module.modules())
 
 
 def has_convolutions(module: torch.nn.Module) -> bool:

@@ -92,8 +92,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
         "affine", "color", or ``augment(images, generator) -> images``.
     batch_norm : {"running", "episode"}, default="running"
         "running": statistics of the rows at hand in training, running averages
-        after; layers without weights, as the one that standardises the input of
-        `MLP`, have fixed statistics of the training rows. "episode": always
+        after; batch norms without weights have fixed statistics of the training
+        rows. "episode": always
         those of the rows given together (support and query apart), as in the
         literature's MAML; predictions depend on which rows come together.
     hook : EpisodeHook, default=None

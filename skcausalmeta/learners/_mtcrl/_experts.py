@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...backbones import positive_int, positive_ints
+from ...backbones import input_statistics, positive_int, positive_ints
 from ...exceptions import InvalidInputError
 
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -32,6 +33,9 @@ class MLPExpert(BaseEstimator):
         Features h of a module.
     head_hidden : int, default=0
         Width of the hidden layer of every head f_t; 0: linear heads.
+    clip : float or None, default=5.0
+        Standard deviations that a standardised input is clipped to, > 0; None: not
+        clipped.
 
     See Also
     --------
@@ -48,6 +52,7 @@ class MLPExpert(BaseEstimator):
         "hidden": [tuple, list],
         "out_features": [_COUNT],
         "head_hidden": [_HIDDEN],
+        "clip": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     def __init__(
@@ -56,10 +61,12 @@ class MLPExpert(BaseEstimator):
         *,
         out_features: int = 8,
         head_hidden: int = 0,
+        clip: float | None = 5.0,
     ) -> None:
         self.hidden = hidden
         self.out_features = out_features
         self.head_hidden = head_hidden
+        self.clip = clip
 
     def build(
         self,
@@ -103,6 +110,7 @@ class MLPExpert(BaseEstimator):
             tuple(self.hidden),
             self.out_features,
             inputs,
+            clip=self.clip,
         )
 
 
@@ -220,7 +228,7 @@ class MLPExperts(nn.Module):
     """Fully connected modules, one batched product per layer.
 
     ``phi_k(x) = B_k relu(A_k x + a_k) + b_k`` for k = 1..K at once, on inputs that
-    are standardised by the statistics given to `set_statistics`.
+    are standardised by the rows given to `fit_inputs`, and clipped.
 
     Parameters
     ----------
@@ -234,6 +242,9 @@ class MLPExperts(nn.Module):
         Number h of features of a module.
     inputs : Tensor of shape (n_modules, in_features), default=None
         1 where a module reads a value, else 0. None: all modules read all.
+    clip : float, default=None
+        Standard deviations that a standardised input is clipped to; None: not
+        clipped.
 
     Attributes
     ----------
@@ -264,6 +275,8 @@ class MLPExperts(nn.Module):
         hidden: Sequence[int] = (32,),
         out_features: int = 16,
         inputs: Tensor | None = None,
+        *,
+        clip: float | None = None,
     ) -> None:
         super().__init__()
         widths = [
@@ -274,6 +287,7 @@ class MLPExperts(nn.Module):
         self.n_modules = positive_int("MLPExperts", "n_modules", n_modules)
         self.in_features, self.out_features = widths[0], widths[-1]
         self.gate_features = self.in_features
+        self.clip = clip
         read = (
             torch.ones(1, 1) if inputs is None else inputs.to(torch.get_default_dtype())
         )
@@ -292,11 +306,17 @@ class MLPExperts(nn.Module):
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(self.n_modules, 1, n_out)))
 
-    def set_statistics(self, rows: Tensor) -> None:
-        """Take centre and spread of the inputs from the training rows."""
-        flat = rows.flatten(1)
-        self.center.copy_(flat.mean(dim=0))
-        self.spread.copy_(_scale(flat.std(dim=0, correction=0), flat.abs().amax(dim=0)))
+    def fit_inputs(self, rows: NDArray[Any]) -> None:
+        """Take centre and spread of the inputs from training rows (n, in_features).
+
+        Raises
+        ------
+        InvalidInputError
+            If single precision cannot hold what varies in a column.
+        """
+        center, spread = input_statistics(rows)
+        self.center.copy_(torch.from_numpy(center))
+        self.spread.copy_(torch.from_numpy(spread))
 
     def standardize(self, rows: Tensor) -> Tensor:
         """Return flat standardised rows (n, in_features)."""
@@ -306,7 +326,8 @@ class MLPExperts(nn.Module):
                 f"Every row must have in_features={self.in_features} values. Got rows "
                 f"of shape {tuple(rows.shape[1:])}; build the modules for that width."
             )
-        return (flat - self.center) / self.spread
+        scaled = (flat - self.center) / self.spread
+        return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the features of all modules, (n_modules, n, out_features)."""

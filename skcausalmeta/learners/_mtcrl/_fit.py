@@ -13,7 +13,9 @@ from ...exceptions import InvalidInputError
 from ...training import ReadRows, RowReader, Training, TrainingSettings, Validation
 from ...utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
 from .._checks import check_scale
+from .._inputs import flat_rows
 from .._training import checkpoint_of, history_of, net_keywords, train
+from ._experts import ConvExperts, MLPExperts
 from ._net import TERMS, MultiTaskNet, routing_keywords
 from ._new_task import ModuleFeatures
 from ._objective import correlations
@@ -55,12 +57,17 @@ def train_learner(
         seeds = checkpoint.open(seeds)
     envs = env_numbers(env_ids, len(rows), seeds["folds"])
     held_out = held_out_rows(validation, len(rows), seeds["held-out"])
-    check_scale(rows)
     reader = RowReader(rows.shape[1:], learner.input_shape, learner.device)
     with isolated_torch_rng(seeds["weights"]):
         module = build_routed(learner, reader.sample_shape, targets)
+    seen = statistics_rows(rows, ~held_out)
+    if isinstance(module.experts, MLPExperts):
+        module.experts.fit_inputs(flat_rows(read_rows(rows, seen), reader))
+    else:
+        check_scale(rows)
     source = ReadRows(rows, reader) if stays_on_disk(rows) else reader(rows)
-    module.experts.set_statistics(source[statistics_rows(rows, ~held_out)])
+    if isinstance(module.experts, ConvExperts):
+        module.experts.set_statistics(source[torch.from_numpy(seen)])
     net = _make_net(learner, module, targets, settings, validation)
     streams = row_streams(
         source, targets.encoded, envs, held_out, learner.batch_size, seeds["order"]

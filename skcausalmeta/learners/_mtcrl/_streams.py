@@ -184,10 +184,10 @@ def env_numbers(ids: NDArray[Any] | None, n_rows: int, seed: int) -> NDArray[Any
     return np.random.RandomState(seed).permutation(folds)
 
 
-def statistics_rows(rows: NDArray[Any], chosen: NDArray[Any]) -> Tensor:
+def statistics_rows(rows: NDArray[Any], chosen: NDArray[Any]) -> NDArray[np.intp]:
     """Return the positions of the rows to standardise inputs by: all, if they fit."""
     index = np.flatnonzero(chosen)
     most = max(1, _MOST_VALUES // int(np.prod(rows.shape[1:])))
     if len(index) > most and stays_on_disk(rows):
         index = index[np.linspace(0, len(index) - 1, most).astype(np.intp)]
-    return torch.from_numpy(index)
+    return index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,15 +20,19 @@ from ...training import (
     DeviationModule,
     DeviationNet,
     HookedFeatures,
+    PooledModels,
+    RowReader,
     Strengths,
     Validation,
     in_passes,
+    padded,
 )
 from ...utils import read_rows
 from .._episode_plan import EpisodePlan
-from .._training import FitStage, episode_keywords
+from .._training import FitStage, episode_keywords, episode_streams
 from ._common import (
     CommonPredictor,
+    PooledNets,
     TrainingRows,
     fit_estimator,
     fit_linear,
@@ -35,10 +40,11 @@ from ._common import (
 )
 from ._sparsity import choose_sparsity, dense_head, learns, sparse_name
 
-# Where no tasks are held out, a share is, to find the number of epochs.
-_SEARCH = Validation(0.25, n_episodes=60, patience=5)
+# Epochs are found on tasks of one fold, and taken if they lower the loss that much.
+_N_VALID, _PATIENCE, _WORTH = 100, 8, 0.005
 _FEWEST_TASKS = 4
-_MOST_ROWS = 5000
+_MOST_ROWS, _MOST_OF_TASK = 5000, 400
+_BEGIN_EPOCHS = 10
 MONITORED = ("valid_loss", True)
 
 
@@ -55,7 +61,7 @@ def common_kind(common: Any, shared: bool, tasks: NDArray[Any] | None) -> Any:
     if not shared:
         raise InvalidInputError(
             "common= needs tasks that share their labels: fit with tasks=..., and "
-            'shared_labels=True or labels that most tasks have. Got common='
+            "shared_labels=True or labels that most tasks have. Got common="
             f"{common!r} for other data; use common=None."
         )
     if tasks is not None and len(np.unique(tasks)) < 2:
@@ -96,32 +102,45 @@ class CommonTraining:
             stage.seeds["common"],
         )
 
-    def fit_common(
-        self, kind: Any, backbone: nn.Module
-    ) -> tuple[CommonPredictor, nn.Module]:
-        """Return the common predictor, and the backbone that it leaves."""
-        view = _features_by(backbone, self.stage.reader)
-        if kind == "linear" and is_frozen(backbone):
-            return fit_linear(view, self.data), backbone
+    def run(
+        self, kind: Any, plan: EpisodePlan, backbone: nn.Module, hooked: HookedFeatures
+    ) -> tuple[CommonPredictor, DeviationNet]:
+        """Return the common predictor and the trained net."""
         nets = None
         if not is_frozen(backbone):
-            nets, trained = fit_nets(
+            nets = fit_nets(
                 lambda: copy.deepcopy(backbone),
                 n_features_out(backbone, self.stage.reader.sample_shape),
                 self.data,
                 device=self.learner.device,
                 verbose=bool(self.learner.verbose),
             )
-            backbone = trained
-        if kind == "linear":
-            assert nets is not None
-            return nets, backbone
-        return fit_estimator(kind, _flat, self.data), backbone
+            backbone = nets.members[-1].backbone
+        common = self._common(kind, backbone, nets)
+        module = self._module(backbone, hooked, common)
+        n_epochs = None
+        if nets is not None and not hooked.is_active:
+            self._begin(module.strengths, nets, common)
+            n_epochs = self._n_epochs(module, nets, common)
+        net = self._net(module, n_epochs)
+        if n_epochs == 0:
+            return common, net.initialize()
+        self.learner._run(net, self.stage, plan, common.training_scores)
+        return common, net
 
-    def module(
+    def _common(
+        self, kind: Any, backbone: nn.Module, nets: PooledModels | None
+    ) -> CommonPredictor:
+        if not isinstance(kind, str):
+            return fit_estimator(kind, _flat, self.data)
+        if nets is not None:
+            return PooledNets(nets.members, nets.scores, self.stage.reader)
+        return fit_linear(_features_by(backbone, self.stage.reader), self.data)
+
+    def _module(
         self, backbone: nn.Module, hooked: HookedFeatures, common: CommonPredictor
     ) -> DeviationModule:
-        """Return the backbone with strengths at their begin."""
+        """Return the backbone with strengths where they begin."""
         width = n_features_out(backbone, self.stage.reader.sample_shape)
         width = hooked.width(width)
         blocks = getattr(backbone, "blocks", (width,))
@@ -129,21 +148,26 @@ class CommonTraining:
             blocks = (width,)
         learned = learns(self.learner._head_template(), "ridge_reg")
         strengths = Strengths(blocks, self.n_classes, learned)
-        some = np.linspace(
-            0, len(self.data.tasks) - 1, min(len(self.data.tasks), _MOST_ROWS)
-        ).astype(np.int64)
-        scores = torch.from_numpy(common.training_scores)
-        if hooked.is_active:
-            strengths.score_center.copy_(scores.mean(0))
-        else:
-            features = _features_by(backbone, self.stage.reader)
-            found = features(read_rows(self.stage.rows, some))
-            strengths.settle(torch.from_numpy(found), scores)
+        strengths.score_center.copy_(torch.from_numpy(common.training_scores).mean(0))
+        if not hooked.is_active:
+            some = spread(len(self.data.tasks), _MOST_ROWS)
+            self._settle(strengths, backbone, read_rows(self.stage.rows, some))
         return DeviationModule(backbone, strengths.to(self.learner.device), hooked)
 
-    def net(self, module: DeviationModule, n_epochs: int | None = None) -> DeviationNet:
+    def _settle(
+        self, strengths: Strengths, backbone: nn.Module, rows: NDArray[Any]
+    ) -> None:
+        features = _features_by(backbone, self.stage.reader)(rows)
+        strengths.settle(torch.from_numpy(features))
+
+    def _net(
+        self,
+        module: DeviationModule,
+        n_epochs: int | None = None,
+        stage: FitStage | None = None,
+    ) -> DeviationNet:
         """Return the net that trains a module."""
-        stage = self.stage
+        stage = self.stage if stage is None else stage
         keywords = episode_keywords(
             self.learner, stage.settings, stage.validation, MONITORED
         )
@@ -152,30 +176,83 @@ class CommonTraining:
         head = dense_head(self.learner._head_template())
         return DeviationNet(module, head=head, **keywords)
 
-    def n_epochs(self, module: DeviationModule, common: CommonPredictor) -> int | None:
-        """Return the epochs that help tasks which are held out to find them."""
-        stage, learner = self.stage, self.learner
-        if stage.validation is not None or len(np.unique(stage.tasks)) < _FEWEST_TASKS:
-            return None
-        searching = replace(stage, validation=_SEARCH, checkpoint=None)
-        plan = learner._plan(
-            stage.targets, stage.tasks, stage.envs, _SEARCH, stage.seeds
-        )
-        trial = CommonTraining(learner, searching, self.n_classes)
-        net = trial.net(copy.deepcopy(module))
-        learner._run(net, searching, plan, common.training_scores)
-        losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
-        return int(np.argmin(losses)) + 1 if losses else None
+    def _begin(
+        self, strengths: Strengths, nets: PooledModels, common: CommonPredictor
+    ) -> None:
+        """Learn strengths on features by nets that did not see the task of a row.
 
-    def run(
-        self, kind: Any, plan: EpisodePlan, backbone: nn.Module, hooked: HookedFeatures
-    ) -> tuple[CommonPredictor, DeviationNet]:
-        """Return the common predictor and the trained net."""
-        common, backbone = self.fit_common(kind, backbone)
-        module = self.module(backbone, hooked, common)
-        net = self.net(module, self.n_epochs(module, common))
-        self.learner._run(net, self.stage, plan, common.training_scores)
-        return common, net
+        A net knows its own training tasks, whose deviations in its features are larger
+        than those of a new task.
+        """
+        if not strengths.learned:
+            return
+        stage, index = self.stage, _some_of_tasks(self.data.tasks)
+        rows, folds = read_rows(stage.rows, index), nets.folds[index]
+        features = np.empty((len(index), len(strengths.center)), dtype=np.float32)
+        for fold in np.unique(folds):
+            own = folds == fold
+            view = _features_by(nets.members[fold].backbone, stage.reader)
+            found = view(rows[own])
+            spreads = found.std(axis=0)
+            spreads = np.where(spreads > 0, spreads, 1.0)
+            features[own] = (found - found.mean(axis=0)) / spreads
+        begin = replace(
+            stage,
+            rows=features,
+            targets=stage.targets[index],
+            tasks=stage.tasks[index],  # type: ignore[index]
+            envs=None if stage.envs is None else stage.envs[index],
+            reader=RowReader(features.shape[1:], device=self.learner.device),
+            validation=None,
+            checkpoint=None,
+        )
+        plan = self._plan(begin, None)
+        trial = copy.deepcopy(strengths)
+        trial.center.zero_()
+        trial.spread.fill_(1.0)
+        trial.relevance.requires_grad_(False)  # features differ from net to net
+        module = DeviationModule(nn.Identity(), trial)
+        net = self._net(module, _BEGIN_EPOCHS, begin)
+        self.learner._run(net, begin, plan, common.training_scores[index])
+        trial.relevance.requires_grad_(True)
+        learned = dict(trial.named_parameters())
+        with torch.no_grad():
+            for name, value in strengths.named_parameters():
+                value.copy_(learned[name])
+
+    def _plan(self, stage: FitStage, validation: Validation | None) -> EpisodePlan:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said once, by the fit itself
+            return self.learner._plan(
+                stage.targets, stage.tasks, stage.envs, validation, stage.seeds
+            )
+
+    def _n_epochs(
+        self, module: DeviationModule, nets: PooledModels, common: CommonPredictor
+    ) -> int | None:
+        """Return the epochs that help tasks which no part of the trial has seen."""
+        stage = self.stage
+        ids = np.unique(stage.tasks)
+        if stage.validation is not None or len(ids) < _FEWEST_TASKS:
+            return None
+        held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]
+        validation = Validation(held_out, n_episodes=_N_VALID, patience=_PATIENCE)
+        searching = replace(
+            stage, validation=Validation.of(validation), checkpoint=None
+        )
+        plan = self._plan(searching, searching.validation)
+        trial = copy.deepcopy(module)
+        trial.backbone = copy.deepcopy(nets.members[0].backbone)
+        some = spread(len(self.data.tasks), _MOST_ROWS)
+        self._settle(trial.strengths, trial.backbone, read_rows(stage.rows, some))
+        net = self._net(trial, None, searching).initialize()
+        streams = episode_streams(self.learner, searching, plan, common.training_scores)
+        before = _valid_loss(net, streams[1])
+        self.learner._run(net, searching, plan, common.training_scores)
+        losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
+        if not losses or min(losses) > before * (1.0 - _WORTH):
+            return 0
+        return int(np.argmin(losses)) + 1
 
     def sparsity(self, net: DeviationNet, common: CommonPredictor) -> float:
         """Return the sparse strength of new tasks, if the head leaves it open."""
@@ -186,6 +263,31 @@ class CommonTraining:
         fresh = {**stage.seeds, "episodes": stage.seeds["head"]}
         plan = learner._plan(stage.targets, stage.tasks, stage.envs, None, fresh)
         return choose_sparsity(head, net, stage, plan, common.training_scores)
+
+
+def _valid_loss(net: DeviationNet, stream: Any) -> float:
+    """Return the mean loss of the episodes of a stream, as the net is."""
+    net._set_training(False)
+    with torch.no_grad():
+        found = [
+            net.task_losses(
+                net.head, padded(batch.tasks, *net._task_features(batch.tasks))
+            )[0]
+            for batch in stream
+        ]
+    return float(torch.cat(found).mean())
+
+
+def spread(n_rows: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many row numbers, evenly chosen."""
+    return np.linspace(0, n_rows - 1, min(n_rows, most)).astype(np.int64)
+
+
+def _some_of_tasks(tasks: NDArray[Any]) -> NDArray[np.int64]:
+    """Return row numbers, at most 400 of a task, evenly chosen."""
+    order = np.argsort(tasks, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(tasks))[:-1])
+    return np.concatenate([own[spread(len(own), _MOST_OF_TASK)] for own in groups])
 
 
 def _features_by(

@@ -36,13 +36,13 @@ from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
 from ._common_task import CommonTask
-from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
 from ._task_heads import classify_tasks, tasks_within
 
-# Support rows a class that training draws around a common predictor.
-_SHOTS = (1, 20)
+# Support rows that training draws around a common predictor: a class, and in all.
+_MOST_SHOTS, _MOST_SUPPORT = 20, 60
 # Prior standard deviation of an intercept, nearly free.
 _FREE = 3.0
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -89,12 +89,13 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
         that lack a row of each kind, or rows asked for by a number, are left out of
         the episodes with a warning.
-    tasks_per_batch : int, default=4
-        Episodes of one training step.
+    tasks_per_batch : int or "auto", default="auto"
+        Episodes of one training step. "auto": 4, and 8 around a common predictor.
     batches_per_epoch : int, default=20
         Training steps of one epoch.
-    max_epochs : int, default=10
-        Number of epochs.
+    max_epochs : int or "auto", default="auto"
+        Number of epochs. "auto": 10; around a common predictor at most 30, of which
+        held-out tasks find how many help.
     optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
         Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
         of `skcausalmeta.training`, whose parameters are reached as
@@ -219,6 +220,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         **BaseMetaClassifier._parameter_constraints,
         "head": [HasMethods(["fit", "episode_logits"]), None],
         "hook": [EpisodeHook, None],
+        "max_epochs": LENGTH,
+        "tasks_per_batch": LENGTH,
         "center": ["boolean"],
     }
     _parts: ClassVar[Makers] = {
@@ -239,9 +242,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         n_way: int | str = "auto",
         n_shot: int | str | tuple[int, int] = "auto",
         n_query: int | str = "auto",
-        tasks_per_batch: int = 4,
+        tasks_per_batch: int | str = "auto",
         batches_per_epoch: int = 20,
-        max_epochs: int = 10,
+        max_epochs: int | str = "auto",
         optimizer: Any = "adam",
         lr: float = 1e-3,
         augment: Any = None,
@@ -310,7 +313,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         planned = self
         if self.around_common_ and self.n_shot == "auto":
             planned = copy.copy(self)
-            planned.n_shot = _SHOTS
+            n_classes = len(np.unique(targets))
+            planned.n_shot = (1, max(2, min(_MOST_SHOTS, _MOST_SUPPORT // n_classes)))
         return super(SparseMetaClassifier, planned)._plan(
             targets, tasks, envs, validation, seeds
         )

@@ -19,6 +19,7 @@ from ...exceptions import InvalidInputError
 from ...training import (
     PooledData,
     PooledModel,
+    PooledModels,
     RowReader,
     fit_pooled,
     scores_of,
@@ -215,9 +216,7 @@ def _as_given(rows: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _mean_loss(
-    scores: NDArray[Any], targets: NDArray[Any], n_classes: int
-) -> float:
+def _mean_loss(scores: NDArray[Any], targets: NDArray[Any], n_classes: int) -> float:
     if not n_classes:
         return float(np.mean((scores[:, 0] - targets) ** 2))
     top = scores.max(axis=1)
@@ -232,8 +231,8 @@ def fit_nets(
     *,
     device: Any,
     verbose: bool,
-) -> tuple[PooledNets, nn.Module]:
-    """Train pooled nets; also return the backbone of the one of all rows.
+) -> PooledModels:
+    """Train a net on the rows of all tasks, and one for every fold without them.
 
     Parameters
     ----------
@@ -255,8 +254,4 @@ def fit_nets(
     pooled = PooledData(
         data.rows, data.targets, data.tasks, data.n_classes, data.reader
     )
-    found = fit_pooled(
-        make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose
-    )
-    nets = PooledNets(found.members, found.scores, data.reader)
-    return nets, found.members[-1].backbone
+    return fit_pooled(make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose)

@@ -35,6 +35,7 @@ NET_KEYWORDS: dict[str, list[Any]] = {
     "accelerate": ["boolean"],
     "micro_batch": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
+LENGTH = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 _HIDDEN, _OUT, _DROPOUT = (128,), 64, 0.3
 
 
@@ -50,6 +51,13 @@ class HeadLearnerMixin:
     common_: CommonPredictor | None = None
     sparse_reg_: float = 0.0
     known_tasks_: KnownTasks | None = None
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        """What "auto" lengths of training are."""
+        if self.around_common_:  # the most; held-out tasks say how many
+            return {"max_epochs": 30, "tasks_per_batch": 8}
+        return {"max_epochs": 10, "tasks_per_batch": 4}
 
     # -- heads -------------------------------------------------------------------------
 
@@ -194,7 +202,11 @@ class HeadLearnerMixin:
 
         def solve(part: slice) -> NDArray[Any]:
             return score_tasks(
-                self, head, chunk_of(support, part), targets[part], chunk_of(query, part)
+                self,
+                head,
+                chunk_of(support, part),
+                targets[part],
+                chunk_of(query, part),
             )
 
         size = tasks_within(self, support, query, n_outputs, max_memory)

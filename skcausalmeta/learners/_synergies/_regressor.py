@@ -33,7 +33,7 @@ from .._nested import Makers
 from .._regressor import BaseMetaRegressor
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
 from ._common_task import CommonTask
-from ._head_learner import NET_KEYWORDS, HeadLearnerMixin
+from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
 from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
@@ -99,8 +99,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Episodes of one training step.
     batches_per_epoch : int, default=20
         Training steps of one epoch.
-    max_epochs : int, default=10
-        Number of epochs.
+    max_epochs : int or "auto", default="auto"
+        Number of epochs. "auto": 10; around a common predictor at most 30, of which
+        held-out tasks find how many help.
     optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
         Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
         of `skcausalmeta.training`, whose parameters are reached as
@@ -226,6 +227,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMetaRegressor._parameter_constraints,
         "hook": [EpisodeHook, None],
+        "max_epochs": LENGTH,
+        "tasks_per_batch": LENGTH,
         "head": [
             HasMethods(["fit", "predict", "episode_predictions", "solve_episodes"]),
             HasMethods(["as_regressor"]),
@@ -254,7 +257,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         normalize_codes: bool = True,
         tasks_per_batch: int = 8,
         batches_per_epoch: int = 20,
-        max_epochs: int = 10,
+        max_epochs: int | str = "auto",
         optimizer: Any = "adam",
         lr: float = 1e-3,
         augment: Any = None,

@@ -281,12 +281,27 @@ def test_a_pipeline_adapts_and_predicts_many_tasks():
 
 
 def test_standardisation_of_the_input_is_fixed_before_training():
-    one, two = (make_learner(batches_per_epoch=n).fit(X_OLD, Y_OLD) for n in (1, 4))
+    net = nn.Sequential(
+        nn.BatchNorm1d(X_OLD.shape[1], affine=False), nn.Linear(X_OLD.shape[1], 8)
+    )
+    one, two = (
+        make_learner(backbone=net, batches_per_epoch=n).fit(X_OLD, Y_OLD)
+        for n in (1, 4)
+    )
     for learner in (one, two, two.adapt(X_NEW, Y_NEW)):
         (layer,) = layers_of(learner, nn.BatchNorm1d)
         np.testing.assert_allclose(layer.running_mean, X_OLD.mean(axis=0), atol=1e-5)
         variance = X_OLD.var(axis=0, ddof=1)
         np.testing.assert_allclose(layer.running_var, variance, rtol=1e-4)
+
+
+def test_an_mlp_keeps_the_statistics_of_the_training_rows():
+    one, two = (make_learner(batches_per_epoch=n).fit(X_OLD, Y_OLD) for n in (1, 4))
+    for learner in (one, two, two.adapt(X_NEW, Y_NEW)):
+        mlp = learner.net_.module_.backbone
+        assert not any("input_" in name for name in learner.net_.module_.adapted)
+        np.testing.assert_allclose(mlp.input_mean, X_OLD.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(mlp.input_scale, X_OLD.std(axis=0), rtol=1e-6)
 
 
 IMAGES = np.random.default_rng(0).integers(256, size=(48, 8, 8), dtype=np.uint8)
@@ -314,8 +329,9 @@ def test_running_averages_are_learned_and_used_or_left_alone(mode):
     for name, value in learner.net_.module_.state_dict().items():
         assert torch.equal(value, before[name]), name
     if mode == "episode":
+        net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 8))
         with pytest.raises(InvalidInputError, match="or use batch_norm='running'"):
-            image_learner(batch_norm=mode, backbone="mlp").fit(
+            image_learner(batch_norm=mode, backbone=net).fit(
                 IMAGES, IMAGE_LABELS
             ).predict(IMAGES[:1])
 

@@ -29,7 +29,7 @@ def test_batched_modules_are_the_modules_one_by_one():
     for bias in experts.biases:
         nn.init.normal_(bias)
     rows = torch.randn(10, 5)
-    experts.set_statistics(rows)
+    experts.fit_inputs(rows.numpy())
     found = experts(rows)
     scaled = (rows - rows.mean(0)) / rows.std(0, correction=0)
     for k in range(3):
@@ -52,7 +52,7 @@ def test_a_module_does_not_see_what_it_does_not_read():
 def test_constant_inputs_are_not_divided_by_zero():
     experts = MLPExperts(2, 1)
     rows = torch.stack([torch.full((8,), 0.1), torch.arange(8.0)], dim=1)
-    experts.set_statistics(rows)
+    experts.fit_inputs(rows.numpy())
     assert experts(rows).isfinite().all()
     assert experts.spread[0] == 1
 

@@ -1,0 +1,138 @@
+"""The package's learners, by their defaults unless a contender is named otherwise."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+
+from skcausalmeta.heads import (
+    GroupLassoLogistic,
+    PrototypeHead,
+    RidgeHead,
+    RidgeRegressionHead,
+)
+from skcausalmeta.learners import (
+    MAMLClassifier,
+    MAMLRegressor,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
+
+from ._data import Array
+from ._jobs import Train
+from ._pooled import LIGHTGBM
+
+# Whether learners can be built around a common predictor.
+TAKES_COMMON = {"common", "shared_labels"} <= SparseMetaClassifier().get_params().keys()
+
+
+class Package:
+    """A fitted learner, whose copies adapt to the jobs."""
+
+    uses_labels, chosen = True, None
+
+    def __init__(self, learner: Any, kind: str, n_classes: int, zero: bool) -> None:
+        self.learner, self.kind, self.n_classes = learner, kind, n_classes
+        self.zero_labels = zero
+
+    def predict_job(self, support: Array, labels: Array, query: Array) -> Array:
+        learner = self.learner
+        if len(labels):
+            learner = copy.copy(learner).adapt(support, labels)
+        if self.kind == "regression":
+            return learner.predict(query)
+        scores = np.asarray(learner.decision_function(query))
+        if self.kind == "binary":
+            return scores if scores.ndim == 1 else scores[:, 1] - scores[:, 0]
+        if scores.ndim == 1:
+            scores = np.column_stack([-scores, scores])
+        full = np.full((len(query), self.n_classes), -np.inf)
+        full[:, learner.classes_.astype(int)] = scores
+        return full
+
+
+def fit_package(learner: Any, train: Train, zero: bool) -> Package:
+    """The learner on all training rows."""
+    X, y, tasks = train.rows(inner=False)
+    learner.fit(X, y, tasks=tasks)
+    return Package(learner, train.kind, train.table.n_classes, zero)
+
+
+def _sparse(train: Train, seed: int, **params: Any) -> Any:
+    regression = train.kind == "regression"
+    make = SparseMetaRegressor if regression else SparseMetaClassifier
+    return make(verbose=0, random_state=seed, **_length(train), **params)
+
+
+def _length(train: Train) -> dict[str, int]:
+    return {"max_epochs": 1, "batches_per_epoch": 1} if train.brief else {}
+
+
+def _maml(train: Train, seed: int, **params: Any) -> Any:
+    make = MAMLRegressor if train.kind == "regression" else MAMLClassifier
+    return make(verbose=0, random_state=seed, **_length(train), **params)
+
+
+def _dense_head(train: Train) -> Any:
+    return RidgeRegressionHead() if train.kind == "regression" else RidgeHead()
+
+
+# Without a common predictor; the first solve on all rows would be thrown away.
+
+
+def fit_sparse(train: Train, seed: int) -> Package:
+    return fit_package(_sparse(train, seed, fit_head=False), train, zero=False)
+
+
+def fit_prototypes(train: Train, seed: int) -> Package:
+    learner = _sparse(train, seed, head=PrototypeHead(), fit_head=False)
+    return fit_package(learner, train, zero=False)
+
+
+def fit_ridge(train: Train, seed: int) -> Package:
+    learner = _sparse(train, seed, head=_dense_head(train), fit_head=False)
+    return fit_package(learner, train, zero=False)
+
+
+def fit_maml(train: Train, seed: int) -> Package:
+    return fit_package(_maml(train, seed, fit_head=False), train, zero=False)
+
+
+# Around a common predictor.
+
+
+def fit_default(train: Train, seed: int) -> Package:
+    return fit_package(_sparse(train, seed), train, zero=True)
+
+
+def fit_dense_deviation(train: Train, seed: int) -> Package:
+    """The default with a deviation that is shrunk and not sparse."""
+    regression = train.kind == "regression"
+    head = RidgeRegressionHead() if regression else GroupLassoLogistic(group_reg=0)
+    return fit_package(_sparse(train, seed, head=head), train, zero=True)
+
+
+def fit_around_lightgbm(train: Train, seed: int) -> Package:
+    name = "LGBMRegressor" if train.kind == "regression" else "LGBMClassifier"
+    common = getattr(LIGHTGBM.module, name)(
+        n_jobs=train.threads, random_state=seed, verbose=-1
+    )
+    return fit_package(_sparse(train, seed, common=common), train, zero=True)
+
+
+def fit_around_hist(train: Train, seed: int) -> Package:
+    regression = train.kind == "regression"
+    make = HistGradientBoostingRegressor if regression else None
+    common = (make or HistGradientBoostingClassifier)(random_state=seed)
+    return fit_package(_sparse(train, seed, common=common), train, zero=True)
+
+
+def fit_shared_maml(train: Train, seed: int) -> Package:
+    shared = {} if train.kind == "regression" else {"shared_labels": True}
+    return fit_package(_maml(train, seed, **shared), train, zero=True)
