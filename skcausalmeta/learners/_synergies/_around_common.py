@@ -27,7 +27,7 @@ from ...training import (
     in_passes,
     padded,
 )
-from ...utils import read_rows
+from ...utils import SparseRows, read_rows
 from .._episode_plan import EpisodePlan
 from .._training import FitStage, episode_keywords, episode_streams
 from ._common import (
@@ -304,8 +304,10 @@ def _features_by(
     return features
 
 
-def _flat(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows as a table for an estimator."""
+def _flat(rows: Any) -> Any:
+    """Rows as a table for an estimator; sparse ones stay sparse."""
+    if isinstance(rows, SparseRows):
+        return rows.matrix()
     return np.asarray(rows).reshape(len(rows), -1)
 
 
