@@ -98,7 +98,10 @@ class PooledEstimator(CommonPredictor):
     @property
     def coef(self) -> NDArray[Any]:
         """Weights of a linear estimator, also of a last step behind a scaler."""
-        return _linear_weights(self.estimator)
+        weights = _linear_weights(self.estimator)
+        if self.n_classes == 2 and len(weights) == 1:
+            return np.concatenate([-weights / 2, weights / 2])
+        return weights
 
 
 def _class_scores(

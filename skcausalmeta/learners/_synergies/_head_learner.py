@@ -242,7 +242,7 @@ class HeadLearnerMixin:
 
     @property
     def common_coef_(self) -> NDArray[Any]:
-        """Weights of the common predictor (n_scores, n_features), where it is linear."""
+        """Weights of a linear common predictor, (n_scores, n_features)."""
         if self.common_ is None:
             raise AttributeError(
                 "common_coef_ is there after a fit around a common predictor. Got "
