@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class CommonTask(HeadTask):
         """Return the scores of the classes (n, n_classes), or targets (n,)."""
         known = learner.common_.scores(rows)
         if self.head is not None:
-            strengths = learner.net_.module_.strengths
+            strengths = strengths_of(learner)
             hooked = learner.net_.module_.hooked
             features = hooked.features_of(learner._features(rows), self.code)
             one, known = head_inputs(strengths, features, known, self.amount)
@@ -55,7 +56,7 @@ class CommonTask(HeadTask):
 
     def deviation(self, learner: Any) -> NDArray[Any]:
         """Return its weights in the units of the features, (n_scores, n_features)."""
-        strengths = learner.net_.module_.strengths
+        strengths = strengths_of(learner)
         size = len(strengths.center)
         if self.head is None:
             return np.zeros((len(strengths.score_center), size))
@@ -78,6 +79,12 @@ class CommonTask(HeadTask):
     def dual_gap(self) -> float:
         """Certificate of the head; nothing was solved without labels."""
         return 0.0 if self.head is None else float(self.head.dual_gap_)
+
+
+def strengths_of(learner: Any) -> Strengths:
+    """Return the strengths of a fitted learner on the CPU, where heads are solved."""
+    found: Strengths = learner.net_.module_.strengths
+    return found if found.center.is_cpu else copy.deepcopy(found).cpu()
 
 
 def answer(head: Any, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -168,17 +175,16 @@ def score_tasks(
     -------
     ndarray of shape (n_tasks, n_query, n_classes), or (n_tasks, n_query)
     """
-    module = learner.net_.module_
+    hooked, strengths = learner.net_.module_.hooked, strengths_of(learner)
     one, two = learner._task_features(support), learner._task_features(query)
-    n_classes = module.strengths.n_classes
-    ways = np.full(len(targets), n_classes)
-    one, two = module.hooked.episodes_of(one, targets, two, ways)
+    ways = np.full(len(targets), strengths.n_classes)
+    one, two = hooked.episodes_of(one, targets, two, ways)
     found = []
     for part in in_parts(len(targets), TASKS_PER_SOLVE):
         with torch.no_grad():
             scores = deviating_scores(
                 head,
-                module.strengths,
+                strengths,
                 torch.from_numpy(one[part]),
                 torch.from_numpy(targets[part]),
                 _known(learner, support[part]),

@@ -8,13 +8,15 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from ...backbones import MLP
 from ...exceptions import InvalidInputError
 from ...training import BaseEpisodicNet, HookedFeatures, RowReader
+from ...utils import read_rows
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
 from .._nested import Makers
@@ -23,7 +25,12 @@ from .._task_batches import chunk_of, in_task_chunks
 from .._training import FitStage
 from ._around_common import CommonTraining, check_common, common_kind
 from ._common import CommonPredictor
-from ._common_task import CommonTask, score_tasks, solve_common_task
+from ._common_task import (
+    CommonTask,
+    score_tasks,
+    solve_common_task,
+    strengths_of,
+)
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
 from ._sparsity import refuse_learned, with_numbers
@@ -141,10 +148,9 @@ class HeadLearnerMixin:
         """Solve a task; `targets` are class numbers, or standardised real targets."""
         if known is None:
             known = self.common_.scores(rows)  # type: ignore[union-attr]
-        module = self.net_.module_  # type: ignore[attr-defined]
         features, code = self._hooked_features(rows, targets)
         found = solve_common_task(
-            module.strengths, self._new_head(len(rows)), features, targets, known
+            strengths_of(self), self._new_head(len(rows)), features, targets, known
         )
         return CommonTask(classes=classes, code=code, **found)
 
@@ -171,7 +177,7 @@ class HeadLearnerMixin:
         known = self.common_.training_scores  # type: ignore[union-attr]
 
         def solve(index: NDArray[Any]) -> CommonTask:
-            own = rows[index]
+            own = read_rows(rows, index)
             return self._solve_common(own, targets[index], classes, known[index])
 
         self.known_tasks_ = solve_known_tasks(solve, tasks)
@@ -188,6 +194,36 @@ class HeadLearnerMixin:
                 "leave them out, or fit with tasks=... and fit_head=True."
             )
         return self.known_tasks_.scores(self, rows, ids, no_task)
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        tasks: ArrayLike | None = None,
+    ) -> float:
+        """Return the accuracy of `predict`, or of real targets R squared.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            True labels or targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+        tasks : array-like of shape (n_samples,), default=None
+            As in `predict`.
+
+        Returns
+        -------
+        float
+            Over all rows together.
+        """
+        judge = accuracy_score if is_classifier(self) else r2_score
+        found = self.predict(X, tasks=tasks)  # type: ignore[attr-defined]
+        return float(judge(y, found, sample_weight=sample_weight))
 
     def _episode_scores(
         self,
@@ -241,7 +277,7 @@ class HeadLearnerMixin:
 
     @property
     def common_coef_(self) -> NDArray[Any]:
-        """Weights of the common predictor (n_scores, n_features), where it is linear."""
+        """Weights (n_scores, n_features) of the common predictor where it is linear."""
         if self.common_ is None:
             raise AttributeError(
                 "common_coef_ is there after a fit around a common predictor. Got "
