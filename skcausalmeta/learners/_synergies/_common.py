@@ -136,7 +136,10 @@ class PooledEstimator(CommonPredictor):
     @property
     def coef(self) -> NDArray[Any]:
         """Weights of a linear estimator, also of a last step behind a scaler."""
-        return _linear_weights(self.estimator)
+        weights = _linear_weights(self.estimator)
+        if self.n_classes == 2 and len(weights) == 1:
+            return np.concatenate([-weights / 2, weights / 2])
+        return weights
 
 
 def _class_scores(
@@ -214,7 +217,7 @@ def fit_estimator(
         part.fit(read_rows(data.rows, others), data.targets[others])
         scores[own] = part.scores(read_rows(data.rows, own))
     found = PooledEstimator(estimator, view, data.n_classes)
-    found.fit(data.rows, data.targets)
+    found.fit(read_rows(data.rows, np.arange(len(data.tasks))), data.targets)
     found.training_scores = scores
     return found
 

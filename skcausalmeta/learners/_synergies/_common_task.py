@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...training import Strengths, deviating_scores, in_parts
+from .._checks import check_task_rows
 from .._task_batches import TASKS_PER_SOLVE
 from ._head_task import HeadTask
 
@@ -39,7 +39,7 @@ class CommonTask(HeadTask):
         """Return the scores of the classes (n, n_classes), or targets (n,)."""
         known = learner.common_.scores(rows)
         if self.head is not None:
-            strengths = strengths_of(learner)
+            strengths = learner.net_.module_.strengths
             hooked = learner.net_.module_.hooked
             features = hooked.features_of(learner._features(rows), self.code)
             one, known = head_inputs(strengths, features, known, self.amount)
@@ -56,14 +56,14 @@ class CommonTask(HeadTask):
 
     def deviation(self, learner: Any) -> NDArray[Any]:
         """Return its weights in the units of the features, (n_scores, n_features)."""
-        strengths = strengths_of(learner)
+        strengths = learner.net_.module_.strengths
         size = len(strengths.center)
         if self.head is None:
             return np.zeros((len(strengths.score_center), size))
         with torch.no_grad():
-            at = torch.tensor([self.amount], dtype=torch.float64)
+            at = strengths.center.new_tensor([self.amount], dtype=torch.float64)
             scale = strengths.scale(at)[0, :size] / strengths.spread
-        weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.numpy()
+        weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.cpu().numpy()
         return weights * (1.0 if self.classes is not None else learner.target_scale_)
 
     def support_features(self, learner: Any) -> NDArray[Any]:
@@ -79,12 +79,6 @@ class CommonTask(HeadTask):
     def dual_gap(self) -> float:
         """Certificate of the head; nothing was solved without labels."""
         return 0.0 if self.head is None else float(self.head.dual_gap_)
-
-
-def strengths_of(learner: Any) -> Strengths:
-    """Return the strengths of a fitted learner on the CPU, where heads are solved."""
-    found: Strengths = learner.net_.module_.strengths
-    return found if found.center.is_cpu else copy.deepcopy(found).cpu()
 
 
 def answer(head: Any, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -104,12 +98,14 @@ def head_inputs(
     amount: float,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return what a head gets of rows: scaled features, and the offset of scores."""
+    device = strengths.center.device
     with torch.no_grad():
-        at = torch.tensor([amount], dtype=torch.float64)
-        scores = torch.from_numpy(np.ascontiguousarray(known))[None]
-        one = strengths.inputs(torch.from_numpy(features)[None], scores, at)
+        at = torch.tensor([amount], dtype=torch.float64, device=device)
+        scores = torch.as_tensor(np.ascontiguousarray(known), device=device)[None]
+        rows = torch.as_tensor(features, device=device)[None]
+        one = strengths.inputs(rows, scores, at)
         offset = strengths.offset(scores, at)
-    return one[0].numpy(), offset[0].numpy()
+    return one[0].cpu().numpy(), offset[0].cpu().numpy()
 
 
 def solve_common_task(
@@ -138,7 +134,8 @@ def solve_common_task(
         Fields of `CommonTask`.
     """
     with torch.no_grad():
-        given = torch.from_numpy(np.asarray(targets))[None]
+        device = strengths.center.device
+        given = torch.as_tensor(np.asarray(targets), device=device)[None]
         worth = strengths.amount(given)
         trust = float(strengths.trust_of(worth, strengths.balanced(given)))
     amount = float(worth)
@@ -175,28 +172,24 @@ def score_tasks(
     -------
     ndarray of shape (n_tasks, n_query, n_classes), or (n_tasks, n_query)
     """
-    hooked, strengths = learner.net_.module_.hooked, strengths_of(learner)
+    module = learner.net_.module_
     one, two = learner._task_features(support), learner._task_features(query)
-    ways = np.full(len(targets), strengths.n_classes)
-    one, two = hooked.episodes_of(one, targets, two, ways)
-    found = []
+    n_classes = module.strengths.n_classes
+    ways = np.full(len(targets), n_classes)
+    one, two = module.hooked.episodes_of(one, targets, two, ways)
+    known, asked = _known(learner, support), _known(learner, query)
+    device, found = module.strengths.center.device, []
     for part in in_parts(len(targets), TASKS_PER_SOLVE):
+        parts = (one[part], targets[part], known[part], two[part], asked[part])
         with torch.no_grad():
-            scores = deviating_scores(
-                head,
-                strengths,
-                torch.from_numpy(one[part]),
-                torch.from_numpy(targets[part]),
-                _known(learner, support[part]),
-                torch.from_numpy(two[part]),
-                _known(learner, query[part]),
-            )
-        found.append(scores.numpy())
+            tensors = [torch.as_tensor(each, device=device) for each in parts]
+            scores = deviating_scores(head, module.strengths, *tensors)
+        found.append(scores.cpu().numpy())
     return np.concatenate(found)
 
 
-def _known(learner: Any, rows: NDArray[Any]) -> torch.Tensor:
+def _known(learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
     """Return the common scores (n_tasks, n_rows, n_scores) of rows of tasks."""
-    flat = np.asarray(rows).reshape(-1, *rows.shape[2:])
-    scores = learner.common_.scores(flat)
-    return torch.from_numpy(scores.reshape(*rows.shape[:2], -1))
+    return np.stack(
+        [learner.common_.scores(task) for task in check_task_rows(learner, rows)]
+    )

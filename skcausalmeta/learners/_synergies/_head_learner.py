@@ -25,12 +25,7 @@ from .._task_batches import chunk_of, in_task_chunks
 from .._training import FitStage
 from ._around_common import CommonTraining, check_common, common_kind
 from ._common import CommonPredictor
-from ._common_task import (
-    CommonTask,
-    score_tasks,
-    solve_common_task,
-    strengths_of,
-)
+from ._common_task import CommonTask, score_tasks, solve_common_task
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
 from ._sparsity import refuse_learned, with_numbers
@@ -148,9 +143,10 @@ class HeadLearnerMixin:
         """Solve a task; `targets` are class numbers, or standardised real targets."""
         if known is None:
             known = self.common_.scores(rows)  # type: ignore[union-attr]
+        module = self.net_.module_  # type: ignore[attr-defined]
         features, code = self._hooked_features(rows, targets)
         found = solve_common_task(
-            strengths_of(self), self._new_head(len(rows)), features, targets, known
+            module.strengths, self._new_head(len(rows)), features, targets, known
         )
         return CommonTask(classes=classes, code=code, **found)
 
@@ -277,7 +273,7 @@ class HeadLearnerMixin:
 
     @property
     def common_coef_(self) -> NDArray[Any]:
-        """Weights (n_scores, n_features) of the common predictor where it is linear."""
+        """Weights of a linear common predictor, (n_scores, n_features)."""
         if self.common_ is None:
             raise AttributeError(
                 "common_coef_ is there after a fit around a common predictor. Got "
