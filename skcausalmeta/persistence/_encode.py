@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
 from skorch.history import History
@@ -37,6 +38,10 @@ _DICTS: dict[Any, str] = {dict: "dict", OrderedDict: "ordered dict"}
 _OF_RECURRENT_LAYERS = frozenset({"_flat_weights", "_flat_weight_refs"})
 _PAIR = 2
 _NO_KEY = object()
+
+
+class _ForeignEstimatorError(PersistenceError):
+    """An estimator of another package has a state that the format does not hold."""
 
 
 class Encoder:
@@ -270,7 +275,19 @@ class Encoder:
                 f"settings to be saved. Got {_described(thing)} at {path!r}; drop it "
                 "or replace it."
             )
-        return {**head, "state": self._named(self._state(thing, path), path)}
+        try:
+            return {**head, "state": self._named(self._state(thing, path), path)}
+        except _ForeignEstimatorError:  # it names the innermost one
+            raise
+        except PersistenceError as error:
+            if not isinstance(thing, BaseEstimator) or cls in names():
+                raise
+            raise _ForeignEstimatorError(
+                "An estimator of another package can be saved if its state is arrays "
+                f"and settings. Got {cls.__name__} at {path!r}, whose state is not "
+                f"({error}) Take one such as LogisticRegression or Ridge, or use "
+                "pickle or joblib.dump, which hold it."
+            ) from error
 
     def _state(self, thing: Any, path: str) -> dict[str, Any]:
         if isinstance(thing, Pipeline) and thing.memory is not None:

@@ -52,8 +52,9 @@ def save(
     Raises
     ------
     PersistenceError
-        If the estimator holds what cannot be saved, such as a lambda, a hook or an
-        open file; the message says where.
+        If the estimator holds what cannot be saved, such as a lambda, a hook, an
+        open file or an estimator of another package whose state is not arrays, as that
+        of trees; the message says where.
     OSError
         If the file cannot be written.
 
@@ -99,8 +100,8 @@ def load(
 
     Nothing in the file is run. Classes and functions are looked up by name in a
     fixed list: those of this package, the layers, losses and optimisers that torch
-    exports, scikit-learn's common transformers, skorch's callbacks that write no
-    files, and `modules`. No constructor is called either.
+    exports, scikit-learn's common transformers and linear models, skorch's callbacks
+    that write no files, and `modules`. No constructor is called either.
 
     Parameters
     ----------

@@ -101,8 +101,14 @@ def learners():
     shared = MAMLClassifier(n_shot=(1, 3), callbacks=[CrashOnce()], **SMALL)
     yield "shared-labels", shared, (X, CLASSES), tasks
     yield "maml", MAMLRegressor(**kfo, **SMALL), (X, VALUES), tasks
-    sparse = SparseMetaRegressor(callbacks=[CrashOnce()], **SMALL)
+    sparse = SparseMetaRegressor(common=None, callbacks=[CrashOnce()], **SMALL)
     yield "sparse", sparse, (X, VALUES), tasks
+    # Epochs are as given with a validation of one's own: the crash is reached.
+    held_out = {"validation": Validation(0.3, n_episodes=4, patience=None)}
+    around = SparseMetaRegressor(callbacks=[CrashOnce()], **held_out, **SMALL)
+    yield "common", around, (X, VALUES), tasks
+    around = SparseMetaClassifier(callbacks=[CrashOnce()], **held_out, **SMALL)
+    yield "common-classes", around, (X, CLASSES), tasks
     wrapped = SparseMetaClassifier(RidgeHead(), callbacks=[CrashOnce()], **SMALL)
     yield "metacrl", MetaCRLClassifier(wrapped, causal_every=2), (X, CLASSES), {}
     several = MTCRLClassifier(

@@ -31,7 +31,7 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
-from skcausalmeta.learners._training import episode_streams
+from skcausalmeta.learners._training import FitStage, episode_streams
 from skcausalmeta.persistence import describe, load, save
 from skcausalmeta.training import SGD, Adam, AdamW, Training, Validation
 from skcausalmeta.utils import all_estimators
@@ -217,10 +217,13 @@ def test_training_goes_on_from_a_file(tmp_path, optimizer_state):
     path = tmp_path / "learner"
     save(learner, path, optimizer_state=optimizer_state)
     nets = [learner.net_, load(path).net_]
-    seeds = {"episodes": 1, "validation": 2, "held-out": 3}
+    seeds = {"episodes": 1, "validation": 2, "held-out": 3, "augmentation": 4}
+    stage = FitStage(
+        X, Y, None, None, learner.reader_, Training.of(None), None, seeds, None
+    )
     for net in nets:
         plan = learner._plan(Y, None, None, None, seeds)
-        net.partial_fit(episode_streams(learner, X, learner.reader_, plan, None, 4))
+        net.partial_fit(episode_streams(learner, stage, plan))
     weights = [net.module_.state_dict() for net in nets]
     same = all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert same == optimizer_state

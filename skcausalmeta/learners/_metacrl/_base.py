@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -252,6 +253,20 @@ class BaseMetaCRL(
         return self
 
     # -- prediction --------------------------------------------------------------------
+
+    def _answer(self, method: str, X: ArrayLike, tasks: ArrayLike | None) -> Any:
+        """Return what the wrapped learner answers, by training tasks if given."""
+        check_is_fitted(self)
+        ask = getattr(self.estimator_, method)
+        if tasks is None:
+            return ask(X)
+        if "tasks" not in inspect.signature(ask).parameters:
+            raise InvalidInputError(
+                "Predictions by task ids need a wrapped learner that keeps a head per "
+                f"training task. Got {type(self.estimator_).__name__}; use adapt, or "
+                f"wrap {type(self._default_estimator()).__name__}."
+            )
+        return ask(X, tasks=tasks)
 
     def predict_episodes(
         self,

@@ -221,49 +221,61 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         """Temperature of `predict_proba`, learned with ``estimator__calibrate``."""
         return self.estimator_.temperature_
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the class of every row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, if the wrapped learner answers by task.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             Labels of `classes_`.
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        Raises
+        ------
+        InvalidInputError
+            With `tasks` where the wrapped learner does not take them.
+        """
+        return self._answer("predict", X, tasks)
+
+    def predict_proba(
+        self, X: ArrayLike, *, tasks: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Predict the probabilities of the classes, as the wrapped learner does.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, if the wrapped learner answers by task.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return self._answer("predict_proba", X, tasks)
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+    def decision_function(
+        self, X: ArrayLike, *, tasks: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Return the scores of the classes, as the wrapped learner gives them.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Rows of the kind seen in `fit`.
+        tasks : array-like of shape (n_samples,), default=None
+            Training task of every row, if the wrapped learner answers by task.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes) or (n_samples,)
             For two classes, the score of ``classes_[1]`` minus the other.
         """
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X)
+        return self._answer("decision_function", X, tasks)

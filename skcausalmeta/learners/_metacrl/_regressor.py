@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, is_regressor
-from sklearn.utils.validation import check_is_fitted
 
-from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
 from .._synergies import SparseMetaRegressor
 from ._base import BaseMetaCRL
@@ -160,7 +157,11 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         return is_regressor(estimator)
 
     def _encode(self, targets: NDArray[Any]) -> tuple[NDArray[Any], int]:
-        return targets.astype(float), 0
+        learner, values = self.estimator_, targets.astype(float)
+        # Around a common predictor the hook sees targets in the units of training.
+        if getattr(learner, "around_common_", False):
+            values = (values - learner.target_center_) / learner.target_scale_
+        return values, 0
 
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the targets of rows.
@@ -181,13 +182,4 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         InvalidInputError
             With `tasks` where the wrapped learner does not take them.
         """
-        check_is_fitted(self)
-        if tasks is None:
-            return self.estimator_.predict(X)
-        if "tasks" not in inspect.signature(self.estimator_.predict).parameters:
-            raise InvalidInputError(
-                "Predictions by task ids need a wrapped learner that keeps a head per "
-                f"training task. Got {type(self.estimator_).__name__}; use adapt, or "
-                "wrap SparseMetaRegressor."
-            )
-        return self.estimator_.predict(X, tasks=tasks)
+        return self._answer("predict", X, tasks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from sklearn.base import clone
 from torch import nn
 
 from ...backbones import is_frozen, n_features_out
-from ...exceptions import InvalidInputError
+from ...exceptions import EpisodeError, InvalidInputError
 from ...training import (
     DeviationModule,
     DeviationNet,
@@ -24,14 +23,15 @@ from ...training import (
     RowReader,
     Strengths,
     Validation,
-    in_passes,
     padded,
 )
-from ...utils import SparseRows, read_rows
+from ...utils import read_rows
 from .._episode_plan import EpisodePlan
 from .._training import FitStage, episode_keywords, episode_streams
 from ._common import (
+    BackboneFeatures,
     CommonPredictor,
+    FlatRows,
     PooledNets,
     TrainingRows,
     fit_estimator,
@@ -106,7 +106,7 @@ class CommonTraining:
         self, kind: Any, plan: EpisodePlan, backbone: nn.Module, hooked: HookedFeatures
     ) -> tuple[CommonPredictor, DeviationNet]:
         """Return the common predictor and the trained net."""
-        nets = None
+        nets, backbone = None, backbone.to(self.learner.device)
         if not is_frozen(backbone):
             nets = fit_nets(
                 lambda: copy.deepcopy(backbone),
@@ -115,7 +115,8 @@ class CommonTraining:
                 device=self.learner.device,
                 verbose=bool(self.learner.verbose),
             )
-            backbone = nets.members[-1].backbone
+            # Its own, since training goes on and the common predictor stays as it is.
+            backbone = copy.deepcopy(nets.members[-1].backbone)
         common = self._common(kind, backbone, nets)
         module = self._module(backbone, hooked, common)
         n_epochs = None
@@ -132,10 +133,10 @@ class CommonTraining:
         self, kind: Any, backbone: nn.Module, nets: PooledModels | None
     ) -> CommonPredictor:
         if not isinstance(kind, str):
-            return fit_estimator(kind, _flat, self.data)
+            return fit_estimator(kind, FlatRows(), self.data)
         if nets is not None:
             return PooledNets(nets.members, nets.scores, self.stage.reader)
-        return fit_linear(_features_by(backbone, self.stage.reader), self.data)
+        return fit_linear(BackboneFeatures(backbone, self.stage.reader), self.data)
 
     def _module(
         self, backbone: nn.Module, hooked: HookedFeatures, common: CommonPredictor
@@ -157,7 +158,7 @@ class CommonTraining:
     def _settle(
         self, strengths: Strengths, backbone: nn.Module, rows: NDArray[Any]
     ) -> None:
-        features = _features_by(backbone, self.stage.reader)(rows)
+        features = BackboneFeatures(backbone, self.stage.reader)(rows)
         strengths.settle(torch.from_numpy(features))
 
     def _net(
@@ -165,11 +166,13 @@ class CommonTraining:
         module: DeviationModule,
         n_epochs: int | None = None,
         stage: FitStage | None = None,
+        learner: Any = None,
     ) -> DeviationNet:
         """Return the net that trains a module."""
         stage = self.stage if stage is None else stage
+        learner = self.learner if learner is None else learner
         keywords = episode_keywords(
-            self.learner, stage.settings, stage.validation, MONITORED
+            learner, stage.settings, stage.validation, MONITORED
         )
         if n_epochs is not None:
             keywords["max_epochs"] = n_epochs
@@ -186,25 +189,24 @@ class CommonTraining:
         """
         if not strengths.learned:
             return
-        stage, index = self.stage, _some_of_tasks(self.data.tasks)
+        stage = self.stage
+        index = _some_of_tasks(self.data)
         rows, folds = read_rows(stage.rows, index), nets.folds[index]
         features = np.empty((len(index), len(strengths.center)), dtype=np.float32)
         for fold in np.unique(folds):
             own = folds == fold
-            view = _features_by(nets.members[fold].backbone, stage.reader)
+            view = BackboneFeatures(nets.members[fold].backbone, stage.reader)
             found = view(rows[own])
             spreads = found.std(axis=0)
             spreads = np.where(spreads > 0, spreads, 1.0)
             features[own] = (found - found.mean(axis=0)) / spreads
         begin = replace(
-            stage,
+            self._aside(None),
             rows=features,
             targets=stage.targets[index],
             tasks=stage.tasks[index],  # type: ignore[index]
             envs=None if stage.envs is None else stage.envs[index],
             reader=RowReader(features.shape[1:], device=self.learner.device),
-            validation=None,
-            checkpoint=None,
         )
         plan = self._plan(begin, None)
         trial = copy.deepcopy(strengths)
@@ -212,13 +214,28 @@ class CommonTraining:
         trial.spread.fill_(1.0)
         trial.relevance.requires_grad_(False)  # features differ from net to net
         module = DeviationModule(nn.Identity(), trial)
-        net = self._net(module, _BEGIN_EPOCHS, begin)
-        self.learner._run(net, begin, plan, common.training_scores[index])
+        learner = self._quiet()
+        learner.augment = None  # rows are features here
+        net = self._net(module, _BEGIN_EPOCHS, begin, learner)
+        learner._run(net, begin, plan, common.training_scores[index])
         trial.relevance.requires_grad_(True)
         learned = dict(trial.named_parameters())
         with torch.no_grad():
             for name, value in strengths.named_parameters():
                 value.copy_(learned[name])
+
+    def _aside(self, validation: Validation | None) -> FitStage:
+        """Return the stage of a training beside that of the fit."""
+        settings = replace(self.stage.settings, warm_start=False)
+        return replace(
+            self.stage, settings=settings, validation=validation, checkpoint=None
+        )
+
+    def _quiet(self) -> Any:
+        """Return the learner without the callbacks of its user, who count one fit."""
+        learner = copy.copy(self.learner)
+        learner.callbacks = None
+        return learner
 
     def _plan(self, stage: FitStage, validation: Validation | None) -> EpisodePlan:
         with warnings.catch_warnings():
@@ -237,18 +254,20 @@ class CommonTraining:
             return None
         held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]
         validation = Validation(held_out, n_episodes=_N_VALID, patience=_PATIENCE)
-        searching = replace(
-            stage, validation=Validation.of(validation), checkpoint=None
-        )
-        plan = self._plan(searching, searching.validation)
+        searching = self._aside(Validation.of(validation))
+        try:
+            plan = self._plan(searching, searching.validation)
+        except (EpisodeError, InvalidInputError):  # too few tasks serve on a side
+            return None
         trial = copy.deepcopy(module)
         trial.backbone = copy.deepcopy(nets.members[0].backbone)
         some = spread(len(self.data.tasks), _MOST_ROWS)
         self._settle(trial.strengths, trial.backbone, read_rows(stage.rows, some))
-        net = self._net(trial, None, searching).initialize()
-        streams = episode_streams(self.learner, searching, plan, common.training_scores)
+        learner = self._quiet()
+        net = self._net(trial, None, searching, learner).initialize()
+        streams = episode_streams(learner, searching, plan, common.training_scores)
         before = _valid_loss(net, streams[1])
-        self.learner._run(net, searching, plan, common.training_scores)
+        learner._run(net, searching, plan, common.training_scores)
         losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
         if not losses or min(losses) > before * (1.0 - _WORTH):
             return 0
@@ -283,32 +302,15 @@ def spread(n_rows: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, n_rows - 1, min(n_rows, most)).astype(np.int64)
 
 
-def _some_of_tasks(tasks: NDArray[Any]) -> NDArray[np.int64]:
-    """Return row numbers, at most 400 of a task, evenly chosen."""
-    order = np.argsort(tasks, kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(tasks))[:-1])
-    return np.concatenate([own[spread(len(own), _MOST_OF_TASK)] for own in groups])
-
-
-def _features_by(
-    backbone: nn.Module, reader: Any
-) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    def run(part: NDArray[Any]) -> NDArray[Any]:
-        with torch.no_grad():
-            return backbone(reader(part)).flatten(1).double().cpu().numpy()
-
-    def features(rows: NDArray[Any]) -> NDArray[Any]:
-        backbone.eval()
-        return in_passes(run, rows)
-
-    return features
-
-
-def _flat(rows: Any) -> Any:
-    """Rows as a table for an estimator; sparse ones stay sparse."""
-    if isinstance(rows, SparseRows):
-        return rows.matrix()
-    return np.asarray(rows).reshape(len(rows), -1)
+def _some_of_tasks(data: TrainingRows) -> NDArray[np.int64]:
+    """Return row numbers, at most 400 of a task, evenly chosen, and of every class."""
+    order = np.argsort(data.tasks, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(data.tasks))[:-1])
+    some = np.concatenate([own[spread(len(own), _MOST_OF_TASK)] for own in groups])
+    if not data.n_classes:
+        return some
+    missing = np.setdiff1d(data.targets, data.targets[some])
+    return np.concatenate([some, np.flatnonzero(np.isin(data.targets, missing))])
 
 
 def check_common(common: Any) -> None:

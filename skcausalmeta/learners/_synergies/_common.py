@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,9 +24,10 @@ from ...training import (
     PooledModels,
     RowReader,
     fit_pooled,
+    in_passes,
     scores_of,
 )
-from ...utils import isolated_torch_rng, read_rows
+from ...utils import SparseRows, isolated_torch_rng, read_rows
 
 N_FOLDS = 3
 # Probabilities closer to 0 are no evidence of a pooled model.
@@ -32,6 +35,40 @@ _LEAST_PROBABILITY = 1e-4
 # Strengths of the ridge of a linear common predictor, on standardised features.
 _RIDGES = tuple(10.0**power for power in range(-2, 7))
 _MAX_ITER = 500
+
+
+class FlatRows:
+    """View of rows as a table, which an estimator takes; sparse rows stay sparse."""
+
+    def __call__(self, rows: Any) -> Any:
+        """Return rows (n, ...) as (n, n_entries)."""
+        if isinstance(rows, SparseRows):
+            return rows.matrix()
+        return np.asarray(rows).reshape(len(rows), -1)
+
+
+class BackboneFeatures:
+    """View of rows as the features that a backbone gives.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+    reader : RowReader
+        From rows to its inputs.
+    """
+
+    def __init__(self, backbone: nn.Module, reader: RowReader) -> None:
+        self.backbone, self.reader = backbone, reader
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the features (n, d) of rows, in float64."""
+        self.backbone.eval()
+        return in_passes(self._part, rows)
+
+    def _part(self, rows: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            features = self.backbone(self.reader(rows))
+        return features.flatten(1).double().cpu().numpy()
 
 
 class CommonPredictor(ABC):
@@ -86,7 +123,10 @@ class PooledEstimator(CommonPredictor):
 
     def fit(self, rows: NDArray[Any], targets: NDArray[Any]) -> PooledEstimator:
         """Fit on rows; `targets` are class numbers, or real."""
-        self.estimator = clone(self.estimator).fit(self.view(rows), targets)
+        one_class = self.n_classes and len(np.unique(targets)) == 1
+        # The tasks of a fold may leave one class, which classifiers refuse.
+        model = DummyClassifier() if one_class else clone(self.estimator)
+        self.estimator = model.fit(self.view(rows), targets)
         return self
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:

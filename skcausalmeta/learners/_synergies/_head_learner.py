@@ -8,7 +8,8 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
@@ -189,6 +190,36 @@ class HeadLearnerMixin:
                 "leave them out, or fit with tasks=... and fit_head=True."
             )
         return self.known_tasks_.scores(self, rows, ids, no_task)
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        tasks: ArrayLike | None = None,
+    ) -> float:
+        """Return the accuracy of `predict`, or of real targets R squared.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            True labels or targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+        tasks : array-like of shape (n_samples,), default=None
+            As in `predict`.
+
+        Returns
+        -------
+        float
+            Over all rows together.
+        """
+        judge = accuracy_score if is_classifier(self) else r2_score
+        found = self.predict(X, tasks=tasks)  # type: ignore[attr-defined]
+        return float(judge(y, found, sample_weight=sample_weight))
 
     def _episode_scores(
         self,

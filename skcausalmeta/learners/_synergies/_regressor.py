@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -399,7 +398,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         X : array-like of shape (n_samples, ...)
             Rows of the kind seen in `fit`.
         tasks : array-like of shape (n_samples,), default=None
-            Training task of every row, whose head answers. None: the head in use,
+            Training task of every row, whose head answers; around a common predictor,
+            that one answers for tasks that `fit` did not see. None: the head in use,
             of the task last adapted to or of all training rows as one task.
 
         Returns
@@ -410,7 +410,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Raises
         ------
         InvalidInputError
-            If `tasks` holds an id that `fit` did not see.
+            If `tasks` holds an id that `fit` did not see, without a common predictor,
+            or `fit` solved no training tasks.
         """
         rows = check_known_rows(self, X)
         task = self._task_in_use()
@@ -426,35 +427,6 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         position = self.training_tasks_.positions(check_given_ids(tasks, rows, "tasks"))
         features = self._features(rows)
         return self.training_tasks_.predict(self.net_, features, position)
-
-    def score(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        tasks: ArrayLike | None = None,
-    ) -> float:
-        """Return the coefficient of determination of `predict`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows of the kind seen in `fit`.
-        y : array-like of shape (n_samples,)
-            True targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights.
-        tasks : array-like of shape (n_samples,), default=None
-            As in `predict`.
-
-        Returns
-        -------
-        float
-            R squared over all rows together.
-        """
-        predictions = self.predict(X, tasks=tasks)
-        return r2_score(y, predictions, sample_weight=sample_weight)
 
     def predict_episodes(
         self,

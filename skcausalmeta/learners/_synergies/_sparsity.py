@@ -115,7 +115,7 @@ def choose_sparsity(
     net._set_training(False)
     with torch.no_grad():
         losses = torch.cat([_losses(head, net, batch) for batch in stream])
-    found = losses.numpy()  # (n_episodes, n_shares)
+    found = losses.cpu().numpy()  # (n_episodes, n_shares)
     best = int(found.mean(axis=0).argmin())
     behind = found - found[:, [best]]
     error = behind.std(axis=0, ddof=1) / np.sqrt(len(behind))

@@ -18,8 +18,8 @@ from skcausalmeta.backbones import MLP
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.heads import LassoHead, RidgeHead
 from skcausalmeta.learners import SparseMetaRegressor
-from skcausalmeta.learners._training import episode_streams
-from skcausalmeta.training import Validation
+from skcausalmeta.learners._training import FitStage, episode_streams
+from skcausalmeta.training import Training, Validation
 from skcausalmeta.utils import named_seeds
 
 RNG = np.random.default_rng(0)
@@ -49,6 +49,7 @@ def make_learner(head=None, **params):
         "tasks_per_batch": 2,
         "verbose": 0,
         "random_state": 0,
+        "common": None,
     }
     return SparseMetaRegressor(head, **{**small, **params})
 
@@ -116,7 +117,11 @@ def normal(rows):
 def first_batch(learner):
     """Net at its first weights and the first meta-batch."""
     net, plan = learner.net_, plan_of(learner)
-    streams = episode_streams(learner, X, learner.reader_, plan, None, seed=0)
+    seeds = {"augmentation": 0}
+    stage = FitStage(
+        X, Y, TASKS, None, learner.reader_, Training.of(None), None, seeds, None
+    )
+    streams = episode_streams(learner, stage, plan)
     net._set_training(True)
     return net, next(iter(streams[0]))
 

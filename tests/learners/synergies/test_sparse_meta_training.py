@@ -14,9 +14,9 @@ from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.datasets import make_sparse_classes
 from skcausalmeta.heads import GroupLassoSVC
 from skcausalmeta.learners import SparseMetaClassifier
-from skcausalmeta.learners._training import episode_streams
+from skcausalmeta.learners._training import FitStage, episode_streams
 from skcausalmeta.model_selection import ClassKFold, evaluate_few_shot, few_shot_scorer
-from skcausalmeta.training import Validation
+from skcausalmeta.training import Training, Validation
 from skcausalmeta.utils import named_seeds
 
 BUNCH = make_sparse_classes(9, 12, 8, n_factors=6, n_informative=3, random_state=0)
@@ -138,8 +138,11 @@ def plan_of(learner, y, tasks=None):
 def validation_accuracy(learner, y):
     """Accuracy of the net as it is on the validation episodes of `fit`."""
     validation, plan = Validation.of(learner.validation), plan_of(learner, y)
-    streams = episode_streams(learner, X, learner.reader_, plan, validation, seed=0)
-    stream = streams[1]
+    seeds, settings = {"augmentation": 0}, Training.of(None)
+    stage = FitStage(
+        X, y, None, None, learner.reader_, settings, validation, seeds, None
+    )
+    stream = episode_streams(learner, stage, plan)[1]
     learner.net_._set_training(False)
     with torch.no_grad():
         return np.mean([learner.net_._batch_loss(batch)[1] for batch in stream])
