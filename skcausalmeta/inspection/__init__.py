@@ -1,6 +1,7 @@
 """Pictures of learners and codes, in the manner of scikit-learn's Displays."""
 
 from ._adaptation_curve import AdaptationCurveDisplay
+from ._deviation import DeviationDisplay
 from ._environment_score import EnvironmentScoreDisplay
 from ._factor import FactorDisplay
 from ._latent_correlation import LatentCorrelationDisplay
@@ -12,6 +13,7 @@ from ._support import SupportDisplay
 
 __all__ = [
     "AdaptationCurveDisplay",
+    "DeviationDisplay",
     "EnvironmentScoreDisplay",
     "FactorDisplay",
     "LatentCorrelationDisplay",

@@ -313,19 +313,42 @@ def _some_of_tasks(data: TrainingRows) -> NDArray[np.int64]:
     return np.concatenate([some, np.flatnonzero(np.isin(data.targets, missing))])
 
 
-def check_common(common: Any) -> None:
+def check_common(common: Any, of_classes: bool) -> None:
     """Refuse what is no common predictor, before any training.
+
+    Parameters
+    ----------
+    common : object
+        As given to the learner.
+    of_classes : bool
+        Whether it has to tell classes apart.
 
     Raises
     ------
     InvalidInputError
-        If it is neither a name nor an estimator that can be cloned.
+        If it is neither a name nor an estimator of the kind that is needed.
     """
-    if common is None or common in ("auto", "linear"):
+    if common is None or (isinstance(common, str) and common in ("auto", "linear")):
         return
-    if isinstance(common, str) or not hasattr(common, "fit"):
+    known = hasattr(common, "fit") and hasattr(common, "get_params")
+    if isinstance(common, type) or not known:
         raise InvalidInputError(
-            'The \'common\' parameter must be "auto", "linear", None or a scikit-learn '
-            f"estimator. Got {common!r}."
+            'The \'common\' parameter must be "auto", "linear", None or an instance '
+            f"of an estimator, such as LogisticRegression(). Got {common!r}."
         )
     clone(common)
+    if of_classes and not _tells_classes(common):
+        raise InvalidInputError(
+            "The 'common' parameter of a classifier must be a classifier with "
+            f"predict_proba or decision_function. Got {common!r}; use "
+            'LogisticRegression(), or "linear".'
+        )
+    if not of_classes and (_tells_classes(common) or not hasattr(common, "predict")):
+        raise InvalidInputError(
+            "The 'common' parameter of a regressor must be a regressor. Got "
+            f'{common!r}; use Ridge(), or "linear".'
+        )
+
+
+def _tells_classes(estimator: Any) -> bool:
+    return any(hasattr(estimator, n) for n in ("predict_proba", "decision_function"))

@@ -139,7 +139,7 @@ class PooledEstimator(CommonPredictor):
     def coef(self) -> NDArray[Any]:
         """Weights of a linear estimator, also of a last step behind a scaler."""
         weights = _linear_weights(self.estimator)
-        if self.n_classes == 2 and len(weights) == 1:
+        if self.n_classes == 2 and len(weights) == 1:  # of the second class
             return np.concatenate([-weights / 2, weights / 2])
         return weights
 
@@ -162,17 +162,24 @@ def _class_scores(
 
 
 def _linear_weights(estimator: Any) -> NDArray[Any]:
-    last, scale = estimator, 1.0
-    if hasattr(estimator, "steps"):
-        last = estimator[-1]
-        if len(estimator.steps) == 2 and isinstance(estimator[0], StandardScaler):
-            scale = estimator[0].scale_
-    if not hasattr(last, "coef_"):
+    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    steps = [step for step in steps if step is not None and step != "passthrough"]
+    scalers, last = steps[:-1], steps[-1]
+    if not hasattr(last, "coef_") or not all(map(_scales, scalers)):
+        names = " after ".join(type(step).__name__ for step in reversed(steps))
         raise AttributeError(
-            "common_coef_ is there where the common predictor is linear. Got "
-            f"{type(last).__name__}; ask common_.estimator itself."
+            "common_coef_ is there where the common predictor is linear in the columns "
+            f"it is given. Got {names}; ask common_.estimator itself."
         )
-    return np.atleast_2d(last.coef_) / scale
+    weights = np.atleast_2d(last.coef_)
+    for scaler in scalers:
+        weights = weights / scaler.scale_ if scaler.with_std else weights
+    return weights
+
+
+def _scales(step: Any) -> bool:
+    """Whether a step of a pipeline does no more than move and scale columns."""
+    return isinstance(step, StandardScaler)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,21 @@ class CommonTask(HeadTask):
         weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.cpu().numpy()
         return weights * (1.0 if self.classes is not None else learner.target_scale_)
 
+    def gain(self, learner: Any) -> NDArray[Any]:
+        """Return G (n_scores, n_scores): scores are G c(x) + deviation f(x) + const."""
+        strengths = learner.net_.module_.strengths
+        n_scores, size = len(strengths.score_center), len(strengths.center)
+        unit = np.eye(n_scores)
+        if self.head is None:
+            return unit
+        with torch.no_grad():
+            at = torch.tensor([self.amount], dtype=torch.float64)
+            scale = strengths.scale(at)[0, size:].numpy()
+            moved = torch.from_numpy(unit)[None] + strengths.score_center
+            gain = (strengths.offset(moved, at) - strengths.score_center)[0].numpy()
+        own = np.array([[-1.0, 1.0]]) if n_scores == 2 else unit
+        return gain + (np.atleast_2d(self.head.coef_)[:, size:] * scale) @ own
+
     def support_features(self, learner: Any) -> NDArray[Any]:
         """Numbers of the features in which the task deviates."""
         return np.flatnonzero((self.deviation(learner) != 0).any(axis=0))

@@ -93,7 +93,7 @@ class HeadLearnerMixin:
 
     def _begin(self, shared: bool, tasks: NDArray[Any] | None) -> Any:
         """Decide what is learned, before any training."""
-        check_common(self.common)
+        check_common(self.common, is_classifier(self))
         kind = common_kind(self.common, shared, tasks)
         self.around_common_ = kind is not None
         self.common_ = self.known_tasks_ = None
@@ -273,22 +273,39 @@ class HeadLearnerMixin:
 
     @property
     def common_coef_(self) -> NDArray[Any]:
-        """Weights of a linear common predictor, (n_scores, n_features)."""
+        """Weights of the common predictor (n_scores, n_features), where it is linear.
+
+        Of rows as they are for an estimator, of features of the backbone else; in the
+        units of the targets. Two classes have the weights -w / 2 and w / 2.
+        """
         if self.common_ is None:
             raise AttributeError(
                 "common_coef_ is there after a fit around a common predictor. Got "
                 f"{type(self).__name__} without one; fit with tasks that share their "
                 "labels, or common=..."
             )
-        return self.common_.coef
+        return self.common_.coef * getattr(self, "target_scale_", 1.0)
+
+    @property
+    def common_gain_(self) -> NDArray[Any]:
+        """What the task in use multiplies the common scores by, (n_scores, n_scores).
+
+        With common scores c(x) and features f(x), it answers ::
+
+            z(x) = common_gain_ @ c(x) + deviation_ @ f(x) + a constant
+        """
+        return self._deviating_task("common_gain_").gain(self)
 
     @property
     def deviation_(self) -> NDArray[Any]:
         """Weights that the task in use adds, (n_scores, n_features)."""
+        return self._deviating_task("deviation_").deviation(self)
+
+    def _deviating_task(self, name: str) -> CommonTask:
         task = self._task_in_use()
         if not isinstance(task, CommonTask):
             raise AttributeError(
-                "deviation_ is there after a fit around a common predictor. Got a task "
+                f"{name} is there after a fit around a common predictor. Got a task "
                 "that was solved by itself; see head_.coef_."
             )
-        return task.deviation(self)
+        return task
