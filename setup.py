@@ -34,7 +34,6 @@ INSTALL_REQUIRES = [
     "skorch>=1.1",
     "cvxpy>=1.5",
     "tqdm>=4.65",
-    "safetensors>=0.5",
 ]
 
 EXTRAS_REQUIRE = {
@@ -67,6 +66,7 @@ EXTRAS_REQUIRE = {
         "dask[distributed]>=2024.1",
         "accelerate>=0.27",
         "pyarrow>=14.0",
+        "safetensors>=0.5",
     ],
 }
 
