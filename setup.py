@@ -35,7 +35,6 @@ INSTALL_REQUIRES = [
     "skorch>=1.2",
     "cvxpy>=1.5",
     "tqdm>=4.65",
-    "safetensors>=0.5",
 ]
 
 EXTRAS_REQUIRE = {
@@ -80,6 +79,7 @@ EXTRAS_REQUIRE = {
         "onnx>=1.17",
         "onnxscript>=0.5",
         "onnxruntime>=1.20",
+        "safetensors>=0.5",
     ],
 }
 

@@ -35,7 +35,8 @@ def save(
 
     Settings and structure are JSON, numbers are safetensors; both are in one file
     that the safetensors library reads by itself. The file appears in one step: a
-    crash leaves the old one or the new one.
+    crash leaves the old one or the new one. Paths, options of compilers and
+    attributes that a class does not have are left out, with a warning.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def save(
         scikit-learn's transformers, with all they hold. Classes and functions of
         your own are saved by their name, and `load` asks you for them.
     path : str or path-like
-        File to write; the ending is yours to choose.
+        File to write; the ending is yours to choose. Its permissions are those that
+        the umask leaves. A link stays, and the file that it names is written.
     optimizer_state : bool, default=True
         Keep what the optimiser has accumulated, which further training of ``net_``
         begins with. Without it the file is about a third as large.
@@ -54,7 +56,12 @@ def save(
     PersistenceError
         If the estimator holds what cannot be saved, such as a lambda, a hook, an
         open file or an estimator of another package whose state is not arrays, as that
-        of trees; the message says where.
+        of trees; the message says where. If the path is a pipe or a device.
+
+    Warns
+    -----
+    UserWarning
+        With the names of what is left out.
     OSError
         If the file cannot be written.
 
@@ -122,17 +129,25 @@ def load(
     Raises
     ------
     PersistenceError
-        If the file is damaged, cut short, of another kind or of a newer format, or
-        names a class that is not in the list.
+        If the file is damaged, cut short, of another kind or of a newer format, names
+        a class that is not in the list, or one of yours whose constructor sets more
+        than it did; if the device is not at hand.
     OSError
         If the file cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        With the names of what the file was saved without, or holds and may not set:
+        paths, programs, and attributes that the classes do not have.
 
     Notes
     -----
     The checksum finds damage, not intent: whoever can change a file can also write
     a new checksum. Such a file can make an estimator that predicts something else;
-    it cannot run code. Reading takes the memory of the numbers once, and sizes are
-    checked against that of the file before.
+    it cannot run code, and names no path that would be written to. Reading takes the
+    memory of the numbers once, and time and memory in proportion to the file; it goes
+    once through one descriptor, so that the file may be replaced meanwhile.
 
     Examples
     --------
@@ -166,7 +181,8 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``"class"``: name of the class of the estimator. ``"parameters"``: dict of
-        name to a short text. ``"format"``: version of the format.
+        name to a short text. ``"format"``: version of the format. All texts are such
+        that a terminal only shows them.
         ``"versions"``: dict of the versions of the packages it was saved with.
         ``"modules"``: names that `load` needs from you. ``"n_tensors"`` and
         ``"n_bytes"``: number of arrays and size of the file.
