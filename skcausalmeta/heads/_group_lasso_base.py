@@ -69,8 +69,8 @@ class GroupLassoClassifier(Head):
 
     def __init__(
         self,
-        group_reg: float = 0.1,
-        ridge_reg: float = 1.0,
+        group_reg: Any = 0.1,
+        ridge_reg: Any = 1.0,
         *,
         reg_scale: str = "relative",
         groups: ArrayLike | None = None,

@@ -121,8 +121,8 @@ class LassoHead(RegressionHead):
 
     def __init__(
         self,
-        lasso_reg: float = 0.3,
-        ridge_reg: float = 0.0,
+        lasso_reg: Any = 0.3,
+        ridge_reg: Any = 0.0,
         *,
         reg_scale: str = "relative",
         reg_gradient: bool = False,

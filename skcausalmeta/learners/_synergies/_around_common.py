@@ -89,14 +89,13 @@ class CommonTraining:
 
     def __init__(self, learner: Any, stage: FitStage, n_classes: int) -> None:
         self.learner, self.stage, self.n_classes = learner, stage, n_classes
-        tasks = stage.tasks
         targets = stage.targets
         if n_classes:
             targets = np.searchsorted(np.unique(targets), targets)
         self.data = TrainingRows(
             stage.rows,
             targets,
-            np.unique(tasks, return_inverse=True)[1],
+            np.unique(ids_of(stage), return_inverse=True)[1],
             n_classes,
             stage.reader,
             stage.seeds["common"],
@@ -249,7 +248,7 @@ class CommonTraining:
     ) -> int | None:
         """Return the epochs that help tasks which no part of the trial has seen."""
         stage = self.stage
-        ids = np.unique(stage.tasks)
+        ids = np.unique(ids_of(stage))
         if stage.validation is not None or len(ids) < _FEWEST_TASKS:
             return None
         held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]
@@ -295,6 +294,13 @@ def _valid_loss(net: DeviationNet, stream: Any) -> float:
             for batch in stream
         ]
     return float(torch.cat(found).mean())
+
+
+def ids_of(stage: FitStage) -> NDArray[Any]:
+    """Return the ids of the tasks of a stage, which a common predictor needs."""
+    if stage.tasks is None:
+        raise TypeError("A common predictor is learned from tasks. Got none.")
+    return stage.tasks
 
 
 def spread(n_rows: int, most: int) -> NDArray[np.int64]:

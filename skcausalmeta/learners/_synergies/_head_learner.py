@@ -166,11 +166,13 @@ class HeadLearnerMixin:
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
-        tasks: NDArray[Any],
+        tasks: NDArray[Any] | None,
         classes: NDArray[Any] | None,
     ) -> None:
         """Solve every training task on its rows, for ``predict(X, tasks=)``."""
-        known = self.common_.training_scores  # type: ignore[union-attr]
+        assert self.common_ is not None
+        assert tasks is not None
+        known = self.common_.training_scores
 
         def solve(index: NDArray[Any]) -> CommonTask:
             own = read_rows(rows, index)
