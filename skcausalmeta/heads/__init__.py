@@ -1,7 +1,7 @@
 """Base-predictors: scikit-learn estimators and differentiable layers in one."""
 
 from ._check_head import check_head
-from ._contract import Head, HeadSolution
+from ._contract import Head, HeadSolution, takes_offset
 from ._group_lasso_logistic import GroupLassoLogistic
 from ._group_lasso_path import GroupLassoPath, group_lasso_path
 from ._group_lasso_problem import GroupLassoSettings, build_group_lasso_problem
@@ -30,4 +30,5 @@ __all__ = [
     "build_group_lasso_problem",
     "check_head",
     "group_lasso_path",
+    "takes_offset",
 ]

@@ -447,6 +447,39 @@ def given(offset: Tensor | None) -> tuple[Tensor, ...]:
     return () if offset is None else (offset,)
 
 
+def takes_offset(head: Any) -> bool:
+    """Tell whether a head can be solved around scores that are known beforehand.
+
+    Parameters
+    ----------
+    head : estimator
+        With the contract of `Head` or `RegressionHead`.
+
+    Returns
+    -------
+    bool
+        Whether its methods, and those of heads that it holds, have the parameters
+        `offset` and `support_offset`.
+
+    Examples
+    --------
+    >>> from skcausalmeta.heads import RidgeHead, takes_offset
+    >>> takes_offset(RidgeHead())
+    True
+    """
+    needed = [(head.fit, "offset")]
+    if isinstance(head, Head):  # whose public methods refuse by these
+        needed += [(head._layer, "offset"), (head._solve, "offset")]
+    for name in ("episode_logits", "episode_predictions"):
+        if hasattr(head, name):
+            needed.append((getattr(head, name), "support_offset"))
+    held = head.get_params(deep=False).values() if hasattr(head, "get_params") else ()
+    parts = [part for part in held if hasattr(part, "episode_logits")]
+    return all(name in signature(method).parameters for method, name in needed) and all(
+        map(takes_offset, parts)
+    )
+
+
 def refuse_offset(head: Any, offset: Any) -> None:
     """Refuse an offset if the head has no place for it.
 

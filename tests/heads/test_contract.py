@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skcausalmeta.datasets import make_sparse_classes
+from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
@@ -28,6 +29,7 @@ from skcausalmeta.heads import (
     RidgeRegressionHead,
     _check_head,
     check_head,
+    takes_offset,
 )
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.utils import all_estimators
@@ -190,6 +192,20 @@ def test_a_small_regression_works_in_a_learner(bunch):
     learner.adapt(bunch.data[:20], y[:20])
     assert learner.dual_gap_ == 0.0
     assert learner.sparsity_ == 0.0
+
+
+@pytest.mark.parametrize(
+    "head", [MeansHead(), DuckHead(), RelaxedHead(head=MeansHead())]
+)
+def test_a_head_without_offset_solves_tasks_by_themselves(bunch, head):
+    """Labels are shared by the tasks; a common predictor is for heads with offsets."""
+    tasks, labels = np.arange(len(bunch.data)) % 3, bunch.target % 2
+    learner = SparseMetaClassifier(head, **SMALL)
+    assert not takes_offset(head)
+    assert not learner.fit(bunch.data, labels, tasks=tasks).around_common_
+    assert learner.adapt(bunch.data[:40], labels[:40]).dual_gap_ >= 0
+    with pytest.raises(InvalidInputError, match=f"a {type(head).__name__}, whose fit"):
+        learner.set_params(common="linear").fit(bunch.data, labels, tasks=tasks)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -24,6 +24,7 @@ def make_learner(head=None, **params):
         "tasks_per_batch": 1,
         "verbose": 0,
         "random_state": 0,
+        "common": None,
     }
     return SparseMetaRegressor(head, **{**small, **params})
 

@@ -108,6 +108,7 @@ def test_codes_of_environments_do_not_see_units():
     def features(rows):
         learner = MetaCRLClassifier(verbose=0, random_state=0)
         learner.set_params(estimator__max_epochs=1, estimator__batches_per_epoch=4)
+        learner.set_params(estimator__common=None)
         return learner.fit(rows, labels, tasks=tasks, envs=envs).transform(rows)
 
     np.testing.assert_allclose(features(rows * 1e5), features(rows), atol=0.01)

@@ -180,7 +180,8 @@ def test_learned_on_episodes_of_held_out_classes(cls, held_out):
 
 def test_learned_on_tasks_with_task_ids():
     tasks = Y_OLD // 2
-    learner = RecordedSparse(**{**SMALL, "n_shot": 1}, validation=[2, 3, 4])
+    remapped = {"n_shot": 1, "shared_labels": False, "common": None}
+    learner = RecordedSparse(**{**SMALL, **remapped}, validation=[2, 3, 4])
     learner.set_params(calibrate=20).fit(X_OLD, Y_OLD % 2, tasks=tasks)
     assert len(learner.drawn) == 20
     for episode in learner.drawn:
@@ -307,7 +308,7 @@ def test_task_ids_reach_the_learner_by_metadata_routing():
             return super()._train(rows, targets, tasks, envs)
 
     tasks = np.arange(len(Y_OLD)) % 5
-    learner = Watching(RidgeHead(), **{**SMALL, "n_query": 2})
+    learner = Watching(RidgeHead(), **{**SMALL, "n_query": 2}, common=None)
     with sklearn.config_context(enable_metadata_routing=True):
         learner.set_fit_request(tasks=True)
         model = CalibratedClassifierCV(learner, method="sigmoid", cv=2)

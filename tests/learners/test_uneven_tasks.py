@@ -32,7 +32,8 @@ SMALL = {
 
 
 def sparse(**params):
-    return SparseMetaClassifier(RidgeHead(), **{**SMALL, **params})
+    remapped = {"shared_labels": False, "common": None}
+    return SparseMetaClassifier(RidgeHead(), **{**SMALL, **remapped, **params})
 
 
 def maml(**params):
@@ -41,7 +42,7 @@ def maml(**params):
 
 
 def sparse_values(**params):
-    return SparseMetaRegressor(RidgeHead(), **{**SMALL, **params})
+    return SparseMetaRegressor(RidgeHead(), **{**SMALL, "common": None, **params})
 
 
 def maml_values(**params):

@@ -146,7 +146,7 @@ def test_the_scorer_counts_the_rows_of_tasks_for_a_regressor():
 
 
 def test_searches_hold_tasks_out_and_pass_them_on():
-    head = SparseMetaClassifier(**SMALL)
+    head = SparseMetaClassifier(**SMALL, common=None)  # nine fits
     scorer = few_shot_scorer(n_shot=4, n_query=3, n_episodes=6)
     with config_context(enable_metadata_routing=True):
         routed = head.set_fit_request(tasks=True)

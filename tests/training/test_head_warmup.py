@@ -114,6 +114,7 @@ def test_regressors_take_it():
     def fitted(lasso_reg, *callbacks):
         head = LassoHead(lasso_reg, tol=1e-8)
         params = {"callbacks": list(callbacks), "random_state": 0, **SMALL}
+        params["common"] = None  # around which heads are dense in training
         return SparseMetaRegressor(head, **params).fit(X, X[:, 0], tasks=Y)
 
     warm = fitted(0.3, HeadWarmup("lasso_reg", 0.02, 4))

@@ -15,6 +15,7 @@ from torch import nn
 
 from ...backbones import MLP
 from ...exceptions import InvalidInputError
+from ...heads import takes_offset
 from ...training import BaseEpisodicNet, HookedFeatures, RowReader
 from ...utils import read_rows
 from .._checks import check_given_ids
@@ -95,11 +96,28 @@ class HeadLearnerMixin:
         """Decide what is learned, before any training."""
         check_common(self.common, is_classifier(self))
         kind = common_kind(self.common, shared, tasks)
+        if kind is not None and self.head is not None and not takes_offset(self.head):
+            kind = self._without_offset()
         self.around_common_ = kind is not None
         self.common_ = self.known_tasks_ = None
         self.sparse_reg_ = 0.0
         self._check_head()
         return kind
+
+    def _without_offset(self) -> None:
+        """Refuse a common predictor that was asked for; a head takes no offset.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        if isinstance(self.common, str) and self.common == "auto":
+            return
+        raise InvalidInputError(
+            "Around a common predictor heads are solved with its scores as offset. Got "
+            f"a {type(self.head).__name__}, whose fit or episodes have no parameter "
+            "offset (support_offset); use another head, or common=None."
+        )
 
     def _train_net(
         self,

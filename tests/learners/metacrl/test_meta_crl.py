@@ -49,6 +49,8 @@ def frozen_mlp(input_shape):
     return SMALL["backbone"].build(input_shape).requires_grad_(False)
 
 
+# Tasks by themselves, of labels that are told apart; around a common predictor: below.
+SPARSE = {**SMALL, "shared_labels": False, "common": None}
 CLASSIFIERS = {
     "maml": MAMLClassifier(**SMALL),
     "maml-first-order": MAMLClassifier(first_order=True, **SMALL),
@@ -63,19 +65,19 @@ CLASSIFIERS = {
     "meta-sgd": MAMLClassifier("meta-sgd", **SMALL),
     "meta-curvature": MAMLClassifier("meta-curvature", **SMALL),
     "kfo": MAMLClassifier("kfo", **SMALL),
-    "prototype": SparseMetaClassifier(PrototypeHead(), **SMALL),
-    "ridge": SparseMetaClassifier(RidgeHead(), **SMALL),
-    "svc": SparseMetaClassifier(GroupLassoSVC(solver="newton"), **SMALL),
-    "svc-episode": SparseMetaClassifier(batch_norm="episode", center=False, **SMALL),
-    "frozen": SparseMetaClassifier(RidgeHead(), **{**SMALL, "backbone": frozen_mlp}),
+    "prototype": SparseMetaClassifier(PrototypeHead(), **SPARSE),
+    "ridge": SparseMetaClassifier(RidgeHead(), **SPARSE),
+    "svc": SparseMetaClassifier(GroupLassoSVC(solver="newton"), **SPARSE),
+    "svc-episode": SparseMetaClassifier(batch_norm="episode", center=False, **SPARSE),
+    "frozen": SparseMetaClassifier(RidgeHead(), **{**SPARSE, "backbone": frozen_mlp}),
 }
 REGRESSORS = {
     "maml": MAMLRegressor(**SMALL),
     "anil": MAMLRegressor(adapt_layers="head", **SMALL),
     "kfo": MAMLRegressor("kfo", **SMALL),
-    "ridge": SparseMetaRegressor(RidgeHead(0.1), **SMALL),
-    "lasso": SparseMetaRegressor(LassoHead(), **SMALL),
-    "undivided": SparseMetaRegressor(split="none", **SMALL),
+    "ridge": SparseMetaRegressor(RidgeHead(0.1), common=None, **SMALL),
+    "lasso": SparseMetaRegressor(LassoHead(), common=None, **SMALL),
+    "undivided": SparseMetaRegressor(split="none", common=None, **SMALL),
 }
 
 
@@ -187,6 +189,8 @@ def test_it_finds_the_causes_and_beats_the_wrapped_learner():
         net_params={"logit_scale": 0.1},
         lr=3e-3,
         fit_head=False,
+        shared_labels=False,
+        common=None,
         verbose=0,
         random_state=0,
     )
@@ -221,8 +225,11 @@ def test_environments_are_what_the_episodes_differ_in():
 
     rows = np.stack([ENVS, TASKS], axis=1).astype(float)
     learner = SparseMetaClassifier(
-        RidgeHead(), backbone="identity", hook=Watch(), across_envs=True, fit_head=False
-    ).set_params(max_epochs=1, batches_per_epoch=4, tasks_per_batch=2, verbose=0)
+        RidgeHead(),
+        hook=Watch(),
+        across_envs=True,
+        **{**SPARSE, "backbone": "identity"},
+    )
     learner.fit(rows, LABELS, tasks=TASKS, envs=ENVS)
     for support, query in zip(seen[:-1:2], seen[1::2], strict=False):
         if support.ndim == 3 and len(support) == len(query) == 2:
