@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -125,7 +130,8 @@ class AdaptedModule(nn.Module):
         Tensor of shape (n, n_features) or (n, n_outputs)
         """
         if part != "output":
-            inputs = self.backbone(inputs)
+            with _lone_values(self.backbone, inputs):
+                inputs = self.backbone(inputs)
         if part == "features":
             return inputs
         if code is not None:
@@ -263,6 +269,41 @@ def has_convolutions(module: torch.nn.Module) -> bool:
     """Tell whether a module convolves anywhere."""
     kind = torch.nn.modules.conv._ConvNd
     return any(isinstance(layer, kind) for layer in module.modules())
+
+
+@contextmanager
+def _lone_values(module: nn.Module, rows: Tensor) -> Iterator[None]:
+    """Normalise a single training value per channel by the running averages.
+
+    The support of a small task, or of one class, may be one row, of which there is no
+    variance. Several rows, and several pixels of one, are normalised as ever.
+    """
+    layers = [
+        layer
+        for layer in (module.modules() if len(rows) == 1 else ())
+        if isinstance(layer, _BatchNorm)
+        and layer.training
+        # Layers that batch_norm="episode" has replaced say themselves what they need.
+        and layer.running_mean is not None
+        and "forward" not in vars(layer)
+    ]
+    for layer in layers:
+        vars(layer)["forward"] = MethodType(_by_averages_if_lone, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["forward"]
+
+
+def _by_averages_if_lone(layer: _BatchNorm, rows: Tensor) -> Tensor:
+    if rows.numel() > rows.shape[1]:
+        found: Tensor = type(layer).forward(layer, rows)
+        return found
+    averages = layer.running_mean, layer.running_var
+    return functional.batch_norm(
+        rows, *averages, layer.weight, layer.bias, training=False, eps=layer.eps
+    )
 
 
 def _rotation(width: int) -> nn.Linear:

@@ -130,8 +130,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
     * H is that of the use of the factors over the tasks of a step, so that L1 does
       not leave the same few to all; within a task L1 and the loss decide.
     * The factors are standardised by running averages before f_gr sees them.
-    * Where tasks share their labels (``estimator__shared_labels`` of MAML), m_t of a task
-      without labels is that of all training rows taken for one task.
+    * Where tasks share their labels, m_t of a task without labels is that of all
+      training rows taken for one task (MAML).
 
     Interrupting training with Ctrl-C keeps what was learned so far.
 

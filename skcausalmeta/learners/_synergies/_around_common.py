@@ -115,7 +115,8 @@ class CommonTraining:
                 device=self.learner.device,
                 verbose=bool(self.learner.verbose),
             )
-            backbone = nets.members[-1].backbone
+            # Its own, since training goes on and the common predictor stays as it is.
+            backbone = copy.deepcopy(nets.members[-1].backbone)
         common = self._common(kind, backbone, nets)
         module = self._module(backbone, hooked, common)
         n_epochs = None

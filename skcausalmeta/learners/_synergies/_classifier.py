@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -441,6 +442,35 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """
         logits = self._scale * self._scores(X, tasks)
         return softmax(logits / self.temperature_, axis=1)
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        tasks: ArrayLike | None = None,
+    ) -> float:
+        """Return the accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+        tasks : array-like of shape (n_samples,), default=None
+            As in `predict`.
+
+        Returns
+        -------
+        float
+            Share of rows whose label is predicted.
+        """
+        predicted = self.predict(X, tasks=tasks)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:
         """Return the scores (n, n_classes) by the task in use, or by known tasks."""

@@ -24,7 +24,7 @@ from ...training import (
     fit_pooled,
     scores_of,
 )
-from ...utils import isolated_torch_rng
+from ...utils import isolated_torch_rng, read_rows
 
 N_FOLDS = 3
 # Probabilities closer to 0 are no evidence of a pooled model.
@@ -181,12 +181,12 @@ def fit_estimator(
     """Fit an estimator on all rows, and score each by one that missed its task."""
     folds, scores = data.folds(), np.empty((len(data.tasks), max(data.n_classes, 1)))
     for fold in range(int(folds.max()) + 1):
-        own, others = folds == fold, folds != fold
+        own, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         part = PooledEstimator(estimator, view, data.n_classes)
-        part.fit(data.rows[others], data.targets[others])
-        scores[own] = part.scores(data.rows[own])
+        part.fit(read_rows(data.rows, others), data.targets[others])
+        scores[own] = part.scores(read_rows(data.rows, own))
     found = PooledEstimator(estimator, view, data.n_classes)
-    found.fit(data.rows, data.targets)
+    found.fit(read_rows(data.rows, np.arange(len(data.tasks))), data.targets)
     found.training_scores = scores
     return found
 

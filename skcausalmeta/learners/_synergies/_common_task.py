@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...training import Strengths, deviating_scores, in_parts
+from .._checks import check_task_rows
 from .._task_batches import TASKS_PER_SOLVE
 from ._head_task import HeadTask
 
@@ -60,9 +61,9 @@ class CommonTask(HeadTask):
         if self.head is None:
             return np.zeros((len(strengths.score_center), size))
         with torch.no_grad():
-            at = torch.tensor([self.amount], dtype=torch.float64)
+            at = strengths.center.new_tensor([self.amount], dtype=torch.float64)
             scale = strengths.scale(at)[0, :size] / strengths.spread
-        weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.numpy()
+        weights = np.atleast_2d(self.head.coef_)[:, :size] * scale.cpu().numpy()
         return weights * (1.0 if self.classes is not None else learner.target_scale_)
 
     def gain(self, learner: Any) -> NDArray[Any]:
@@ -112,12 +113,14 @@ def head_inputs(
     amount: float,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return what a head gets of rows: scaled features, and the offset of scores."""
+    device = strengths.center.device
     with torch.no_grad():
-        at = torch.tensor([amount], dtype=torch.float64)
-        scores = torch.from_numpy(np.ascontiguousarray(known))[None]
-        one = strengths.inputs(torch.from_numpy(features)[None], scores, at)
+        at = torch.tensor([amount], dtype=torch.float64, device=device)
+        scores = torch.as_tensor(np.ascontiguousarray(known), device=device)[None]
+        rows = torch.as_tensor(features, device=device)[None]
+        one = strengths.inputs(rows, scores, at)
         offset = strengths.offset(scores, at)
-    return one[0].numpy(), offset[0].numpy()
+    return one[0].cpu().numpy(), offset[0].cpu().numpy()
 
 
 def solve_common_task(
@@ -146,7 +149,8 @@ def solve_common_task(
         Fields of `CommonTask`.
     """
     with torch.no_grad():
-        given = torch.from_numpy(np.asarray(targets))[None]
+        device = strengths.center.device
+        given = torch.as_tensor(np.asarray(targets), device=device)[None]
         worth = strengths.amount(given)
         trust = float(strengths.trust_of(worth, strengths.balanced(given)))
     amount = float(worth)
@@ -188,24 +192,19 @@ def score_tasks(
     n_classes = module.strengths.n_classes
     ways = np.full(len(targets), n_classes)
     one, two = module.hooked.episodes_of(one, targets, two, ways)
-    found = []
+    known, asked = _known(learner, support), _known(learner, query)
+    device, found = module.strengths.center.device, []
     for part in in_parts(len(targets), TASKS_PER_SOLVE):
+        parts = (one[part], targets[part], known[part], two[part], asked[part])
         with torch.no_grad():
-            scores = deviating_scores(
-                head,
-                module.strengths,
-                torch.from_numpy(one[part]),
-                torch.from_numpy(targets[part]),
-                _known(learner, support[part]),
-                torch.from_numpy(two[part]),
-                _known(learner, query[part]),
-            )
-        found.append(scores.numpy())
+            tensors = [torch.as_tensor(each, device=device) for each in parts]
+            scores = deviating_scores(head, module.strengths, *tensors)
+        found.append(scores.cpu().numpy())
     return np.concatenate(found)
 
 
-def _known(learner: Any, rows: NDArray[Any]) -> torch.Tensor:
+def _known(learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
     """Return the common scores (n_tasks, n_rows, n_scores) of rows of tasks."""
-    flat = np.asarray(rows).reshape(-1, *rows.shape[2:])
-    scores = learner.common_.scores(flat)
-    return torch.from_numpy(scores.reshape(*rows.shape[:2], -1))
+    return np.stack(
+        [learner.common_.scores(task) for task in check_task_rows(learner, rows)]
+    )

@@ -15,6 +15,7 @@ from torch import nn
 from ...backbones import MLP
 from ...exceptions import InvalidInputError
 from ...training import BaseEpisodicNet, HookedFeatures, RowReader
+from ...utils import read_rows
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
 from .._nested import Makers
@@ -171,7 +172,7 @@ class HeadLearnerMixin:
         known = self.common_.training_scores  # type: ignore[union-attr]
 
         def solve(index: NDArray[Any]) -> CommonTask:
-            own = rows[index]
+            own = read_rows(rows, index)
             return self._solve_common(own, targets[index], classes, known[index])
 
         self.known_tasks_ = solve_known_tasks(solve, tasks)
@@ -243,8 +244,9 @@ class HeadLearnerMixin:
     def common_coef_(self) -> NDArray[Any]:
         """Weights of the common predictor (n_scores, n_features), where it is linear.
 
-        Of rows as they are for an estimator, of features of the backbone else; in the
-        units of the targets. Two classes have the weights -w / 2 and w / 2.
+        Of the columns for an estimator and where the columns are the features, of the
+        last layer of its net else; in the units of the targets. Two classes have the
+        weights -w / 2 and w / 2.
         """
         if self.common_ is None:
             raise AttributeError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...utils import read_rows
 from .._solved_task import SolvedTask
 
 # More rows of a task tell little more, and its system grows with them.
@@ -45,7 +46,7 @@ class KnownTasks:
             where = np.flatnonzero(numbers == number)
             at = positions.get(task)
             solved = otherwise if at is None else self.solved[at]
-            part = solved.scores(learner, rows[where])
+            part = solved.scores(learner, read_rows(rows, where))
             if found is None:
                 found = np.empty((len(rows), *part.shape[1:]))
             found[where] = part
