@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import nn
 
-from ...backbones import is_frozen, n_features_out
+from ...backbones import n_features_out
 from ...exceptions import EpisodeError, InvalidInputError
 from ...training import (
     DeviationModule,
@@ -106,7 +106,7 @@ class CommonTraining:
     ) -> tuple[CommonPredictor, DeviationNet]:
         """Return the common predictor and the trained net."""
         nets, backbone = None, backbone.to(self.learner.device)
-        if not is_frozen(backbone):
+        if _is_trained(backbone):
             nets = fit_nets(
                 lambda: copy.deepcopy(backbone),
                 n_features_out(backbone, self.stage.reader.sample_shape),
@@ -281,6 +281,11 @@ class CommonTraining:
         fresh = {**stage.seeds, "episodes": stage.seeds["head"]}
         plan = learner._plan(stage.targets, stage.tasks, stage.envs, None, fresh)
         return choose_sparsity(head, net, stage, plan, common.training_scores)
+
+
+def _is_trained(backbone: nn.Module) -> bool:
+    """Whether a backbone has anything to learn; rows as they are have not."""
+    return any(weight.requires_grad for weight in backbone.parameters())
 
 
 def _valid_loss(net: DeviationNet, stream: Any) -> float:

@@ -295,8 +295,9 @@ class HeadLearnerMixin:
     def common_coef_(self) -> NDArray[Any]:
         """Weights of the common predictor (n_scores, n_features), where it is linear.
 
-        Of rows as they are for an estimator, of features of the backbone else; in the
-        units of the targets. Two classes have the weights -w / 2 and w / 2.
+        Of the columns for an estimator and where the columns are the features, of the
+        last layer of its net else; in the units of the targets. Two classes have the
+        weights -w / 2 and w / 2.
         """
         if self.common_ is None:
             raise AttributeError(
