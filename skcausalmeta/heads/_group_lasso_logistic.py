@@ -85,7 +85,8 @@ class GroupLassoLogistic(GroupLassoClassifier):
     group of features, `groups`) whose ``||V_g||`` is at most lambda1 is not used by
     any class. ``dual_gap_ = P(W) - D(B) >= 0`` proves how far the returned point is
     from the optimum, whatever solved it. ``group_reg=0`` gives scikit-learn's
-    `LogisticRegression` with ``C = 1 / lambda2``.
+    `LogisticRegression` with ``C = 1 / lambda2``. The offset o_i, scores of the
+    row that are known beforehand, is 0 unless `fit` gets one.
 
     Parameters
     ----------
@@ -94,13 +95,16 @@ class GroupLassoLogistic(GroupLassoClassifier):
         the fraction of the smallest lambda1 that switches every feature off:
         at 1 all features are off. (Beside the intercept of classes of unequal
         weight it is not exact, and some feature may stay on.)
-        A tensor is accepted by the layer and gets its gradient.
+        A tensor is accepted by the layer and gets its gradient. "learn" is for
+        learners around a common predictor, whose `fit` finds the fraction.
     ridge_reg : float, default=1.0
         Strength of the ridge, > 0. Relative: lambda2 in units of the mean
-        squared row norm of the features.
-    reg_scale : {"relative", "absolute"}, default="relative"
+        squared row norm of the features. "learn" is for the same learners, which
+        scale the features by what tasks deviate in them, for a ridge of 1.
+    reg_scale : {"relative", "ridge-absolute", "absolute"}, default="relative"
         Relative: both strengths are free of the units of the features.
         Absolute: ``group_reg`` is lambda1, ``ridge_reg`` is lambda2 as written.
+        Ridge-absolute: ``ridge_reg`` is lambda2, ``group_reg`` a fraction.
     groups : array-like of shape (n_features,), default=None
         Group label of every feature; the features of a group are on or off
         together. None: every feature is a group of its own.

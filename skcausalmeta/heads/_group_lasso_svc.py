@@ -143,7 +143,8 @@ class GroupLassoSVC(GroupLassoClassifier):
     A feature (or a group of features, `groups`) whose ``||V_g||`` is at most
     lambda1 is not used by any class. ``dual_gap_ = P(W(B)) - D(B) >= 0`` proves
     how far the returned point is from the optimum, whatever solved it.
-    ``group_reg=0`` gives the SVM of Crammer and Singer.
+    ``group_reg=0`` gives the SVM of Crammer and Singer. The offset o_i,
+    scores of the row that are known beforehand, is 0 unless `fit` gets one.
 
     Parameters
     ----------
@@ -153,13 +154,16 @@ class GroupLassoSVC(GroupLassoClassifier):
         at 1 all features are off. (For two classes that is the smallest such
         lambda1, for more classes it is an upper bound of it; beside the intercept
         of classes of unequal weight it is neither, and some feature may stay on.)
-        A tensor is accepted by the layer and gets its gradient.
+        A tensor is accepted by the layer and gets its gradient. "learn" is for
+        learners around a common predictor, whose `fit` finds the fraction.
     ridge_reg : float, default=1.0
         Strength of the ridge, > 0. Relative: lambda2 in units of the mean
-        squared row norm of the features.
-    reg_scale : {"relative", "absolute"}, default="relative"
+        squared row norm of the features. "learn" is for the same learners, which
+        scale the features by what tasks deviate in them, for a ridge of 1.
+    reg_scale : {"relative", "ridge-absolute", "absolute"}, default="relative"
         Relative: both strengths are free of the units of the features.
         Absolute: ``group_reg`` is lambda1, ``ridge_reg`` is lambda2 as written.
+        Ridge-absolute: ``ridge_reg`` is lambda2, ``group_reg`` a fraction.
     groups : array-like of shape (n_features,), default=None
         Group label of every feature; the features of a group are on or off
         together. None: every feature is a group of its own.

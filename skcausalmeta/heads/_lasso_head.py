@@ -28,7 +28,8 @@ class LassoHead(RegressionHead):
                     + lambda1 ||w||_1 + lambda2 / 2 ||w||^2
 
     exactly, by an active-set method; ``dual_gap_`` proves how far the returned
-    point is from the optimum. The same problem is a differentiable layer for many
+    point is from the optimum. An offset, predictions that are known beforehand, is
+    taken off the targets if `fit` gets one. The same problem is a differentiable layer for many
     tasks at once: `episode_predictions`.
 
     Parameters
@@ -38,14 +39,17 @@ class LassoHead(RegressionHead):
         fraction of the smallest lambda1 that switches every feature off,
         ``max_j |F_j'S(y - mean y)| / n``, for every output; at 1 all are off. A
         tensor is accepted by the layer and gets its gradient: one number, one a
-        task, or (n_tasks, n_outputs).
+        task, or (n_tasks, n_outputs). "learn" is for learners around a common
+        predictor, whose `fit` finds the fraction.
     ridge_reg : float, default=0.0
         Strength of the ridge, >= 0. Relative: lambda2 in units of the mean
         squared row norm of the (centred) features. A tensor is accepted by the
-        layer: one number or one a task.
-    reg_scale : {"relative", "absolute"}, default="relative"
+        layer: one number or one a task. "learn" is for the same learners, which
+        scale the features by what tasks deviate in them, for a ridge of 1 / n.
+    reg_scale : {"relative", "ridge-absolute", "absolute"}, default="relative"
         Relative: both strengths are free of the units of features and targets.
         Absolute: ``lasso_reg`` is lambda1, ``ridge_reg`` is lambda2 as written.
+        Ridge-absolute: ``ridge_reg`` is lambda2, ``lasso_reg`` a fraction.
     reg_gradient : bool, default=False
         Whether gradients pass through the units of relative strengths. False
         treats lambda1 and lambda2 as constants of the task, as in [1]_: the

@@ -50,7 +50,8 @@ class RidgeHead(Head):
         Strength of the ridge, > 0. Relative: lambda2 in units of the mean squared
         norm of the rows, which are centred first if there is an intercept.
         A tensor (one number, or one per task) is accepted by the layer and gets
-        its gradient.
+        its gradient. "learn" is for learners around a common predictor, whose `fit`
+        scales the features by what tasks deviate in them, for an absolute ridge of 1.
     reg_scale : {"relative", "absolute"}, default="relative"
         Relative: the strength is free of the units of the features. Absolute:
         ``ridge_reg`` is lambda2 as written.
@@ -213,7 +214,8 @@ class RidgeRegressionHead(RegressionHead):
 
         min_{w, b}  1/2 sum_i s_i (x_i'w + b - y_i)^2 + lambda2 / 2 ||w||^2
 
-    It uses all features: the dense counterpart of `LassoHead`.
+    It uses all features: the dense counterpart of `LassoHead`. An offset,
+    predictions that are known beforehand, is taken off the targets if `fit` gets one.
 
     Parameters
     ----------
@@ -221,7 +223,8 @@ class RidgeRegressionHead(RegressionHead):
         Strength of the ridge, > 0. Relative: lambda2 in units of the mean squared
         norm of the rows, which are centred first if there is an intercept.
         A tensor (one number, or one per task) is accepted by the layer and gets
-        its gradient.
+        its gradient. "learn" is for learners around a common predictor, whose `fit`
+        scales the features by what tasks deviate in them, for an absolute ridge of 1.
     reg_scale : {"relative", "absolute"}, default="relative"
         Relative: the strength is free of the units of the features. Absolute:
         ``ridge_reg`` is lambda2 as written.

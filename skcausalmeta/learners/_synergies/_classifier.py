@@ -25,7 +25,6 @@ from ...training import (
     RowReader,
     Training,
     Validation,
-    class_middle,
 )
 from .._checks import check_known_rows
 from .._classifier import BaseMetaClassifier
@@ -39,7 +38,7 @@ from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
-from ._task_heads import classify_tasks, tasks_within
+from ._task_heads import classify_tasks, middle_of, tasks_within
 
 # Support rows that training draws around a common predictor: a class, and in all.
 _MOST_SHOTS, _MOST_SUPPORT = 20, 60
@@ -61,21 +60,24 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     W_t is solved to a stated duality gap and differentiated implicitly. `fit`
     learns f and the scale a from episodes, then solves the head on the training
-    data; `adapt` solves the head of a new task and leaves f alone.
+    data; `adapt` solves the head of a new task and leaves f alone. Tasks that share
+    their labels are solved around a common predictor, see Notes.
 
     Parameters
     ----------
     head : estimator, default=None
         Base-predictor with the contract of `GroupLassoSVC`. None:
-        ``GroupLassoSVC(solver="auto")``. Its parameters are reached as
-        ``head__group_reg`` and so on; setting one fills in the default head.
+        ``GroupLassoSVC(solver="auto")``; around a common predictor
+    ``GroupLassoLogistic("learn", "learn", reg_scale="ridge-absolute",
+    intercept_scaling=3)``. "learn" for group_reg or ridge_reg, there alone, has
+    `fit` find the strength. Its parameters are reached as ``head__group_reg`` and
+    so on; setting one fills in the SVC.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), an object such as
-        ``Conv4(n_filters=32)``, whose parameters are reached as
-        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
-        kept; frozen if none of its parameters requires a gradient), or a class or
-        function that returns one.
+        "resnet12", "identity" (rows are features), an object such as
+        ``Conv4(n_filters=32)``, with parameters ``backbone__n_filters`` and so on, a
+        `torch.nn.Module` (copied with its weights; frozen if no parameter requires a
+        gradient), or a class or function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -83,12 +85,14 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Classes of an episode. "auto": 5, or all if there are fewer.
     n_shot : int, pair of int or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5.
+        step, log-uniformly. "auto": half of the class of median size, at most 5;
+        around a common predictor (1, 20), beyond 3 classes (1, 60 // n_classes).
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
         that lack a row of each kind, or rows asked for by a number, are left out of
-        the episodes with a warning.
+        the episodes with a warning. With shared labels: rows of a task; "auto": half
+        of the task of median size, at most 10 a class.
     tasks_per_batch : int or "auto", default="auto"
         Episodes of one training step. "auto": 4, and 8 around a common predictor.
     batches_per_epoch : int, default=20
@@ -98,8 +102,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         held-out tasks find how many help.
     optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
         Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
-        of `skcausalmeta.training`, whose parameters are reached as
-        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
+        of `skcausalmeta.training`, with parameters ``optimizer__weight_decay`` and so
+        on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
     augment : str, callable or list, default=None
@@ -107,34 +111,41 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         "affine", "color", or ``augment(images, generator) -> images``.
     batch_norm : {"running", "episode"}, default="running"
         "running": statistics of the task in training, running averages after.
-        "episode": always those of the rows given together (support and query
-        apart), so predictions depend on which rows come together.
+        "episode": those of the rows given together (support and query apart), on
+        which predictions then depend.
     center : bool, default=True
         Subtract the mean of the class means of the support rows from the features of
-        a task before its head is solved. Heads without intercept then do not
-        depend on where the features lie, and need fewer of them.
+        a task before its head is solved, which then does not depend on where they
+        lie. Around a common predictor it has no effect.
     hook : EpisodeHook, default=None
         Transforms the features of a task before the head and may add a loss of
         its own (copied), see `skcausalmeta.training.EpisodeHook`.
+    shared_labels : bool or "auto", default="auto"
+        Whether a label means the same in every task, so that episodes keep the labels
+        and a new task may have any of them. "auto": True if `fit` gets ``tasks=`` that
+        know on average at least half of all labels, one of them in two tasks.
+    common : "auto", "linear", estimator or None, default="auto"
+        What tasks that share their labels deviate from. "linear": linear scores of the
+        features, trained with the backbone on the rows of all tasks. A scikit-learn
+        classifier: fitted on these rows. "auto": "linear" with shared labels, else
+        None. None: every task is solved by itself.
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
     validation : float, array-like or Validation, default=None
-        What to hold out: a share of the classes (or tasks), with which training stops
-        when accuracy on their episodes has not improved for 5 epochs; classes of y
-        (or task ids, with `tasks`), with which all epochs are trained; or a
-        `skcausalmeta.training.Validation`, which says all of this. Episodes of what
-        is held out are scored after every epoch, and the best weights are restored.
+        What to hold out: a share of the classes (or tasks), and training stops when
+        accuracy on their episodes has not improved for 5 epochs; classes of y (or
+        task ids, with `tasks`), and all epochs are trained; or a
+        `skcausalmeta.training.Validation`. Episodes of what is held out are scored
+        after every epoch, and the best weights are restored.
     calibrate : int or "auto", default=None
         Number of episodes that the temperature of `predict_proba` is learned on
-        after training, 100 for "auto". They come from the held-out classes (or
-        tasks) if there are such, by `validation`; else
-        from the training classes, whose rows the net knows, so that probabilities
-        of new classes may stay too sure. None: a temperature of 1 at no cost.
-        Classes, scores and training are the same either way.
+        after training, 100 for "auto". They come from the classes (or tasks) that
+        `validation` holds out; else from the training classes, whose rows the net
+        knows, so that probabilities of new classes may stay too sure. None: a
+        temperature of 1. Classes, scores and training are the same either way.
     fit_head : bool, default=True
-        Solve the head on the training data at the end of `fit`. False saves
-        that time when only `adapt` will be used.
+        Solve the heads of the training data at the end of `fit`.
     callbacks : list, default=None
         Callbacks of skorch.
     net_params : dict or Training, default=None
@@ -143,7 +154,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         of the net, `EpisodicNet` and `skorch.NeuralNet`, such as
         ``{"head_tol": 1e-4, "precision": "bfloat16"}``.
     device : str or torch.device, default="cpu"
-        Where the net lives.
+        Of the net.
     verbose : int, default=1
         0: silent. Else: a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -166,7 +177,17 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
     dual_gap_, sparsity_, support_features_
-        Certificate, share of unused features and used features of `head_`.
+        Certificate, share of unused features and used features of `head_`; around a
+        common predictor, of those in which the task deviates.
+    common_ : object
+        Common predictor; ``common_.scores(X)`` needs no label. None without one.
+    common_coef_, deviation_ : ndarray of shape (n_classes, n_features_out)
+        Weights of a linear common predictor, and what the task in use adds.
+    known_tasks_ : object
+        Training tasks with ``ids`` and ``solved``, by which ``predict(X, tasks=)``
+        answers.
+    sparse_reg_ : float
+        The share of the strength without any deviation that "learn" has chosen.
     support_rows_, support_labels_ : ndarray
         Support rows and labels of the task last given to `adapt`, in the order given,
         which ``adapt(X, y, keep_classes=True)`` adds to.
@@ -185,6 +206,15 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     Notes
     -----
+    Around a common predictor c a task with k labels has the scores ::
+
+        z(x) = m + g(k) (c(x) - m) + phi_k(x)'D + r(k) b
+        D, b = argmin  sum_i logistic(z_i, y_i) + 1/2 ||D||^2 + lambda1 sum_j ||D_j||_2
+
+    where r is 1 in the problem, as `skcausalmeta.training.Strengths` says. Without
+    labels z is c: after `fit`, and for unknown ids in `tasks`. To `adapt`, one row or
+    one class will do.
+
     Interrupting training with Ctrl-C keeps what was learned so far.
 
     References
@@ -365,7 +395,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             classes, numbers = np.unique(targets, return_inverse=True)
             code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
             features = hooked.features_of(features, code)
-        center = _middle(features[None], targets[None])[0, 0] * self.center
+        center = middle_of(features[None], targets[None])[0, 0] * self.center
         head = self._new_head().fit(features - center, targets)
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
 
@@ -512,7 +542,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             hooked = self.net_.module_.hooked
             one, two = hooked.episodes_of(one, numbers[part], two, ways[part])
             if self.center:
-                middle = _middle(one, numbers[part])
+                middle = middle_of(one, numbers[part])
                 one, two = one - middle, two - middle
             return classify_tasks(
                 self._new_head(), one, numbers[part], two, classes[part]
@@ -521,11 +551,3 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         size = tasks_within(self, support, query, int(ways.max()), max_memory)
         winners = in_task_chunks(solve, len(support), size)
         return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
-
-
-def _middle(features: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    """Mean of the class means (n_tasks, 1, n_features) of tasks with any labels."""
-    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-    middle = class_middle(torch.from_numpy(features), torch.from_numpy(numbers))
-    found: NDArray[Any] = middle.numpy()
-    return found

@@ -59,22 +59,25 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     switches every feature off, and a constant of the gradient. Where the targets of
     tasks depend on few of some underlying factors each, the features become these
     factors, up to order and scale, also when the factors are correlated; dense
-    regressions (`RidgeHead`) give a mixture of them.
+    regressions (`RidgeHead`) give a mixture of them. With `tasks` this takes
+    ``common=None`` or ``split="none"``: else tasks are solved around a common
+    predictor, see Notes.
 
     Parameters
     ----------
     head : estimator, default=None
         Base-predictor: `LassoHead`, `RidgeHead` (used through its
         ``as_regressor()``) or another with the contract of `LassoHead`. None:
-        ``LassoHead()``. Its parameters are reached as ``head__lasso_reg`` and so
-        on; setting one fills in the default head.
+        ``LassoHead()``; around a common predictor ``LassoHead("learn", "learn",
+        reg_scale="ridge-absolute")``. "learn" for lasso_reg or ridge_reg, there alone,
+        has `fit` find the strength. Its parameters are reached as ``head__lasso_reg``
+        and so on; setting one fills in ``LassoHead()``.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
-        "resnet12", "identity" (rows are features already), an object such as
-        ``Conv4(n_filters=32)``, whose parameters are reached as
-        ``backbone__n_filters`` and so on, a `torch.nn.Module` (copied, its weights
-        kept; frozen if none of its parameters requires a gradient), or a class or
-        function that returns one.
+        "resnet12", "identity" (rows are features), an object such as
+        ``Conv4(n_filters=32)``, with parameters ``backbone__n_filters`` and so on, a
+        `torch.nn.Module` (copied with its weights; frozen if no parameter requires a
+        gradient), or a class or function that returns one.
     input_shape : tuple, default=None
         Shape that rows are reshaped to, for flat images: (height, width) or
         (channels, height, width).
@@ -84,7 +87,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         all its ``n_shot + n_query`` rows, the multi-task form of [1]_.
     n_shot : int, pair of int or "auto", default="auto"
         Support rows of an episode. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the task of median size, at most 25.
+        step, log-uniformly. "auto": half of the task of median size, at most 25;
+        around a common predictor (2, 50).
     n_query : int or "auto", default="auto"
         Query rows. "auto": what the task of median size leaves, at most 25. Smaller
         tasks give what they have of "auto" sizes and of pairs; those that lack a row
@@ -103,8 +107,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         held-out tasks find how many help.
     optimizer : {"adam", "adamw", "sgd"}, object or type, default="adam"
         Optimiser of the outer problem; an object such as ``Adam(weight_decay=1e-4)``
-        of `skcausalmeta.training`, whose parameters are reached as
-        ``optimizer__weight_decay`` and so on; or a class of `torch.optim`.
+        of `skcausalmeta.training`, with parameters ``optimizer__weight_decay`` and so
+        on; or a class of `torch.optim`.
     lr : float, default=1e-3
         Its learning rate.
     augment : str, callable or list, default=None
@@ -117,6 +121,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     hook : EpisodeHook, default=None
         Transforms the features of a task before the head and may add a loss of
         its own (copied), see `skcausalmeta.training.EpisodeHook`.
+    common : "auto", "linear", estimator or None, default="auto"
+        What tasks deviate from. "linear": a linear function of the features, trained
+        with the backbone on the rows of all tasks. A scikit-learn regressor: fitted on
+        these rows. "auto": "linear" where `fit` gets ``tasks=`` of two tasks or more
+        and `split` is "support-query", else None. None: every task is solved by itself.
     across_envs : bool, default=False
         Draw support and query of an episode from different environments, given to
         `fit` as ``envs=``, in random roles.
@@ -150,13 +159,14 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         The trained skorch net.
     head_ : estimator
         The head in use: of all training rows as one task, or of the task last
-        adapted to.
+        adapted to. Around a common predictor None before `adapt`.
     task_code_ : ndarray of shape (n_code,)
         Code that `hook` gives the task of `head_`; None without a hook.
     task_codes_ : ndarray of shape (n_tasks, n_code)
         Codes of the training tasks, likewise.
     task_ids_ : ndarray of shape (n_tasks,)
-        Sorted ids of the training tasks, after a fit with `tasks`.
+        Sorted ids of the training tasks, after a fit with `tasks` and without a common
+        predictor, as are the next three.
     task_coef_ : ndarray of shape (n_tasks, n_features_out)
         Weights of the training tasks, each solved on all its rows.
     task_intercept_ : ndarray of shape (n_tasks,)
@@ -164,7 +174,18 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     task_dual_gap_ : ndarray of shape (n_tasks,)
         Their certificates.
     dual_gap_, sparsity_, support_features_
-        Certificate, share of unused features and used features of `head_`.
+        Certificate, share of unused features and used features of `head_`; around a
+        common predictor, of those in which the task deviates.
+    common_ : object
+        Common predictor, whose ``scores(X)`` need no label; None without one. That of
+        an estimator has the fitted one as ``estimator``.
+    common_coef_, deviation_ : ndarray of shape (1, n_features_out)
+        Weights of a linear common predictor, and what the task in use adds.
+    known_tasks_ : object
+        Training tasks with ``ids`` and ``solved``, by which ``predict(X, tasks=)``
+        answers around a common predictor.
+    sparse_reg_ : float
+        The share of the strength without any deviation that "learn" has chosen.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
@@ -183,10 +204,18 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     -----
     Interrupting training with Ctrl-C keeps what was learned so far.
 
-    After a fit on several tasks, ``predict(X, tasks=ids)`` answers each row by the
-    head of its training task. ``predict(X)`` does not know the task and answers by
-    one head for all training rows together, as does every regressor that is not
-    told about tasks; `adapt` replaces that head.
+    Around a common predictor c a task with k labels has the predictions ::
+
+        z(x) = m + g(k) (c(x) - m) + phi_k(x)'w + r(k) b
+        w, b = argmin  1/2 sum_i (z_i - y_i)^2 + 1/2 ||w||^2 + lambda1 ||w||_1
+
+    where r is 1 in the problem, as `skcausalmeta.training.Strengths` says. Without
+    labels z is c: after `fit`, and for unknown ids in `tasks`. One row will do.
+
+    After a fit on several tasks, ``predict(X, tasks=ids)`` answers each row by its
+    training task. ``predict(X)`` does not know the task and answers by the common
+    predictor, or without one by one head for all training rows together; `adapt`
+    replaces that.
 
     References
     ----------
@@ -410,7 +439,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Raises
         ------
         InvalidInputError
-            If `tasks` holds an id that `fit` did not see, without a common predictor,
+                    If `tasks` holds an id that `fit` did not see, without a common predictor,
             or `fit` solved no training tasks.
         """
         rows = check_known_rows(self, X)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...exceptions import InvalidInputError
-from ...training import in_parts
+from ...training import class_middle, in_parts
 from .._task_batches import (
     TASKS_PER_SOLVE,
     by_way,
@@ -19,6 +19,14 @@ from .._task_batches import (
 )
 
 _ENTRIES_PER_SOLVE = 2**22
+
+
+def middle_of(features: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Mean of the class means (n_tasks, 1, n_features) of tasks with any labels."""
+    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    middle = class_middle(torch.from_numpy(features), torch.from_numpy(numbers))
+    found: NDArray[Any] = middle.numpy()
+    return found
 
 
 def classify_tasks(
