@@ -29,7 +29,7 @@ from benchmarks.solvers._problems import (
 )
 
 # Our solvers in the order of the tables.
-OURS = ("auto", "newton", "fista")
+OURS = ("auto", "compiled", "newton", "fista")
 _CG_STEPS = 5
 _MAX_FISTA = 5000
 # Entries n C d above which a peer takes minutes or does not answer at all.
@@ -143,7 +143,7 @@ class Lap(NamedTuple):
 
 
 def race(laps: Mapping[str, Lap], batch: Batch, pace: Pace) -> dict[str, Any]:
-    """Median milliseconds a task of every lap; rounds are interleaved.
+    """Median milliseconds a task of every lap, wall and CPU; rounds are interleaved.
 
     A pilot on one task settles the number of tasks. A lap that raises is out,
     and its line says why; one that takes longer than the budget for a single
@@ -163,11 +163,16 @@ def race(laps: Mapping[str, Lap], batch: Batch, pace: Pace) -> dict[str, Any]:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             results[name] = {"skipped": reason[:80]}
     seconds: dict[str, list[float]] = {name: [] for name in ready}
+    processor: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(pace.repeats):
         for name, found in seconds.items():
+            before = time.process_time()
             found.append(seconds_of(ready[name]))
+            processor[name].append(time.process_time() - before)
     for name, found in seconds.items():
         results[name]["seconds"] = statistics.median(found)
+        cpu = statistics.median(processor[name])
+        results[name]["cpu_ms_per_task"] = 1000 * cpu / results[name]["n_tasks"]
     for line in results.values():
         if "seconds" in line:
             line["ms_per_task"] = 1000 * line.pop("seconds") / line["n_tasks"]

@@ -295,7 +295,12 @@ def test_test_rows_of_one_class_have_no_area_under_the_curve():
         svc.fit(X, y)
 
 
-def test_unfinished_strengths_warn_with_numbers():
+def test_unfinished_strengths_warn_with_numbers(monkeypatch):
+    # The tensor solver, of which one step is too few.
+    tensors = "skcausalmeta.solvers._auto.compiled_applies"
+    monkeypatch.setattr(tensors, lambda problem: False)
+    polish = "skcausalmeta.heads._group_lasso_svc.has_compiled_solver"
+    monkeypatch.setattr(polish, lambda: False)
     X, y = make_data(n_samples=30)
     svc = GroupLassoSVCCV([1.0, 0.01], cv=2, tol=1e-14, max_iter=1, solver="newton")
     match = r"The cross-validation stopped .* 1 of 2 strengths. Largest relative gap"

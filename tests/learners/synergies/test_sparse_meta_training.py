@@ -305,7 +305,7 @@ def test_parameters_of_the_head_are_reached_without_naming_it():
     learner = make_learner()
     assert learner.set_params(head__group_reg=0.7) is learner
     assert learner.head.group_reg == 0.7
-    assert learner.head.solver == "newton"
+    assert learner.head.solver == "auto"
     learner.set_params(head__tol=1e-5)
     assert (learner.head.group_reg, learner.head.tol) == (0.7, 1e-5)
     given = GroupLassoSVC(group_reg=0.2)
