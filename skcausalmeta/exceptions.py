@@ -8,6 +8,7 @@ __all__ = [
     "ConvergenceWarning",
     "DivergenceError",
     "EpisodeError",
+    "InterruptedFitWarning",
     "InvalidInputError",
     "NotFittedError",
     "OutOfMemoryError",
@@ -114,5 +115,16 @@ class PersistenceError(SkcausalmetaError, ValueError):
     --------
     >>> from skcausalmeta.exceptions import PersistenceError
     >>> issubclass(PersistenceError, ValueError)
+    True
+    """
+
+
+class InterruptedFitWarning(UserWarning):
+    """A `fit` was interrupted; the message says when, and what is kept of it.
+
+    Examples
+    --------
+    >>> from skcausalmeta.exceptions import InterruptedFitWarning
+    >>> issubclass(InterruptedFitWarning, UserWarning)
     True
     """

@@ -34,6 +34,7 @@ from ..training import (
     Training,
     Validation,
     named_optimizer,
+    nothing_kept,
 )
 from ..utils import isolated_torch_rng, named_seeds
 from ._checks import (
@@ -201,6 +202,10 @@ class BaseMetaLearner(
         -----
         UserWarning
             If some classes or tasks are too small and left out of the episodes.
+        InterruptedFitWarning
+            If `KeyboardInterrupt` ends the epochs early; the weights so far, or the
+            best ones of a validation, are kept. Before or after the epochs the
+            interruption goes on, and a learner that was fitted before stays as it was.
         """
         rows = check_rows(self, X)
         targets = self._check_targets(y, rows)
@@ -208,8 +213,9 @@ class BaseMetaLearner(
         env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
-        fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
-        fitted._solve_training(rows, targets, task_ids)
+        with nothing_kept(self):
+            fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
+            fitted._solve_training(rows, targets, task_ids)
         adopt(self, fitted)
         return self
 

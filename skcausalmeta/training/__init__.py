@@ -1,5 +1,6 @@
 """Skorch nets that train on episodes, and their parts."""
 
+from ._apart import apart
 from ._base_net import (
     BaseEpisodicNet,
     check_finite_loss,
@@ -21,6 +22,7 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
+from ._interruption import nothing_kept
 from ._options import (
     OPTIMIZERS,
     SGD,
@@ -82,6 +84,7 @@ __all__ = [
     "TrainingSettings",
     "Validation",
     "WarmStart",
+    "apart",
     "batch_norm_mode",
     "check_finite_loss",
     "check_finite_weights",
@@ -96,6 +99,7 @@ __all__ = [
     "in_passes",
     "module_lock",
     "named_optimizer",
+    "nothing_kept",
     "optimizer_keywords",
     "padded",
     "refuse_infinite_rows",

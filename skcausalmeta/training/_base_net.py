@@ -19,7 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
-from ._batch_norm import batch_norm_mode
+from ._apart import apart
+from ._batch_norm import batch_norm_mode, module_lock
 from ._portable_net import PortableNet
 from ._processes import Processes
 from ._stream import EpisodeStream, MetaBatch, in_parts, in_passes
@@ -236,8 +237,11 @@ class BaseEpisodicNet(PortableNet, ABC):
         """Return the features of rows (n, ...) as the module is, (n, d)."""
         if self.batch_norm == "running":
             return self.module_.backbone(rows)
-        with batch_norm_mode(self.module_, self.batch_norm):
-            return self.module_.backbone(rows)
+        module = self.module_
+        if not torch.is_grad_enabled():  # what is not trained must not change
+            module = apart(module)
+        with module_lock(self.module_), batch_norm_mode(module, self.batch_norm):
+            return module.backbone(rows)
 
     def features_of(
         self, reader: Callable[[NDArray[Any]], Tensor], rows: NDArray[Any]
@@ -295,6 +299,7 @@ class BaseEpisodicNet(PortableNet, ABC):
         """Drop the scale and the processes, which are no part of the trained net."""
         super().on_train_end(*args, **kwargs)
         self.scaler_ = self.processes_ = None
+        self._set_training(False)  # as every prediction leaves it
 
     def on_grad_computed(self, *args: Any, **kwargs: Any) -> None:
         """Take the scale from the gradients, before callbacks see them."""

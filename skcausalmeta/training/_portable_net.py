@@ -9,17 +9,17 @@ from typing import Any
 
 import skorch
 import torch
-from skorch import NeuralNet
 from skorch.utils import get_map_location
 from torch import Tensor, nn
 
 from ..exceptions import PersistenceError
+from ._interruption import InterruptibleNet
 
 _WRITTEN_BY = "__written_by_skorch__"
 _FIRST_VERSION = (1, 2)
 
 
-class PortableNet(NeuralNet):
+class PortableNet(InterruptibleNet):
     """skorch net whose modules are pickled as everything else is.
 
     skorch pickles modules and optimisers apart, into bytes, by the plain pickle, which

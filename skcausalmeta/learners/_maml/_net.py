@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from ...training import (
     EpisodeOutcome,
     EpisodeTensors,
     MetaBatch,
+    apart,
     batch_norm_mode,
     check_finite_loss,
     in_parts,
@@ -179,10 +180,20 @@ class GradientNet(BaseEpisodicNet):
 
     # -- tasks -------------------------------------------------------------------------
 
-    def features(self, rows: Tensor) -> Tensor:
-        """Return features of rows; waits while another thread adapts the parameters."""
+    @contextmanager
+    def _in_use(self) -> Iterator[GradientNet]:
+        """Yield a net to predict with, whose module may be interrupted at any moment.
+
+        Parameters take the place of others in a module of its own, never in that which
+        was trained.
+        """
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
         with module_lock(self.module_):
-            return super().features(rows)
+            vars(twin)["module_"] = apart(self.module_)
+            with torch.no_grad():
+                twin._set_training(False)
+                yield twin
 
     def adapted(
         self,
@@ -211,23 +222,20 @@ class GradientNet(BaseEpisodicNet):
         code : Tensor of shape (1, n_code) or None
             None without a hook.
         """
-        self._set_training(False)
         if n_way is None:
             n_way = 0 if targets.is_floating_point() else int(targets.max()) + 1
         task = EpisodeTensors(support, support[:0], targets, targets[:0], n_way)
-        with module_lock(self.module_), torch.no_grad():
-            function, path = self._adaptation([task], n_steps, record=False)
+        with self._in_use() as net:
+            function, path = net._adaptation([task], n_steps, record=False)
         return {name: v.detach() for name, v in path[-1].items()}, function.codes
 
     def scores(
         self, parameters: Named, rows: Tensor, code: Tensor | None = None
     ) -> Tensor:
         """Return the scores (n, n_outputs) of rows under adapted parameters."""
-        self._set_training(False)
-        lock, mode = module_lock(self.module_), self.batch_norm
-        with lock, torch.no_grad(), batch_norm_mode(self.module_, mode):
-            function = BatchedModule(self.module_, 1, code)
-            return function.scores(parameters, self._inputs([rows]))[0]
+        with self._in_use() as net, batch_norm_mode(net.module_, self.batch_norm):
+            function = BatchedModule(net.module_, 1, code)
+            return function.scores(parameters, net._inputs([rows]))[0]
 
     def query_scores(
         self, tasks: list[EpisodeTensors], n_steps: int, *, staged: bool = False
@@ -243,11 +251,10 @@ class GradientNet(BaseEpisodicNet):
         staged : bool, default=False
             Before the first and after every step, not after the last alone.
         """
-        self._set_training(False)
-        with module_lock(self.module_), torch.no_grad():
-            function, path = self._adaptation(tasks, n_steps, record=False)
-            with self._normalisation(len(tasks)):
-                query = self._inputs([task.query for task in tasks])
+        with self._in_use() as net:
+            function, path = net._adaptation(tasks, n_steps, record=False)
+            with net._normalisation(len(tasks)):
+                query = net._inputs([task.query for task in tasks])
                 points = path if staged else path[-1:]
                 return [function.scores(point, query) for point in points]
 

@@ -35,6 +35,7 @@ from ...training import (
     Training,
     Validation,
     named_optimizer,
+    nothing_kept,
 )
 from .._checks import (
     check_given_ids,
@@ -232,6 +233,13 @@ class BaseMultiTask(
         ValueError
             For invalid rows, targets or parameters, before any training. A learner
             that was fitted before stays as it was.
+
+        Warns
+        -----
+        InterruptedFitWarning
+            If `KeyboardInterrupt` ends the epochs early; the weights so far, or the
+            best ones of a validation, are kept. Before or after the epochs the
+            interruption goes on, and a learner that was fitted before stays as it was.
         """
         if y is None:
             refuse_none(self, "label")
@@ -242,7 +250,8 @@ class BaseMultiTask(
         env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
-        train_learner(fitted, rows, targets, env_ids)
+        with nothing_kept(self):
+            train_learner(fitted, rows, targets, env_ids)
         fitted.task_ = None
         adopt(self, fitted)
         return self

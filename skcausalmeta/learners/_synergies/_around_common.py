@@ -120,8 +120,8 @@ class CommonTraining:
         module = self._module(backbone, hooked, common)
         n_epochs = None
         if nets is not None and not hooked.is_active:
-            self._begin(module.strengths, nets, common)
-            n_epochs = self._n_epochs(module, nets, common)
+            interrupted = self._begin(module.strengths, nets, common)
+            n_epochs = 0 if interrupted else self._n_epochs(module, nets, common)
         net = self._net(module, n_epochs)
         if n_epochs == 0:
             return common, net.initialize()
@@ -180,14 +180,15 @@ class CommonTraining:
 
     def _begin(
         self, strengths: Strengths, nets: PooledModels, common: CommonPredictor
-    ) -> None:
+    ) -> bool:
         """Learn strengths on features by nets that did not see the task of a row.
 
         A net knows its own training tasks, whose deviations in its features are larger
-        than those of a new task.
+        than those of a new task. Tells whether that was interrupted: the strengths so
+        far are kept, and nothing more is to be trained.
         """
         if not strengths.learned:
-            return
+            return False
         stage = self.stage
         index = _some_of_tasks(self.data)
         rows, folds = read_rows(stage.rows, index), nets.folds[index]
@@ -222,6 +223,7 @@ class CommonTraining:
         with torch.no_grad():
             for name, value in strengths.named_parameters():
                 value.copy_(learned[name])
+        return net.interrupted_
 
     def _aside(self, validation: Validation | None) -> FitStage:
         """Return the stage of a training beside that of the fit."""
@@ -267,6 +269,8 @@ class CommonTraining:
         streams = episode_streams(learner, searching, plan, common.training_scores)
         before = _valid_loss(net, streams[1])
         learner._run(net, searching, plan, common.training_scores)
+        if net.interrupted_:
+            return 0
         losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
         if not losses or min(losses) > before * (1.0 - _WORTH):
             return 0

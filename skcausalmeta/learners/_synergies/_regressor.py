@@ -439,7 +439,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Raises
         ------
         InvalidInputError
-                    If `tasks` holds an id that `fit` did not see, without a common predictor,
+            If `tasks` holds an id that `fit` did not see, without a common predictor,
             or `fit` solved no training tasks.
         """
         rows = check_known_rows(self, X)

@@ -1,0 +1,127 @@
+"""What an interrupted training keeps, and says so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from ..exceptions import InterruptedFitWarning
+
+_REMEDY = "fit again, or with a checkpoint_path, from which the next fit goes on"
+
+
+class InterruptibleNet(NeuralNet):
+    """skorch net that says what an interrupted training keeps.
+
+    `KeyboardInterrupt` ends the training. Parameters that were exchanged for a moment
+    when it came are back in their places.
+
+    Attributes
+    ----------
+    interrupted_ : bool
+        Whether the last training was.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from torch import nn
+    >>> from skcausalmeta.training._interruption import InterruptibleNet
+    >>> class Impatient(InterruptibleNet):
+    ...     def run_single_epoch(self, *args, **kwargs):
+    ...         raise KeyboardInterrupt
+    >>> net = Impatient(nn.Linear, module__in_features=2, module__out_features=1,
+    ...                 criterion=nn.MSELoss, train_split=None, verbose=0)
+    >>> with warnings.catch_warnings(record=True) as found:
+    ...     warnings.simplefilter("always")
+    ...     interrupted = net.fit([[0.0, 1.0]], [[1.0]]).interrupted_
+    >>> interrupted, found[0].category.__name__
+    (True, 'InterruptedFitWarning')
+    """
+
+    interrupted_: bool = False
+
+    def fit_loop(
+        self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any
+    ) -> InterruptibleNet:
+        """Train for some epochs; a `KeyboardInterrupt` ends it with a warning.
+
+        Warns
+        -----
+        InterruptedFitWarning
+            With the place it came in, and what is kept.
+        """
+        vars(self).pop("interrupted_", None)
+        places = _places(self.module_)
+        try:
+            super().fit_loop(X, y, epochs, **fit_params)
+        except KeyboardInterrupt:
+            for layer, own in places:
+                vars(layer)["_parameters"] = own
+            self.interrupted_ = True
+            warnings.warn(
+                f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
+                f"{_REMEDY}, to train longer.",
+                InterruptedFitWarning,
+                stacklevel=2,
+            )
+        return self
+
+
+@contextmanager
+def nothing_kept(learner: Any) -> Iterator[None]:
+    """Say, where an interruption leaves a fit, that the learner is as it was.
+
+    Parameters
+    ----------
+    learner : estimator
+        The one that is being fitted.
+
+    Warns
+    -----
+    InterruptedFitWarning
+        Before the `KeyboardInterrupt` goes on.
+
+    Examples
+    --------
+    >>> from skcausalmeta.training import nothing_kept
+    >>> with nothing_kept(None):
+    ...     print("trained")
+    trained
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "fitted before" if hasattr(learner, "net_") else "not fitted"
+        warnings.warn(
+            "Training was interrupted before or after its epochs. Nothing of this fit "
+            f"is kept: the {type(learner).__name__} is as it was, {state}; {_REMEDY}.",
+            InterruptedFitWarning,
+            stacklevel=4,
+        )
+        raise
+
+
+def _places(module: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """Return the parameters of every layer, as they stand before training."""
+    return [(layer, dict(layer._parameters)) for layer in module.modules()]
+
+
+def _moment(net: NeuralNet) -> str:
+    if not len(net.history):
+        return "before its first epoch"
+    steps = len(net.history[-1]["batches"])
+    return f"in step {max(1, steps)} of epoch {len(net.history)} of {net.max_epochs}"
+
+
+def _kept(net: NeuralNet) -> str:
+    for _, callback in net.callbacks_:
+        restores = isinstance(callback, EarlyStopping) and callback.load_best
+        if restores and getattr(callback, "best_model_weights_", None) is not None:
+            return "the best weights of the validated epochs"
+    return "the weights of that moment" if len(net.history) else "the first weights"
