@@ -238,12 +238,14 @@ def make_learner(family: str, name: str, seed: int, steps: int, **more: Any) -> 
         return kind(**{**params, **settings["gradient"], **GRADIENT[name]})
     if values:
         head: Any = RidgeHead(0.1) if name == "prototype" else LassoHead()
-        return SparseMetaRegressor(head, **params)
+        return SparseMetaRegressor(head, common=None, **params)
+    # Tasks by themselves: confounders are what a pooled model would learn.
+    alone = {"common": None, "shared_labels": False, **params}
     if name == "prototype":
         return SparseMetaClassifier(
-            PrototypeHead(), net_params={"logit_scale": 0.1}, **params
+            PrototypeHead(), net_params={"logit_scale": 0.1}, **alone
         )
-    return SparseMetaClassifier(net_params={"logit_scale": 10.0}, **params)
+    return SparseMetaClassifier(net_params={"logit_scale": 10.0}, **alone)
 
 
 def wrapped(family: str, learner: Any, **params: Any) -> Any:

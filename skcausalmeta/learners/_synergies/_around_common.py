@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import nn
 
-from ...backbones import n_features_out
+from ...backbones import PreparedBackbone, n_features_out
 from ...exceptions import EpisodeError, InvalidInputError
 from ...training import (
     DeviationModule,
@@ -143,7 +143,9 @@ class CommonTraining:
         """Return the backbone with strengths where they begin."""
         width = n_features_out(backbone, self.stage.reader.sample_shape)
         width = hooked.width(width)
-        blocks = getattr(backbone, "blocks", (width,))
+        prepared = isinstance(backbone, PreparedBackbone)
+        inner = backbone.backbone if prepared else backbone
+        blocks = getattr(inner, "blocks", (width,))
         if sum(blocks) != width:
             blocks = (width,)
         learned = learns(self.learner._head_template(), "ridge_reg")

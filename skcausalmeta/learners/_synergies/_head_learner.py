@@ -16,7 +16,7 @@ from torch import nn
 from ...backbones import MLP
 from ...exceptions import InvalidInputError
 from ...heads import takes_offset
-from ...training import BaseEpisodicNet, HookedFeatures, RowReader
+from ...training import BaseEpisodicNet, HookedFeatures, RowReader, Training
 from ...utils import read_rows
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
@@ -102,7 +102,24 @@ class HeadLearnerMixin:
         self.common_ = self.known_tasks_ = None
         self.sparse_reg_ = 0.0
         self._check_head()
+        if self.around_common_:
+            self._refuse_scale()
         return kind
+
+    def _refuse_scale(self) -> None:
+        """Refuse a scale of the scores: around common ones they are logits already.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        given = Training.of(self.net_params).keywords  # type: ignore[attr-defined]
+        if "logit_scale" in given:
+            raise InvalidInputError(
+                "Scores around a common predictor are logits, without a scale. Got "
+                f"logit_scale={given['logit_scale']!r}; remove it from net_params, or "
+                "use common=None."
+            )
 
     def _without_offset(self) -> None:
         """Refuse a common predictor that was asked for; a head takes no offset.

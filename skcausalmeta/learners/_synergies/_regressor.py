@@ -544,6 +544,12 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return self._training_tasks().codes
 
     def _training_tasks(self) -> SolvedTasks:
+        if self.around_common_:
+            raise NotFittedError(
+                "Weights of whole tasks are there after a fit with common=None. Got "
+                "tasks that deviate from a common predictor; ask known_tasks_ for "
+                "them, predict(X, tasks=ids), or deviation_ of the task in use."
+            )
         if self.training_tasks_ is None:
             raise NotFittedError(
                 "Training tasks are solved by a fit with tasks and fit_head=True. Got "
