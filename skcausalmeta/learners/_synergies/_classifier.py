@@ -167,7 +167,14 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
     dual_gap_, sparsity_, support_features_
-        Certificate, share of unused features and used features of `head_`.
+        Certificate, share of unused features and used features of `head_`; around a
+        common predictor, the features in which the task deviates.
+    common_coef_, deviation_ : ndarray of shape (n_scores, n_features)
+        Around a common predictor: its weights, where it is linear, and those that the
+        task in use adds, 0 for features in which it does not deviate.
+    common_gain_ : ndarray of shape (n_scores, n_scores)
+        What the task in use multiplies the common scores by: it answers
+        ``common_gain_ @ c(x) + deviation_ @ f(x)`` and a constant.
     support_rows_, support_labels_ : ndarray
         Support rows and labels of the task last given to `adapt`, in the order given,
         which ``adapt(X, y, keep_classes=True)`` adds to.

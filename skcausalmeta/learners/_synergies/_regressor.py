@@ -165,7 +165,14 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     task_dual_gap_ : ndarray of shape (n_tasks,)
         Their certificates.
     dual_gap_, sparsity_, support_features_
-        Certificate, share of unused features and used features of `head_`.
+        Certificate, share of unused features and used features of `head_`; around a
+        common predictor, the features in which the task deviates.
+    common_coef_, deviation_ : ndarray of shape (n_scores, n_features)
+        Around a common predictor: its weights, where it is linear, and those that the
+        task in use adds, 0 for features in which it does not deviate.
+    common_gain_ : ndarray of shape (n_scores, n_scores)
+        What the task in use multiplies the common scores by: it answers
+        ``common_gain_ @ c(x) + deviation_ @ f(x)`` and a constant.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
