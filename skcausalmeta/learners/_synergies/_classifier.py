@@ -188,6 +188,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         answers.
     sparse_reg_ : float
         The share of the strength without any deviation that "learn" has chosen.
+    common_gain_ : ndarray of shape (n_scores, n_scores)
+        What the task in use multiplies the common scores by: it answers
+        ``common_gain_ @ c(x) + deviation_ @ f(x)`` and a constant.
     support_rows_, support_labels_ : ndarray
         Support rows and labels of the task last given to `adapt`, in the order given,
         which ``adapt(X, y, keep_classes=True)`` adds to.

@@ -74,10 +74,11 @@ class CommonTask(HeadTask):
         if self.head is None:
             return unit
         with torch.no_grad():
-            at = torch.tensor([self.amount], dtype=torch.float64)
-            scale = strengths.scale(at)[0, size:].numpy()
-            moved = torch.from_numpy(unit)[None] + strengths.score_center
-            gain = (strengths.offset(moved, at) - strengths.score_center)[0].numpy()
+            center = strengths.score_center.double()
+            at = center.new_tensor([self.amount])
+            scale = strengths.scale(at)[0, size:].cpu().numpy()
+            ones = torch.eye(n_scores).to(center)
+            gain = (strengths.offset(center + ones[None], at) - center)[0].cpu().numpy()
         own = np.array([[-1.0, 1.0]]) if n_scores == 2 else unit
         return gain + (np.atleast_2d(self.head.coef_)[:, size:] * scale) @ own
 

@@ -186,6 +186,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         answers around a common predictor.
     sparse_reg_ : float
         The share of the strength without any deviation that "learn" has chosen.
+    common_gain_ : ndarray of shape (n_scores, n_scores)
+        What the task in use multiplies the common scores by: it answers
+        ``common_gain_ @ c(x) + deviation_ @ f(x)`` and a constant.
     n_iter_ : int
         Epochs trained.
     history_ : list of dict
