@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..exceptions import InvalidInputError, NotFittedError
 from ..learners import SolvedTask
+from ._common import CommonScores
 from ._features import AdaptedScores, HeadFeatures, RoutedScores, Samples
 from ._scores import score_layer
 
@@ -190,6 +191,8 @@ def _refuse_rows_together(learner: Any) -> None:
 def _scores(learner: Any, task: SolvedTask) -> nn.Module:
     if hasattr(task, "parameters"):
         return AdaptedScores(learner.net_, task)
+    if hasattr(task, "trust"):
+        return CommonScores(learner, task)
     if hasattr(task, "head"):
         return nn.Sequential(HeadFeatures(learner.net_, task), _of_head(task))
     if hasattr(task, "routing"):
