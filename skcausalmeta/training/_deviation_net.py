@@ -106,7 +106,8 @@ class DeviationNet(HeadNet):
         self, tasks: list[EpisodeTensors]
     ) -> tuple[list[Tensor], list[Tensor]]:
         supports, queries = super()._task_features(tasks)
-        if self.module_.training and not self.frozen_:
+        moving = self.module_.training and not self.frozen_
+        if moving and not self.module_.hooked.is_active:
             self.module_.strengths.follow(torch.cat([*supports, *queries]))
         return supports, queries
 
@@ -148,14 +149,18 @@ class DeviationNet(HeadNet):
         return (share * losses).sum(-1), (share * right).sum(-1)
 
     def _scores(self, group: TaskGroup, code: Tensor | None) -> Tensor:
-        hooked = self.module_.hooked
+        hooked, strengths = self.module_.hooked, self.module_.strengths
+        support = hooked.transform(group.support, code)
+        query = hooked.transform(group.query, code)
+        if self.module_.training and hooked.is_active:  # which moves the features
+            strengths.follow(torch.cat([support.flatten(0, 1), query.flatten(0, 1)]))
         return deviating_scores(
             self.head,
-            self.module_.strengths,
-            hooked.transform(group.support, code).double(),
+            strengths,
+            support.double(),
             group.support_targets,
             group.support_scores,
-            hooked.transform(group.query, code).double(),
+            query.double(),
             group.query_scores,
             tol=self.head_tol,
         )

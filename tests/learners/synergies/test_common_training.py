@@ -208,6 +208,16 @@ def test_metacrl_solves_weighted_factors_around_the_common_scores(model, y):
     np.testing.assert_array_equal(unknown, nothing[:3])
 
 
+def test_fewer_factors_than_features():
+    model = MetaCRLClassifier(classifier(), n_factors=3, task_embedding="mean")
+    model.fit(X, LABELS, tasks=TASKS)
+    learner = model.adapt(X[:8], LABELS[:8]).estimator_
+    assert learner.deviation_.shape == (2, 3)
+    # Deviations are from the mean of the factors that tasks weigh, not of features.
+    assert learner.net_.module_.strengths.center.abs().max() > 0
+    assert model.predict(X).shape == LABELS.shape
+
+
 # -- searches and pipelines ------------------------------------------------------------
 
 
