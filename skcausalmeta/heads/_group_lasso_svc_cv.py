@@ -65,7 +65,7 @@ class GroupLassoSVCCV(LargestScoreMixin, BaseEstimator):
         (1 with the relative scale) down to 0.01 times that.
     ridge_regs : array-like of shape (n_ridge,), default=(1.0,)
         Strengths of the ridge to try, > 0.
-    reg_scale : {"relative", "absolute"}, default="relative"
+    reg_scale : {"relative", "ridge-absolute", "absolute"}, default="relative"
         As in `GroupLassoSVC`. The relative scale refers to the training rows of
         every fold.
     groups : array-like of shape (n_features,), default=None

@@ -29,8 +29,8 @@ class LassoHead(RegressionHead):
 
     exactly, by an active-set method; ``dual_gap_`` proves how far the returned
     point is from the optimum. An offset, predictions that are known beforehand, is
-    taken off the targets if `fit` gets one. The same problem is a differentiable
-    layer for many tasks at once: `episode_predictions`.
+    taken off the targets if `fit` gets one. The same problem is a differentiable layer
+    for many tasks at once: `episode_predictions`.
 
     Parameters
     ----------

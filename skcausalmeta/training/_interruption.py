@@ -56,7 +56,7 @@ class InterruptibleNet(NeuralNet):
         InterruptedFitWarning
             With the place it came in, and what is kept.
         """
-        vars(self).pop("interrupted_", None)
+        self.__dict__.pop("interrupted_", None)
         places = _places(self.module_)
         try:
             super().fit_loop(X, y, epochs, **fit_params)

@@ -188,9 +188,9 @@ class GradientNet(BaseEpisodicNet):
         was trained.
         """
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self))
+        twin.__dict__.update(self.__dict__)
         with module_lock(self.module_):
-            vars(twin)["module_"] = apart(self.module_)
+            twin.__dict__["module_"] = apart(self.module_)
             with torch.no_grad():
                 twin._set_training(False)
                 yield twin

@@ -97,7 +97,8 @@ class HeadLearnerMixin:
         check_common(self.common, is_classifier(self))
         kind = common_kind(self.common, shared, tasks)
         if kind is not None and self.head is not None and not takes_offset(self.head):
-            kind = self._without_offset()
+            self._refuse_without_offset()
+            kind = None
         self.around_common_ = kind is not None
         self.common_ = self.known_tasks_ = None
         self.sparse_reg_ = 0.0
@@ -121,7 +122,7 @@ class HeadLearnerMixin:
                 "use common=None."
             )
 
-    def _without_offset(self) -> None:
+    def _refuse_without_offset(self) -> None:
         """Refuse a common predictor that was asked for; a head takes no offset.
 
         Raises
