@@ -62,6 +62,7 @@ class Strengths(nn.Module):
     center: Tensor
     spread: Tensor
     score_center: Tensor
+    block: Tensor
 
     def __init__(
         self, blocks: Sequence[int], n_classes: int, learned: bool = True
