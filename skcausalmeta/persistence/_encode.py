@@ -37,14 +37,20 @@ _OF_RECURRENT_LAYERS = frozenset({"_flat_weights", "_flat_weight_refs"})
 class _ForeignEstimatorError(PersistenceError):
     """An estimator of another package has a state that the format does not hold."""
 
-    def __init__(self, name: str, path: str, reason: str) -> None:
-        super().__init__(
-            "An estimator of another package can be saved if its state is arrays and "
-            f"settings. Got {name} at {path!r}, whose state is more: take one such as "
-            "LogisticRegression or Ridge, or use pickle or joblib.dump, which hold it. "
-            f"What cannot be saved: {reason}"
-        )
-        self.reason = reason
+    reason = ""
+
+
+def _foreign_error(name: str, path: str, error: PersistenceError) -> PersistenceError:
+    """Return an error that names an estimator, and what in it cannot be saved."""
+    reason = getattr(error, "reason", "") or str(error)
+    found = _ForeignEstimatorError(
+        "An estimator of another package can be saved if its state is arrays and "
+        f"settings. Got {name} at {path!r}, whose state is more: take one such as "
+        "LogisticRegression or Ridge, or use pickle or joblib.dump, which hold it. "
+        f"What cannot be saved: {reason}"
+    )
+    found.reason = reason
+    return found
 
 
 class Encoder:
@@ -230,8 +236,7 @@ class Encoder:
         except PersistenceError as error:
             if not _is_foreign(cls):
                 raise
-            reason = getattr(error, "reason", str(error))
-            raise _ForeignEstimatorError(cls.__name__, path, reason) from error
+            raise _foreign_error(cls.__name__, path, error) from error
 
     def _state(self, thing: Any, path: str) -> dict[str, Any]:
         if isinstance(thing, Pipeline) and thing.memory is not None:
