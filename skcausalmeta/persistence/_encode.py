@@ -43,6 +43,21 @@ _NO_KEY = object()
 class _ForeignEstimatorError(PersistenceError):
     """An estimator of another package has a state that the format does not hold."""
 
+    reason = ""
+
+
+def _foreign_error(name: str, path: str, error: PersistenceError) -> PersistenceError:
+    """Return an error that names an estimator, and what in it cannot be saved."""
+    reason = getattr(error, "reason", "") or str(error)
+    found = _ForeignEstimatorError(
+        "An estimator of another package can be saved if its state is arrays and "
+        f"settings. Got {name} at {path!r}, whose state is more: take one such as "
+        "LogisticRegression or Ridge, or use pickle or joblib.dump, which hold it. "
+        f"What cannot be saved: {reason}"
+    )
+    found.reason = reason
+    return found
+
 
 class Encoder:
     """Turns objects into nodes.
@@ -277,17 +292,10 @@ class Encoder:
             )
         try:
             return {**head, "state": self._named(self._state(thing, path), path)}
-        except _ForeignEstimatorError:  # it names the innermost one
-            raise
         except PersistenceError as error:
-            if not isinstance(thing, BaseEstimator) or cls in names():
+            if not _is_foreign(cls):
                 raise
-            raise _ForeignEstimatorError(
-                "An estimator of another package can be saved if its state is arrays "
-                f"and settings. Got {cls.__name__} at {path!r}, whose state is not "
-                f"({error}) Take one such as LogisticRegression or Ridge, or use "
-                "pickle or joblib.dump, which hold it."
-            ) from error
+            raise _foreign_error(cls.__name__, path, error) from error
 
     def _state(self, thing: Any, path: str) -> dict[str, Any]:
         if isinstance(thing, Pipeline) and thing.memory is not None:
@@ -367,6 +375,13 @@ def is_plain(cls: type) -> bool:
     written_in_c = any(not base.__flags__ & _STATIC_TYPE_FLAG for base in bases)
     slots = any(vars(base).get("__slots__") for base in bases)
     return bool(bases) and not written_in_c and not slots
+
+
+def _is_foreign(cls: type) -> bool:
+    """Whether a class is of an estimator, and derived from none that files name."""
+    known = names()
+    own = any(base in known for base in cls.__mro__[:-1])  # the last is object
+    return issubclass(cls, BaseEstimator) and not own
 
 
 def _described(thing: Any) -> str:

@@ -97,7 +97,7 @@ class HeadLearnerMixin:
         check_common(self.common, is_classifier(self))
         kind = common_kind(self.common, shared, tasks)
         if kind is not None and self.head is not None and not takes_offset(self.head):
-            self._refuse_without_offset()
+            self._refuse_common()
             kind = None
         self.around_common_ = kind is not None
         self.common_ = self.known_tasks_ = None
@@ -122,8 +122,8 @@ class HeadLearnerMixin:
                 "use common=None."
             )
 
-    def _refuse_without_offset(self) -> None:
-        """Refuse a common predictor that was asked for; a head takes no offset.
+    def _refuse_common(self) -> None:
+        """Refuse a common predictor that was asked for: the head takes no offset.
 
         Raises
         ------
