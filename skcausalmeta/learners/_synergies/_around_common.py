@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +135,7 @@ class CommonTraining:
             return fit_estimator(kind, _flat, self.data)
         if nets is not None:
             return PooledNets(nets.members, nets.scores, self.stage.reader)
-        return fit_linear(_features_by(backbone, self.stage.reader), self.data)
+        return fit_linear(BackboneView(backbone, self.stage.reader), self.data)
 
     def _module(
         self, backbone: nn.Module, hooked: HookedFeatures, common: CommonPredictor
@@ -158,7 +157,7 @@ class CommonTraining:
     def _settle(
         self, strengths: Strengths, backbone: nn.Module, rows: NDArray[Any]
     ) -> None:
-        features = _features_by(backbone, self.stage.reader)(rows)
+        features = BackboneView(backbone, self.stage.reader)(rows)
         strengths.settle(torch.from_numpy(features))
 
     def _net(
@@ -192,7 +191,7 @@ class CommonTraining:
         features = np.empty((len(index), len(strengths.center)), dtype=np.float32)
         for fold in np.unique(folds):
             own = folds == fold
-            view = _features_by(nets.members[fold].backbone, stage.reader)
+            view = BackboneView(nets.members[fold].backbone, stage.reader)
             found = view(rows[own])
             spreads = found.std(axis=0)
             spreads = np.where(spreads > 0, spreads, 1.0)
@@ -296,18 +295,22 @@ def _some_of_tasks(tasks: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([own[spread(len(own), _MOST_OF_TASK)] for own in groups])
 
 
-def _features_by(
-    backbone: nn.Module, reader: Any
-) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    def run(part: NDArray[Any]) -> NDArray[Any]:
+@dataclass(frozen=True, eq=False)
+class BackboneView:
+    """Features of rows by a backbone; a class, so that it can be stored."""
+
+    backbone: nn.Module
+    reader: RowReader
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the features (n, n_features) of rows."""
+        self.backbone.eval()
+        return in_passes(self._features, rows)
+
+    def _features(self, rows: NDArray[Any]) -> NDArray[Any]:
         with torch.no_grad():
-            return backbone(reader(part)).flatten(1).double().cpu().numpy()
-
-    def features(rows: NDArray[Any]) -> NDArray[Any]:
-        backbone.eval()
-        return in_passes(run, rows)
-
-    return features
+            found = self.backbone(self.reader(rows))
+        return found.flatten(1).double().cpu().numpy()
 
 
 def _flat(rows: NDArray[Any]) -> NDArray[Any]:
