@@ -28,7 +28,8 @@ _LISTED = {
     "f_classif f_regression mutual_info_classif mutual_info_regression",
     "sklearn.impute": "KNNImputer MissingIndicator SimpleImputer",
     "sklearn.kernel_approximation": "Nystroem RBFSampler",
-    "sklearn.linear_model": "ElasticNet Lasso LinearRegression LogisticRegression Ridge",
+    "sklearn.linear_model": "ElasticNet Lasso LinearRegression LogisticRegression "
+    "Ridge",
     "sklearn.pipeline": "FeatureUnion Pipeline",
     "sklearn.preprocessing": "Binarizer FunctionTransformer KBinsDiscretizer "
     "KernelCenterer LabelBinarizer LabelEncoder MaxAbsScaler MinMaxScaler "
