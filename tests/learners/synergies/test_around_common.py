@@ -297,7 +297,7 @@ def test_labels_that_fit_did_not_see_are_refused_by_name(kind):
     with pytest.raises(InvalidInputError, match=r"Got 2 \(7, 9\) unknown; fit with"):
         learner.adapt(fitted.X[:3], [7, 0, 9])
     assert learner.task_ is task
-    with pytest.raises(InvalidInputError, match=r"Got \['yes'\] unknown"):
+    with pytest.raises(InvalidInputError, match=r"Got 1 \('yes'\) unknown"):
         learner.adapt(fitted.X[:2], ["yes", "yes"])
     with pytest.raises(InvalidInputError, match=r"Got 1 \(7\) unknown"):
         learner.predict_episodes(fitted.X[None, :2], [[0, 7]], fitted.X[None, :3])
