@@ -130,7 +130,7 @@ def test_variances_gain_and_trust_follow_their_formulas():
         for balanced, row in ((True, 0), (False, 1)):
             logit = values["trust"][row] @ [1, step]
             trust = strengths.trust_of(amount[[number]], torch.tensor([balanced]))
-            assert float(trust) == pytest.approx(1 / (1 + math.exp(-logit)))
+            assert float(trust.detach()) == pytest.approx(1 / (1 + math.exp(-logit)))
 
 
 def test_strengths_that_are_not_learned_change_nothing():
