@@ -78,7 +78,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
         that lack a row of each kind, or rows asked for by a number, are left out of
-        the episodes with a warning.
+        the episodes with a warning. With shared labels: rows of a task; "auto": half
+        of the task of median size, at most 10 a class.
     tasks_per_batch : int, default=4
         Episodes of one training step.
     batches_per_epoch : int, default=20
