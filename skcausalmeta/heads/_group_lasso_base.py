@@ -117,7 +117,7 @@ class GroupLassoClassifier(Head):
         coef, intercept = self._split(solution.coef, columns)
         self._warn_above_tol(problem, solution)
         return {
-            "coef_": coef[0].T.numpy(),
+            "coef_": np.ascontiguousarray(coef[0].T.numpy()),
             "intercept_": intercept[0].numpy(),
             "dual_coef_": solution.dual[0].numpy(),
             "dual_gap_": float(solution.gap),

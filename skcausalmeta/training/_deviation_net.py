@@ -204,6 +204,18 @@ def padded(
     Returns
     -------
     PaddedTasks
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcausalmeta.training import EpisodeTensors, padded
+    >>> def task(n):
+    ...     rows, numbers = torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64)
+    ...     return EpisodeTensors(rows, rows, numbers, numbers, 2, rows, rows)
+    >>> tasks = [task(2), task(3)]
+    >>> both = padded(tasks, [t.support for t in tasks], [t.query for t in tasks])
+    >>> both.support.shape, both.support_weights.tolist()
+    (torch.Size([2, 3, 2]), [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
     """
 
     def fill(parts: Sequence[Any]) -> Tensor:
@@ -245,12 +257,16 @@ def deviating_scores(
         As for `DeviationNet`.
     strengths : Strengths
         How far tasks deviate.
-    support, query : Tensor of shape (n_tasks, n_rows, n_features)
-        Features.
+    support : Tensor of shape (n_tasks, n_support, n_features)
+        Features of the support rows.
     targets : Tensor of shape (n_tasks, n_support)
         Class numbers, or real targets.
-    support_scores, query_scores : Tensor of shape (n_tasks, n_rows, n_scores)
-        Common scores of the rows.
+    support_scores : Tensor of shape (n_tasks, n_support, n_scores)
+        Common scores of the support rows.
+    query : Tensor of shape (n_tasks, n_query, n_features)
+        Features of the query rows.
+    query_scores : Tensor of shape (n_tasks, n_query, n_scores)
+        Common scores of the query rows.
     weights : Tensor of shape (n_tasks, n_support), default=None
         1 for support rows that are there, 0 for those that pad a task. None: all are.
     tol : float, default=None
@@ -259,6 +275,23 @@ def deviating_scores(
     Returns
     -------
     Tensor of shape (n_tasks, n_query, n_classes), or (n_tasks, n_query)
+
+    Examples
+    --------
+    Without any deviation the common scores answer:
+
+    >>> import torch
+    >>> from skcausalmeta.heads import GroupLassoLogistic
+    >>> from skcausalmeta.training import Strengths, deviating_scores
+    >>> rows, known = torch.zeros(1, 4, 3).double(), torch.zeros(1, 4, 2).double()
+    >>> known[..., 1] = 1.0
+    >>> numbers = torch.tensor([[0, 1, 0, 1]])
+    >>> found = deviating_scores(
+    ...     GroupLassoLogistic(), Strengths((3,), 2, learned=False), rows, numbers,
+    ...     known, rows, known,
+    ... )
+    >>> found.shape
+    torch.Size([1, 4, 2])
     """
     amount = strengths.amount(targets, weights)
     one = strengths.inputs(support, support_scores, amount)

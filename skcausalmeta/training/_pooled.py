@@ -73,6 +73,14 @@ class PooledData:
         Number of classes; 0 for real targets.
     reader : RowReader
         From rows to tensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import PooledData, RowReader
+    >>> rows, tasks = np.zeros((4, 3)), np.array([0, 0, 1, 1])
+    >>> PooledData(rows, np.array([0, 1, 0, 1]), tasks, 2, RowReader((3,))).n_scores
+    2
     """
 
     rows: NDArray[Any]
@@ -110,6 +118,17 @@ class PooledModels:
         Scores of the training rows by models that did not see their task.
     folds : ndarray of shape (n_samples,)
         Fold of every row, which is the number of the member that did not see it.
+
+    See Also
+    --------
+    fit_pooled : Returns them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.training import PooledModels
+    >>> PooledModels([], np.zeros((4, 2)), np.array([0, 0, 1, 1])).folds.max()
+    np.int64(1)
     """
 
     members: list[PooledModel]
@@ -147,6 +166,24 @@ def fit_pooled(
     Returns
     -------
     PooledModels
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skcausalmeta.training import (
+    ...     PooledData,
+    ...     PooledModel,
+    ...     RowReader,
+    ...     fit_pooled,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> rows, tasks = rng.normal(size=(60, 2)), np.repeat(np.arange(6), 10)
+    >>> targets = (rows[:, 0] > 0).astype(int)
+    >>> data = PooledData(rows, targets, tasks, 2, RowReader((2,)))
+    >>> models = fit_pooled(lambda: PooledModel(nn.Linear(2, 2), 2, 2), data)
+    >>> len(models.members), models.scores.shape
+    (4, (60, 2))
     """
     n_tasks = int(data.tasks.max()) + 1
     order = np.random.default_rng(seed).permutation(n_tasks)
@@ -175,7 +212,31 @@ def fit_pooled(
 def scores_of(
     members: Sequence[PooledModel], reader: RowReader, rows: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return the mean scores (n, n_scores) of some models for rows."""
+    """Return the mean scores (n, n_scores) of some models for rows.
+
+    Parameters
+    ----------
+    members : sequence of PooledModel
+        The models.
+    reader : RowReader
+        From rows to tensors.
+    rows : ndarray of shape (n, ...)
+        In memory or on disk.
+
+    Returns
+    -------
+    ndarray of shape (n, n_scores)
+        In double precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skcausalmeta.training import PooledModel, RowReader, scores_of
+    >>> model = PooledModel(nn.Identity(), 3, 2)
+    >>> scores_of([model, model], RowReader((3,)), np.zeros((4, 3))).shape
+    (4, 2)
+    """
 
     def run(part: NDArray[Any]) -> NDArray[Any]:
         samples = reader(part)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from skcausalmeta.backbones import build_backbone
 from skcausalmeta.training import EpisodicModule, EpisodicNet
 from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
@@ -171,7 +170,7 @@ def test_episode_statistics_are_the_same_in_training_and_prediction():
 
 
 def test_running_statistics_make_rows_independent_of_each_other():
-    net = make_net(lambda: build_backbone("mlp", (3,)))
+    net = make_net(lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4)))
     rows = make_task(2, 5, 1).support
     net._set_training(True)
     net.features(rows)
