@@ -182,13 +182,16 @@ def test_a_small_head_works_in_a_learner(bunch, head):
     assert learner.score(bunch.data[:40], bunch.target[:40]) > 0.5
 
 
-def test_a_small_regression_works_in_a_learner(bunch):
+@pytest.mark.parametrize("common", ["auto", None])
+def test_a_small_regression_works_in_a_learner(bunch, common):
     y = bunch.data[:, 0] - bunch.data[:, 1]
-    learner = SparseMetaRegressor(LeastSquaresHead(), **SMALL)
+    learner = SparseMetaRegressor(LeastSquaresHead(), common=common, **SMALL)
     learner.fit(bunch.data, y, tasks=bunch.target)
+    assert learner.around_common_ == (common == "auto")
     learner.adapt(bunch.data[:20], y[:20])
     assert learner.dual_gap_ == 0.0
-    assert learner.sparsity_ == 0.0
+    if common is None:  # a feature that is 0 in all rows of a task has no deviation
+        assert learner.sparsity_ == 0.0
 
 
 @pytest.mark.parametrize(
