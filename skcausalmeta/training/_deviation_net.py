@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -101,6 +101,15 @@ class DeviationNet(HeadNet):
         given = kwargs.pop("optimizer__param_groups", None) or []
         groups = [*given, ("strengths.*", {"lr": strengths_lr})]
         super().__init__(module, head=head, optimizer__param_groups=groups, **kwargs)
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Iterator[tuple[str, nn.Parameter]]
+    ) -> Any:
+        """Return what the optimiser is made with, also where nothing is learned."""
+        named = list(named_parameters)
+        if not named:  # fixed strengths on rows as they are: torch wants a parameter
+            named = [("nothing", nn.Parameter(torch.zeros(0)))]
+        return super().get_params_for_optimizer(prefix, named)
 
     def _task_features(
         self, tasks: list[EpisodeTensors]

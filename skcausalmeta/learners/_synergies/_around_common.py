@@ -118,8 +118,8 @@ class CommonTraining:
             backbone = copy.deepcopy(nets.members[-1].backbone)
         common = self._common(kind, backbone, nets)
         module = self._module(backbone, hooked, common)
-        n_epochs = None
-        if nets is not None and not hooked.is_active:
+        n_epochs = None if _is_trained(module) else 0
+        if n_epochs is None and nets is not None and not hooked.is_active:
             interrupted = self._begin(module.strengths, nets, common)
             n_epochs = 0 if interrupted else self._n_epochs(module, nets, common)
         net = self._net(module, n_epochs)
@@ -289,9 +289,9 @@ class CommonTraining:
         return choose_sparsity(head, net, stage, plan, common.training_scores)
 
 
-def _is_trained(backbone: nn.Module) -> bool:
-    """Whether a backbone has anything to learn; rows as they are have not."""
-    return any(weight.requires_grad for weight in backbone.parameters())
+def _is_trained(module: nn.Module) -> bool:
+    """Whether a module has anything to learn: not one that gives rows as they are."""
+    return any(weight.requires_grad for weight in module.parameters())
 
 
 def _valid_loss(net: DeviationNet, stream: Any) -> float:

@@ -234,6 +234,16 @@ def test_a_net_of_columns_is_trained_on_all_rows_first():
     assert set(learner.support_features_) <= set(range(7))
 
 
+def test_given_strengths_on_the_columns_leave_nothing_to_train():
+    learner = fit_two("linear")  # its head has numbers for both strengths
+    assert learner.n_iter_ == 0
+    assert not list(learner.net_.module_.parameters())
+    np.testing.assert_array_equal(learner.common_gain_, np.eye(2))
+    learner.adapt(TWO.data[:20], TWO.target[:20])
+    weights = learner.head_.coef_[:, :4] / TWO.data.std(axis=0)
+    np.testing.assert_allclose(learner.deviation_, weights, rtol=1e-5)
+
+
 # -- interruption ----------------------------------------------------------------------
 
 
@@ -246,7 +256,11 @@ class Interrupt(Callback):
 
 
 def test_interrupted_training_leaves_a_usable_learner():
-    learner = fit_two("linear", max_epochs=4, callbacks=[Interrupt()])
+    learner = make_learner(
+        SparseMetaClassifier, GroupLassoLogistic(0.3, "learn"), "auto"
+    )
+    learner.set_params(max_epochs=4, callbacks=[Interrupt()])
+    learner.fit(TWO.data, TWO.target, tasks=TWO.tasks)
     assert learner.n_iter_ == 0
     learner.adapt(TWO.data[:10], TWO.target[:10])
     assert np.isfinite(learner.decision_function(TWO.data)).all()
