@@ -121,7 +121,7 @@ def _moment(net: NeuralNet) -> str:
 
 def _kept(net: NeuralNet) -> str:
     for _, callback in net.callbacks_:
-        if isinstance(callback, EarlyStopping) and callback.load_best:
-            if getattr(callback, "best_model_weights_", None) is not None:
-                return "the best weights of the validated epochs"
+        restores = isinstance(callback, EarlyStopping) and callback.load_best
+        if restores and getattr(callback, "best_model_weights_", None) is not None:
+            return "the best weights of the validated epochs"
     return "the weights of that moment" if len(net.history) else "the first weights"

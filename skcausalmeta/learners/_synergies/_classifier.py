@@ -28,6 +28,7 @@ from ...training import (
     Validation,
     class_middle,
 )
+from ...utils import refuse_other_index
 from .._checks import check_known_rows
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
@@ -469,6 +470,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         float
             Share of rows whose label is predicted.
         """
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight, tasks=tasks)
         predicted = self.predict(X, tasks=tasks)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 

@@ -26,6 +26,7 @@ from ...training import (
     Validation,
     in_parts,
 )
+from ...utils import refuse_other_index
 from .._checks import check_given_ids, check_known_rows, check_values
 from .._episode_plan import EpisodePlan
 from .._episode_sizes import ValueSizes
@@ -453,6 +454,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         float
             R squared over all rows together.
         """
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight, tasks=tasks)
         predictions = self.predict(X, tasks=tasks)
         return r2_score(y, predictions, sample_weight=sample_weight)
 
