@@ -28,7 +28,7 @@ from ._layout import differentiated_twice
 from ._mlp import MLP, MLPModule
 from ._prepared_backbone import PreparedBackbone, prepare_backbone
 from ._resnet12 import ResNet12, ResNet12Module
-from ._row_form import takes_images, wants_integers
+from ._row_form import refuse_other_numbers, takes_images, wants_integers
 
 __all__ = [
     "MLP",
@@ -59,6 +59,7 @@ __all__ = [
     "positive_int",
     "positive_ints",
     "prepare_backbone",
+    "refuse_other_numbers",
     "run_on_zeros",
     "takes_images",
     "wants_integers",

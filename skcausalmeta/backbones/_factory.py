@@ -276,6 +276,8 @@ class _FlatFeatures(nn.Module):
         self.backbone = backbone
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.backbone, nn.Identity):
+            rows = rows.clone()  # a module may work in place; the rows are others'
         features = self.backbone(rows)
         is_tensor = isinstance(features, torch.Tensor)
         if not is_tensor or features.shape[:1] != rows.shape[:1]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..exceptions import InvalidInputError
 from ..utils import isolated_torch_rng
 from ._contract import Backbone
 from ._conv4 import Conv4
@@ -130,12 +131,53 @@ def wants_integers(
     )
 
 
-def _accepts(module: nn.Module, shape: tuple[int, ...], whole: bool) -> bool:
+def refuse_other_numbers(module: nn.Module, sample_shape: tuple[int, ...]) -> None:
+    """Refuse a module whose parameters are not of single precision, nor take it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        As `build_backbone` makes it.
+    sample_shape : tuple of int
+        Shape of one sample.
+
+    Raises
+    ------
+    InvalidInputError
+        With the name and the type of the first such parameter.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skcausalmeta.backbones import build_backbone, refuse_other_numbers
+    >>> refuse_other_numbers(build_backbone(nn.Linear(20, 8), (20,)), (20,))
+    """
+    others = [
+        (name.removeprefix("backbone."), parameter.dtype)
+        for name, parameter in module.named_parameters()
+        if parameter.is_floating_point() and parameter.dtype != torch.float32
+    ]
+    if not others or _accepts(module, sample_shape, whole=False, dtype=torch.float32):
+        return
+    name, dtype = others[0]
+    raise InvalidInputError(
+        "A backbone gets rows in single precision (float32), so its parameters must "
+        f"have that type, or it must convert its rows. Got {dtype} in {name!r}; pass "
+        "module.float(), or set precision='bfloat16' in net_params for half numbers."
+    )
+
+
+def _accepts(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    whole: bool,
+    dtype: torch.dtype | None = None,
+) -> bool:
     """Tell whether a copy of a module gives a row of features a sample."""
     try:
         with isolated_torch_rng(0), torch.no_grad():
             twin = copy.deepcopy(module).eval()
-            twin(zero_rows(twin, shape, _N_ROWS, whole=whole))
+            twin(zero_rows(twin, shape, _N_ROWS, whole=whole).to(dtype=dtype))
     except Exception:  # of the user's code: it may raise anything
         return False
     return True

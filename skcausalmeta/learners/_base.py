@@ -36,15 +36,16 @@ from ..training import (
     named_optimizer,
     nothing_kept,
 )
-from ..utils import isolated_torch_rng, named_seeds
+from ..utils import isolated_torch_rng, named_seeds, refuse_other_index
 from ._checks import (
+    check_device,
     check_ids,
     check_known_rows,
     check_rows,
     check_task_rows,
 )
 from ._episode_plan import EpisodePlan
-from ._nested import Makers, fill_in
+from ._nested import Makers, NestedParametersMixin
 from ._solved_task import SolvedTask
 from ._training import (
     FitStage,
@@ -69,7 +70,11 @@ N_SHOT_CONSTRAINT = [
 
 
 class BaseMetaLearner(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+    NestedParametersMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    ABC,
 ):
     """A backbone trained on episodes by a skorch net that is held, not inherited.
 
@@ -134,24 +139,6 @@ class BaseMetaLearner(
     reader_: RowReader
     task_: SolvedTask | None
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, all of them or none.
-
-        A nested one, such as ``backbone__n_filters``, fills in the object that a name
-        or None stands for.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values.
-
-        Returns
-        -------
-        self : object
-            Itself.
-        """
-        return super().set_params(**fill_in(self, params, self._parts))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -207,6 +194,8 @@ class BaseMetaLearner(
             best ones of a validation, are kept. Before or after the epochs the
             interruption goes on, and a learner that was fitted before stays as it was.
         """
+        refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        check_device(self.device)
         rows = check_rows(self, X)
         targets = self._check_targets(y, rows)
         task_ids = check_ids(tasks, rows, "tasks")
@@ -245,6 +234,7 @@ class BaseMetaLearner(
         ValueError
             For invalid rows or targets; the learner stays as it was.
         """
+        refuse_other_index(X=X, y=y)
         rows = check_known_rows(self, X)
         self.task_ = self._solve(rows, self._check_targets(y, rows))
         return self

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
@@ -31,6 +32,25 @@ _ROWS_FOR_SCALE = 1000
 _SMALLEST, _LARGEST = 1e-6, 1e18
 
 
+def check_device(device: str | torch.device) -> None:
+    """Refuse a device that is unknown, or not there.
+
+    Raises
+    ------
+    InvalidInputError
+        With what torch says.
+    """
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidInputError(
+            "The 'device' parameter must name a device of this machine that torch can "
+            f"use. Got {str(device)!r} ({reason}); use device='cpu', or install the "
+            "torch that knows it."
+        ) from error
+
+
 def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Return rows, numeric and finite: a matrix or an array with more axes.
 
@@ -52,7 +72,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 
 
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
-    """Return rows of the kind that a fitted learner has seen in `fit`."""
+    """Return rows of the shape and the kind that a learner has seen in `fit`."""
     check_is_fitted(learner)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
@@ -64,7 +84,7 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
             )
             rows = _as_rows(found)
     learner.reader_.check(rows)
-    return rows
+    return learner.reader_.of_seen_kind(rows)
 
 
 def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -72,7 +92,7 @@ def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
     # Without validate_data: an array of tasks cannot carry feature names.
     rows = check_rows(learner, X.reshape(-1, *X.shape[2:]))
     learner.reader_.check(rows)
-    return rows.reshape(X.shape)
+    return learner.reader_.of_seen_kind(rows).reshape(X.shape)
 
 
 def _as_rows(rows: Any) -> NDArray[Any]:

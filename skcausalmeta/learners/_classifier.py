@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..exceptions import NotFittedError
 from ..training import Validation
-from ..utils import SparseRows, is_memory_map
+from ..utils import SparseRows, is_memory_map, refuse_other_index
 from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
 from ._episode_plan import EpisodePlan, plan_episodes
@@ -117,6 +117,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         (`support_rows_`, `support_labels_`): an image of 84 x 84 x 3 bytes takes 21
         kB, also in pickles and saved files. Rows of a memory map are not copied.
         """
+        refuse_other_index(X=X, y=y)
         rows = check_known_rows(self, X)
         labels = check_labels(self, y, rows)
         if keep_classes:

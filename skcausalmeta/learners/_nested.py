@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
 
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
 from ..exceptions import InvalidInputError
 
 Makers = Mapping[str, Callable[[Any], Any]]
 
 
-def fill_in(
-    learner: BaseEstimator, params: Mapping[str, Any], makers: Makers
-) -> dict[str, Any]:
+class NestedParametersMixin:
+    """Parameters of parts that have a name, or none, as long as nothing is set.
+
+    `_parts` maps them to makers of the parts.
+    """
+
+    _parts: Makers
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, all of them or none.
+
+        A nested one, such as ``backbone__n_filters``, fills in the object that a name
+        or None stands for.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        filled = fill_in(self, params, self._parts)
+        with all_or_nothing(self):
+            super().set_params(**filled)  # type: ignore[misc]
+        return self
+
+
+def fill_in(learner: Any, params: Mapping[str, Any], makers: Makers) -> dict[str, Any]:
     """Return parameters with the objects that nested names need.
 
     ``head__group_reg=0.3`` needs a head; where the learner has None or a name, the
@@ -65,6 +94,39 @@ def fill_in(
         filled[name] = clone(make(value)).set_params(**nested)
     _check_names(learner, filled)
     return filled
+
+
+@contextmanager
+def all_or_nothing(learner: Any) -> Iterator[None]:
+    """Put back all parameters, nested ones too, if an error leaves the block.
+
+    Parameters
+    ----------
+    learner : estimator
+        The one whose parameters are set inside the block.
+
+    Examples
+    --------
+    >>> from skcausalmeta.backbones import Conv4
+    >>> from skcausalmeta.learners._nested import all_or_nothing
+    >>> backbone = Conv4(n_filters=8)
+    >>> try:
+    ...     with all_or_nothing(backbone):
+    ...         backbone.set_params(n_filters=16)
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     print(backbone)
+    Conv4(n_filters=8)
+    """
+    parts = [learner, *filter(_has_parameters, learner.get_params().values())]
+    before = [(part, dict(vars(part))) for part in parts if hasattr(part, "__dict__")]
+    try:
+        yield
+    except BaseException:
+        for part, state in before:
+            vars(part).clear()
+            vars(part).update(state)
+        raise
 
 
 def _check_names(owner: Any, params: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from ..backbones import (
     build_backbone,
     is_frozen,
     prepare_backbone,
+    refuse_other_numbers,
     takes_images,
     wants_integers,
 )
@@ -111,12 +112,15 @@ def reader_for(learner: Any, rows: Any) -> RowReader:
         seen_dtype=rows.dtype,
     )
     reader = make()
+    reader.remember(rows)
     given = row_shape if learner.input_shape is None else tuple(learner.input_shape)
     if reader.sample_shape == given or learner.augment is not None:
         return reader
     if takes_images(learner.backbone, given, reader.sample_shape):
         return reader
-    return make(images=False)
+    plain = make(images=False)
+    plain.remember(rows)
+    return plain
 
 
 def build_module(
@@ -143,6 +147,8 @@ def build_module(
         reader.integers = wants_integers(
             backbone, reader.sample_shape, reader.seen_dtype
         )
+        if not reader.integers:
+            refuse_other_numbers(backbone, reader.sample_shape)
         if learner.batch_norm == "running":
             refuse_shared_statistics(backbone)
         # The weights of a frozen module go with the inputs that it had before.

@@ -22,7 +22,9 @@ from sklearn.utils._param_validation import (
 from ..episodes import EpisodeSampler, TaskSampler, make_sampler
 from ..exceptions import InvalidInputError
 from ..metrics import error_of_confidences, mean_confidence_interval
+from ..utils import refuse_other_index
 from ._judge import EpisodeRecord, Judge, Scorer, judge_episodes
+from ._repeats import warn_of_repeats
 from ._result import FewShotResult
 
 _CONFIDENCE = 0.95
@@ -118,6 +120,11 @@ def evaluate_few_shot(
     ValueError
         If a parameter is out of its range, or `X`, `y` and `tasks` differ in length.
 
+    Warns
+    -----
+    UserWarning
+        If rows of `X` are repeated, and stand in support and query of one episode.
+
     See Also
     --------
     few_shot_scorer : The same as a scorer for GridSearchCV and cross_val_score.
@@ -149,6 +156,7 @@ def evaluate_few_shot(
     if calibration:
         _require_probabilities(estimator)
     check_consistent_length(X, y, tasks)
+    refuse_other_index(X=X, y=y, tasks=tasks)
     if sparse.issparse(X):
         X = X.tocsr()  # other formats cannot give some of their rows
 
@@ -164,6 +172,7 @@ def evaluate_few_shot(
         random_state=random_state,
     )
     episodes = sampler.draw(n_episodes)
+    warn_of_repeats(X, episodes)
 
     # 3. A copy of the estimator solves each of them and is scored.
     scoring = scoring or ("r2" if regression else "accuracy")

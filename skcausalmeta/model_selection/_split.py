@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
@@ -107,7 +108,7 @@ class ClassKFold(BaseCrossValidator):
         y : array-like of shape (n_samples,)
             Class of each row.
         groups : object, default=None
-            Ignored.
+            Not used: rows of one group may be on both sides, in different classes.
 
         Yields
         ------
@@ -120,7 +121,20 @@ class ClassKFold(BaseCrossValidator):
         ------
         InvalidInputError
             If `y` is missing or has fewer classes than `n_splits`.
+
+        Warns
+        -----
+        UserWarning
+            If `groups` are given.
         """
+        if groups is not None:
+            warnings.warn(
+                "ClassKFold divides classes and does not keep groups together. Got "
+                "groups, which it leaves unused; use sklearn.model_selection.GroupKFold"
+                " to hold out groups, or pass groups=None.",
+                UserWarning,
+                stacklevel=2,
+            )
         if y is None:
             raise InvalidInputError(
                 "ClassKFold divides the classes, so split needs y. Got y=None; pass "

@@ -19,6 +19,7 @@ from ..utils import read_rows, release_pages
 _CHANNEL_COUNTS = (1, 3, 4)
 _ROWS_PER_PASS = 256
 _ROWS_PER_BLOCK = 4
+_ROWS_LOOKED_AT = 1000
 # Whole number from which on floats of so many bytes stand for its neighbours too.
 _FIRST_ROUNDED = {2: 2**11, 4: 2**24, 8: 2**53}
 
@@ -47,6 +48,8 @@ class RowReader:
 
     Attributes
     ----------
+    seen_most : float or None
+        Largest value of the images that a learner was fitted on, if not bytes.
     sample_shape : tuple of int
         What the backbone gets: (p,), (channels, height, width) or as given.
 
@@ -63,6 +66,8 @@ class RowReader:
     >>> reader(np.zeros((2, 32, 32, 3), dtype=np.uint8)).shape
     torch.Size([2, 3, 32, 32])
     """
+
+    seen_most: float | None = None
 
     def __init__(
         self,
@@ -129,8 +134,47 @@ class RowReader:
 
     @property
     def scales_bytes(self) -> bool:
-        """Whether bytes are pixels, which are scaled to the range 0 to 1."""
-        return not self.integers and len(self._shape) in (2, 3)
+        """Whether bytes are pixels, which are scaled to the range 0 to 1.
+
+        Rows of images that were seen as other numbers stay in their units.
+        """
+        images = not self.integers and len(self._shape) in (2, 3)
+        # By identity first: numpy takes None for the name of float64.
+        return images and (self.seen_dtype is None or self.seen_dtype == np.uint8)
+
+    def remember(self, rows: Any) -> None:
+        """Take the rows of a fit for those that others are compared with."""
+        self.seen_dtype = rows.dtype
+        if rows.ndim > 2 and rows.dtype != np.uint8:
+            self.seen_most = largest(rows)
+
+    def of_seen_kind(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return rows of images in the kind and the units of those that were seen.
+
+        After bytes, whole numbers from 0 to 255 are bytes too, and fractions from 0 to
+        1 are pixels that are scaled already. After other numbers, bytes are the
+        numbers that they are. What could be either is refused.
+
+        Raises
+        ------
+        InvalidInputError
+            With the values expected and those found.
+        """
+        seen = self.seen_dtype
+        if seen is None or self.integers or len(self._shape) not in (2, 3):
+            return rows
+        if (rows.dtype == np.uint8) == (seen == np.uint8):
+            return rows
+        if seen == np.uint8:
+            return _as_pixels(rows)
+        most = self.seen_most
+        if most is not None and most <= 1.0 and largest(rows) > 1.0:
+            raise InvalidInputError(
+                f"Rows must be in the units of those seen in fit, {seen} up to "
+                f"{most:g}. Got bytes (uint8) up to {largest(rows):g}; pass them as "
+                "X / 255, or as in fit."
+            )
+        return rows
 
     def arranged(self, rows: Tensor) -> Tensor:
         """Return rows (n, *row_shape) in the shape of samples, (n, *sample_shape)."""
@@ -139,6 +183,43 @@ class RowReader:
         if self._channels_last:
             return rows.permute(0, 3, 1, 2).contiguous()
         return rows.reshape(n_rows, *self.sample_shape)
+
+
+def largest(rows: Any) -> float:
+    """Return the largest value of rows; of those on disk, that of a thousand."""
+    if type(rows) is not np.ndarray:
+        step = -(-len(rows) // _ROWS_LOOKED_AT)
+        rows = read_rows(rows, np.arange(0, len(rows), step))
+    return float(rows.max())
+
+
+def _as_pixels(rows: Any) -> NDArray[Any]:
+    """Return numbers as bytes of pixels, or as fractions of the brightest.
+
+    Raises
+    ------
+    InvalidInputError
+        If they could be either, or neither.
+    """
+    on_disk = type(rows) is not np.ndarray
+    values = rows
+    if on_disk:
+        step = -(-len(rows) // _ROWS_LOOKED_AT)
+        values = read_rows(rows, np.arange(0, len(rows), step))
+    low, high = float(values.min()), float(values.max())
+    whole = values.dtype.kind in "iub" or bool((values == np.trunc(values)).all())
+    if low == high == 0.0 or (low >= 0.0 and high <= 1.0 and not whole):
+        kept: NDArray[Any] = rows
+        return kept
+    bytes_too = whole and low >= 0.0 and 1.0 < high <= 255.0
+    if bytes_too and not on_disk:
+        return values.astype(np.uint8)
+    raise InvalidInputError(
+        "Images must come as in fit, as bytes (uint8) from 0 to 255; whole numbers in "
+        "memory with a value above 1 are taken for such, and fractions from 0 to 1 for "
+        f"bytes / 255. Got {values.dtype} from {low:g} to {high:g}; convert them to "
+        "uint8."
+    )
 
 
 def _single_precision(X: NDArray[Any]) -> NDArray[np.float32]:

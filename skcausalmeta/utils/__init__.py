@@ -2,6 +2,7 @@
 
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
+from ._indices import refuse_other_index
 from ._missing import count_missing
 from ._npz import read_npz_arrays
 from ._numbers import refuse_missing, refuse_text, saying_where_text_is
@@ -42,6 +43,7 @@ __all__ = [
     "read_npz_arrays",
     "read_rows",
     "refuse_missing",
+    "refuse_other_index",
     "refuse_text",
     "release_pages",
     "saying_where_text_is",

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...exceptions import InvalidInputError
 from ...training import Training
 from ...utils import named_seeds
-from .._nested import Makers, fill_in
+from .._nested import Makers, all_or_nothing, fill_in
 from ._factors import FactorHook
 
 _WEIGHT = [Interval(Real, 0, None, closed="left")]
@@ -126,7 +126,10 @@ class BaseMetaCRL(
         self : object
             Itself.
         """
-        return super().set_params(**fill_in(self, params, self._parts))
+        filled = fill_in(self, params, self._parts)
+        with all_or_nothing(self):
+            super().set_params(**filled)
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -37,7 +37,9 @@ from ...training import (
     named_optimizer,
     nothing_kept,
 )
+from ...utils import refuse_other_index
 from .._checks import (
+    check_device,
     check_given_ids,
     check_ids,
     check_known_rows,
@@ -45,7 +47,7 @@ from .._checks import (
     check_task_rows,
     refuse_none,
 )
-from .._nested import Makers, fill_in
+from .._nested import Makers, NestedParametersMixin
 from .._task_batches import (
     check_tasks,
     chunk_of,
@@ -75,7 +77,11 @@ class Answers(NamedTuple):
 
 
 class BaseMultiTask(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+    NestedParametersMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    ABC,
 ):
     """Modules routed to tasks, trained by a skorch net that is held."""
 
@@ -173,24 +179,6 @@ class BaseMultiTask(
         self.verbose = verbose
         self.random_state = random_state
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, all of them or none.
-
-        A nested one, such as ``expert__out_features``, fills in the object that a
-        name or None stands for.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values.
-
-        Returns
-        -------
-        self : object
-            Itself.
-        """
-        return super().set_params(**fill_in(self, params, self._parts))
-
     @property
     @abstractmethod
     def _default_type(self) -> str:
@@ -238,11 +226,13 @@ class BaseMultiTask(
         -----
         InterruptedFitWarning
             If `KeyboardInterrupt` ends the epochs early; the weights so far, or the
-            best ones of a validation, are kept. Before or after the epochs the
-            interruption goes on, and a learner that was fitted before stays as it was.
+            best ones of a validation, are kept. Elsewhere it goes on, and a learner
+            that was fitted before stays as it was.
         """
         if y is None:
             refuse_none(self, "label")
+        refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        check_device(self.device)
         rows = check_rows(self, X)
         task_ids = check_ids(tasks, rows, "tasks")
         types = self._default_type if self.task_types is None else self.task_types
@@ -293,6 +283,7 @@ class BaseMultiTask(
         ValueError
             For invalid rows or targets; the learner stays as it was.
         """
+        refuse_other_index(X=X, y=y)
         rows = check_known_rows(self, X)
         if y is None:
             refuse_none(self, "label" if self._classifies else "real number")
@@ -441,6 +432,7 @@ class BaseMultiTask(
             One column after `fit` on one column, after `adapt`, or with `tasks`; else
             one per task. With targets per pixel, the shape of the pixels is added.
         """
+        refuse_other_index(X=X, tasks=tasks)
         rows = check_known_rows(self, X)
         if tasks is not None:
             position = np.searchsorted(self.tasks_, self._known_ids(tasks, rows))
@@ -495,6 +487,7 @@ class BaseMultiTask(
             Mean score of the tasks that have labels.
         """
         check_is_fitted(self)
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight, tasks=tasks)
         if self.task_ is None or tasks is not None:
             return float(np.nanmean(self.score_tasks(X, y, sample_weight, tasks=tasks)))
         rows = check_known_rows(self, X)
@@ -538,6 +531,7 @@ class BaseMultiTask(
         ndarray of shape (n_tasks,)
             NaN for a task without labels.
         """
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight, tasks=tasks)
         rows = check_known_rows(self, X)
         ids = None if tasks is None else self._known_ids(tasks, rows)
         columns, found, _, _ = to_columns(y, len(rows), ids)

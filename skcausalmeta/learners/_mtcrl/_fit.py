@@ -60,6 +60,7 @@ def train_learner(
     reader = RowReader(
         rows.shape[1:], learner.input_shape, learner.device, seen_dtype=rows.dtype
     )
+    reader.remember(rows)
     with isolated_torch_rng(seeds["weights"]):
         module = build_routed(learner, reader.sample_shape, targets)
     seen = statistics_rows(rows, ~held_out)

@@ -17,7 +17,7 @@ from ...backbones import MLP
 from ...exceptions import InvalidInputError
 from ...heads import takes_offset
 from ...training import BaseEpisodicNet, HookedFeatures, RowReader, Training
-from ...utils import read_rows
+from ...utils import read_rows, refuse_other_index
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
 from .._nested import Makers
@@ -256,6 +256,7 @@ class HeadLearnerMixin:
             Over all rows together.
         """
         judge = accuracy_score if is_classifier(self) else r2_score
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight, tasks=tasks)
         found = self.predict(X, tasks=tasks)  # type: ignore[attr-defined]
         return float(judge(y, found, sample_weight=sample_weight))
 
