@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sklearn.base import clone
 
@@ -19,7 +19,7 @@ class NestedParametersMixin:
     `_parts` maps them to makers of the parts.
     """
 
-    _parts: Makers
+    _parts: ClassVar[Makers]
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, all of them or none.
