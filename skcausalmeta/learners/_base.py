@@ -102,7 +102,7 @@ class BaseMetaLearner(
     }
     # Defaults of parameters that a learner may not have.
     input_shape: Any = None
-    tasks_per_batch: int = 4
+    tasks_per_batch: int | str = 4
     batches_per_epoch: int = 20
     optimizer: Any = "adam"
     augment: Any = None

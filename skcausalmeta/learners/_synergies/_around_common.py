@@ -89,14 +89,14 @@ class CommonTraining:
 
     def __init__(self, learner: Any, stage: FitStage, n_classes: int) -> None:
         self.learner, self.stage, self.n_classes = learner, stage, n_classes
-        tasks = stage.tasks
         targets = stage.targets
+        self.task_ids: NDArray[Any] = np.asarray(stage.tasks)
         if n_classes:
             targets = np.searchsorted(np.unique(targets), targets)
         self.data = TrainingRows(
             stage.rows,
             targets,
-            np.unique(tasks, return_inverse=True)[1],
+            np.unique(self.task_ids, return_inverse=True)[1],
             n_classes,
             stage.reader,
             stage.seeds["common"],
@@ -251,7 +251,7 @@ class CommonTraining:
     ) -> int | None:
         """Return the epochs that help tasks which no part of the trial has seen."""
         stage = self.stage
-        ids = np.unique(stage.tasks)
+        ids = np.unique(self.task_ids)
         if stage.validation is not None or len(ids) < _FEWEST_TASKS:
             return None
         held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]

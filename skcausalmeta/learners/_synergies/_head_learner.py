@@ -202,7 +202,7 @@ class HeadLearnerMixin:
         self,
         rows: NDArray[Any],
         targets: NDArray[Any],
-        tasks: NDArray[Any],
+        tasks: Any,
         classes: NDArray[Any] | None,
     ) -> None:
         """Solve every training task on its rows, for ``predict(X, tasks=)``."""
