@@ -22,7 +22,7 @@ from ...training import DeviationNet, EpisodeStream, MetaBatch, padded
 from .._episode_plan import EpisodePlan
 from .._training import FitStage
 
-LEARN = "learn"
+LEARN: Any = "learn"
 # Shares of the strength that switches all features off.
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_BATCHES, _TASKS = 12, 10
