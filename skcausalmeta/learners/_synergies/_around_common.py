@@ -90,7 +90,6 @@ class CommonTraining:
     def __init__(self, learner: Any, stage: FitStage, n_classes: int) -> None:
         self.learner, self.stage, self.n_classes = learner, stage, n_classes
         targets = stage.targets
-        self.task_ids: NDArray[Any] = np.asarray(stage.tasks)
         if n_classes:
             targets = np.searchsorted(np.unique(targets), targets)
         self.data = TrainingRows(
