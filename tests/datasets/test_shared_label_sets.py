@@ -185,7 +185,9 @@ def rdkit(monkeypatch):
 def test_fingerprints_are_made_from_a_csv_file(tmp_path, rdkit, packed):
     content = CSV.encode("utf-8-sig")
     name = "tox21.csv.gz" if packed else "tox21.csv"
-    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    (tmp_path / name).write_bytes(
+        gzip.compress(content, mtime=0) if packed else content
+    )
     bunch = fetch_tox21(data_home=tmp_path, radius=3, n_bits=16)
     assert bunch.names.tolist() == ["NR-AR", "SR-HSE"]
     assert bunch.target.tolist() == [0, 1, 0]
@@ -227,7 +229,9 @@ def test_other_csv_files_are_refused(tmp_path, rdkit, content, message):
         fetch_tox21(data_home=tmp_path)
 
 
-@pytest.mark.parametrize("content", [CSV.encode(), gzip.compress(CSV.encode())[:-9]])
+@pytest.mark.parametrize(
+    "content", [CSV.encode(), gzip.compress(CSV.encode(), mtime=0)[:-9]]
+)
 def test_damaged_gzip_files_are_refused(tmp_path, rdkit, content):
     (tmp_path / "tox21.csv.gz").write_bytes(content)
     with pytest.raises(InvalidInputError, match="with or without gzip, that is whole"):
