@@ -145,8 +145,9 @@ class CommonTraining:
         width = hooked.width(width)
         prepared = isinstance(backbone, PreparedBackbone)
         inner = backbone.backbone if prepared else backbone
-        blocks = getattr(inner, "blocks", (width,))
-        if sum(blocks) != width:
+        blocks = getattr(inner, "blocks", None)
+        # Convolutions have blocks too, which are layers.
+        if not isinstance(blocks, tuple) or sum(blocks) != width:
             blocks = (width,)
         learned = learns(self.learner._head_template(), "ridge_reg")
         strengths = Strengths(blocks, self.n_classes, learned)

@@ -125,7 +125,14 @@ def choose_sparsity(
 
 def _losses(head: Any, net: DeviationNet, batch: MetaBatch) -> Tensor:
     """Return the query losses (n_tasks, n_shares) of the tasks of a step."""
-    group = padded(batch.tasks, *net._task_features(batch.tasks))
+    supports, queries = net._task_features(batch.tasks)
+    hooked = net.module_.hooked
+    for k, task in enumerate(batch.tasks if hooked.is_active else ()):
+        one, two = supports[k][None], queries[k][None]
+        code = hooked.task_code(one, task.support_targets[None], task.n_way)
+        supports[k] = hooked.transform(one, code)[0]
+        queries[k] = hooked.transform(two, code)[0]
+    group = padded(batch.tasks, supports, queries)
     n_support = group.support.shape[1]
     columns = [
         net.task_losses(with_numbers(head, share, n_support), group)[0]

@@ -205,7 +205,10 @@ def test_metacrl_solves_weighted_factors_around_the_common_scores(model, y):
     by_task = model.predict(X, tasks=TASKS)
     assert by_task.shape == y.shape
     unknown = model.predict(X[:3], tasks=[99, 99, 99])
-    np.testing.assert_array_equal(unknown, nothing[:3])
+    if y is LABELS:
+        np.testing.assert_array_equal(unknown, nothing[:3])
+    else:  # nets in single precision: last digits depend on which rows come together
+        np.testing.assert_allclose(unknown, nothing[:3], rtol=1e-6)
 
 
 def test_fewer_factors_than_features():
