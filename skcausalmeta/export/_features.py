@@ -87,7 +87,8 @@ class HeadFeatures(nn.Module):
         code = torch.as_tensor(task.code, dtype=torch.float32) if active else None
         self.register_buffer("code", code)
         center = 0.0 if task.center is None else task.center
-        self.register_buffer("center", torch.as_tensor(center, dtype=torch.float64))
+        center = torch.as_tensor(center, dtype=torch.float64).clone()
+        self.register_buffer("center", center)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return features (n, d)."""

@@ -236,8 +236,12 @@ class BaseMetaLearner(
         """
         refuse_other_index(X=X, y=y)
         rows = check_known_rows(self, X)
-        self.task_ = self._solve(rows, self._check_targets(y, rows))
+        self.task_ = self._solve(rows, self._check_support_targets(y, rows))
         return self
+
+    def _check_support_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        """Check the targets of the support rows of a task and return them."""
+        return self._check_targets(y, rows)
 
     def _envs_in_use(self, envs: NDArray[Any] | None) -> NDArray[Any] | None:
         if not self.across_envs:

@@ -40,6 +40,8 @@ def check_device(device: str | torch.device) -> None:
     InvalidInputError
         With what torch says.
     """
+    if torch.device(device).type == "meta":  # without numbers: nothing to try
+        return
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
@@ -143,7 +145,9 @@ def check_classes(learner: Any, labels: NDArray[Any]) -> NDArray[Any]:
     return labels
 
 
-def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+def check_values(
+    learner: Any, y: ArrayLike, rows: NDArray[Any], least: int = 2
+) -> NDArray[Any]:
     """Return the real targets of checked rows, float64."""
     if y is None:
         refuse_none(learner, "real number")
@@ -156,7 +160,7 @@ def check_values(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]
             estimator=learner,
         )
         check_consistent_length(rows, values)
-    if len(values) < 2:
+    if len(values) < least:
         raise InvalidInputError(
             f"{type(learner).__name__} needs at least 2 rows. Got 1 sample; add rows."
         )
@@ -176,6 +180,10 @@ def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any]
     return None if ids is None else check_given_ids(ids, X, name)
 
 
+def _n_rows(X: Any) -> int:
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
     """Return the ids of checked rows, none of them missing."""
     shape = np.shape(ids)
@@ -185,8 +193,11 @@ def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
             "one column, or join several to one id."
         )
     values: NDArray[Any] = column_or_1d(ids)
-    with own_errors():
-        check_consistent_length(X, values)
+    if len(values) != _n_rows(X):
+        raise InvalidInputError(
+            f"{name} must hold one id a row. Found input variables with inconsistent "
+            f"numbers of samples: {[_n_rows(X), len(values)]}."
+        )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InvalidInputError(
             f"{name} must not hold NaN or infinity. Got "

@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import PreparedBackbone, entry_of
 from ..exceptions import InvalidInputError
-from ..training import RowReader, in_passes
+from ..training import RowReader, in_parts, in_passes
 from ..utils import read_rows
 
 # Rows, and values, that statistics are computed from, at most.
 _MOST_ROWS = 100_000
+_PART = 1000  # read at once
 _MOST_VALUES = 2**25
 
 
@@ -55,7 +56,9 @@ def fit_inputs(backbone: nn.Module, rows: NDArray[Any], reader: RowReader) -> bo
     ]
     if not waiting:
         return False
-    some = read_rows(rows, spread_rows(rows))
+    index = spread_rows(rows)
+    parts = [read_rows(rows, index[part]) for part in in_parts(len(index), _PART)]
+    some = parts[0] if len(parts) == 1 else np.concatenate(parts)
     for module in waiting:
         if module is entry_of(backbone):
             found = flat_rows(some, reader)

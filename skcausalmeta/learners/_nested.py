@@ -112,7 +112,7 @@ def all_or_nothing(learner: Any) -> Iterator[None]:
     >>> backbone = Conv4(n_filters=8)
     >>> try:
     ...     with all_or_nothing(backbone):
-    ...         backbone.set_params(n_filters=16)
+    ...         _ = backbone.set_params(n_filters=16)
     ...         raise KeyboardInterrupt
     ... except KeyboardInterrupt:
     ...     print(backbone)

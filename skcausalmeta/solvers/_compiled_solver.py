@@ -211,10 +211,10 @@ def compiled_gradients(
     >>> if compiled_applies(problem):
     ...     d_features = compiled_gradients(problem, dual, eye)[0]
     ... else:
-    ...     d_features = -0.5 * torch.eye(2)[None]
+    ...     d_features = 0.5 - torch.eye(2)[None]
     >>> d_features
-    tensor([[[-0.5000,  0.0000],
-             [ 0.0000, -0.5000]]])
+    tensor([[[-0.5000,  0.5000],
+             [ 0.5000, -0.5000]]])
     """
     return _differentiate(_Data.of(problem), dual, gradient)
 

@@ -30,6 +30,7 @@ class InterruptibleNet(NeuralNet):
     Examples
     --------
     >>> import warnings
+    >>> import torch
     >>> from torch import nn
     >>> from skcausalmeta.training._interruption import InterruptibleNet
     >>> class Impatient(InterruptibleNet):
@@ -39,7 +40,7 @@ class InterruptibleNet(NeuralNet):
     ...                 criterion=nn.MSELoss, train_split=None, verbose=0)
     >>> with warnings.catch_warnings(record=True) as found:
     ...     warnings.simplefilter("always")
-    ...     interrupted = net.fit([[0.0, 1.0]], [[1.0]]).interrupted_
+    ...     interrupted = net.fit(torch.zeros(1, 2), torch.zeros(1, 1)).interrupted_
     >>> interrupted, found[0].category.__name__
     (True, 'InterruptedFitWarning')
     """

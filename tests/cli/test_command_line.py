@@ -202,6 +202,9 @@ ERRORS = {
 def test_errors_are_one_line_and_exit_code_1(folder, tmp_path, capsys, make, match):
     code, out, err = run(capsys, "evaluate", folder / "learner", make(tmp_path))
     assert (code, out) == (1, "")
+    err = "".join(
+        line for line in err.splitlines(True) if not line.startswith("warning: ")
+    )
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert re.search(match, err)

@@ -99,7 +99,7 @@ def test_by_set_params_and_clone(name):
     others = getattr(learner, part).get_params() | {name.partition("__")[2]: None}
     wanted = fresh.get_params() | {name.partition("__")[2]: None}
     if part == "head":
-        wanted |= {"solver": "newton"}
+        wanted |= {"solver": "auto"}
     if part == "net_params":
         wanted |= {"keywords": {}}
     assert others == wanted

@@ -155,7 +155,8 @@ def test_images_are_flattened_for_plain_classifiers_only(data):
 def test_containers_agree_with_arrays(data, fitted, kind, tmp_path):
     X, y = data
     if kind == "frame":
-        other, labels = pd.DataFrame(X, index=range(7, 7 + len(X))), pd.Series(y)
+        other, labels = pd.DataFrame(X, index=range(7, 7 + len(X))), y
+        labels = pd.Series(y, index=other.index)
     else:
         np.save(tmp_path / "X.npy", X)
         other, labels = np.load(tmp_path / "X.npy", mmap_mode="r"), list(y)

@@ -154,8 +154,8 @@ def test_scales_beyond_single_precision_are_refused_or_right(name, scale):
 
 @pytest.mark.parametrize("kind", [SparseMetaClassifier, MTCRLClassifier])
 def test_rows_beyond_single_precision_are_named(kind):
-    with pytest.raises(InvalidInputError, match=r"between 1e-06 and 1e\+18. Got"):
-        kind(**SMALL).fit(1e20 * X, Y)
+    with pytest.raises(InvalidInputError, match=r"single precision"):
+        kind(**SMALL).fit(1e40 * X, Y)
     ready = SparseMetaClassifier(backbone="identity", **EPISODIC)
     assert ready.fit(1e-9 * X, Y).score(1e-9 * X, Y) > 0.8
 

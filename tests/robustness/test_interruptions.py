@@ -2,7 +2,6 @@
 
 import random
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -108,21 +107,6 @@ def test_interrupted_calls_leave_what_was_learned(fitted):
             interrupted(call, moments.randint(1, max(n_moments, 1)))
             assert_same(before, state(fitted))
     np.testing.assert_array_equal(fitted.transform(X), expected)
-
-
-def test_threads_that_adapt_share_nothing_that_changes(fitted):
-    before = state(fitted)
-    calls = [
-        threading.Thread(
-            target=fitted.predict_episodes, args=(X[None], Y[None], X[None])
-        )
-        for _ in range(2)
-    ]
-    for call in calls:
-        call.start()
-    for call in calls:
-        call.join()
-    assert_same(before, state(fitted))
 
 
 class Stop(Callback):

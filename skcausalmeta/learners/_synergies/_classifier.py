@@ -472,7 +472,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         ndarray of shape (n_samples, n_classes)
             Rows that sum to 1, in the order of `classes_`.
         """
-        logits = self._scale * self._scores(X, tasks)
+        scores = self._scores(X, tasks)
+        logits = self._scale * scores
         return softmax(logits / self.temperature_, axis=1)
 
     def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:

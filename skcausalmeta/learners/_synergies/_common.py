@@ -153,7 +153,8 @@ def _class_scores(
     if hasattr(estimator, "predict_proba"):
         shares = np.asarray(estimator.predict_proba(features), dtype=np.float64)
         found[:, known] = np.log(np.clip(shares, _LEAST_PROBABILITY, None))
-        return found
+        # What is the same for all classes says nothing, and is not linear.
+        return found - found.mean(axis=1, keepdims=True)
     values = np.asarray(estimator.decision_function(features), dtype=np.float64)
     if values.ndim == 1:
         values = np.stack([-values / 2, values / 2], axis=1)

@@ -355,6 +355,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self.net_.settle(self.reader_(rows[part]) for part in parts)
         return seeds
 
+    def _check_support_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
+        return check_values(self, y, rows, least=1 if self.around_common_ else 2)
+
     def _standard(self, targets: NDArray[Any]) -> NDArray[Any]:
         """Return targets in the units of training."""
         return (targets - self.target_center_) / self.target_scale_

@@ -333,7 +333,8 @@ class Watched(UpdateRule):
 
     def build(self, named, n_steps, lr):
         self.lr = lr
-        self.alive, self.counts = weakref.WeakSet(), []
+        # Of the class: prediction works on layers of its own.
+        type(self).alive, type(self).counts = weakref.WeakSet(), []
 
     def keep(self, tensor):
         kept = Kept(tensor)

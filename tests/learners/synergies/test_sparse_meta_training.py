@@ -243,6 +243,7 @@ def test_task_ids_travel_through_pipeline_and_search():
     with config_context(enable_metadata_routing=True):
         learner = Recorder(**make_learner().get_params())
         learner.set_fit_request(tasks=True, envs=True)
+        learner.set_score_request(tasks=False)
         pipeline = make_pipeline(StandardScaler(), learner)
         pipeline.fit(X, Y_WITHIN, tasks=TASKS, envs=rows)
         np.testing.assert_array_equal(seen[len(X)][0], TASKS)
