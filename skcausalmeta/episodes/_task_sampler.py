@@ -136,7 +136,7 @@ class TaskSampler:
     ...     random_state=0,
     ... )
     >>> print(sampler.classes_, sampler.sample().query_targets)
-    ['ham' 'spam'] [0 0 0 0 0 0]
+    ['ham' 'spam'] [0 0 1 1 0 0]
     """
 
     _parameter_constraints: ClassVar[dict] = {
