@@ -25,7 +25,9 @@ class Episode:
         Targets of the query rows, likewise.
     classes : ndarray of shape (n_way,) or None
         Original labels in re-mapped order, so that ``classes[support_targets]``
-        gives the original labels back. None in regression.
+        gives the original labels back. Where tasks share their labels, all labels
+        of the data in sorted order, of which the episode may lack some. None in
+        regression.
     task : object, default=None
         Id of the task that the rows belong to, if the data has tasks.
 

@@ -177,8 +177,8 @@ def _count(
     *ids: NDArray[Any],
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the combinations of ids, their row counts, and that of every row."""
-    numbers = np.stack([np.unique(column, return_inverse=True)[1] for column in ids])
-    found, cells, counts = np.unique(
-        numbers, axis=1, return_inverse=True, return_counts=True
-    )
-    return found, counts, cells.reshape(-1)
+    numbers = [np.unique(column, return_inverse=True)[1] for column in ids]
+    shape = tuple(int(column.max(initial=0)) + 1 for column in numbers)
+    joined = np.ravel_multi_index(tuple(numbers), shape)
+    found, cells, counts = np.unique(joined, return_inverse=True, return_counts=True)
+    return np.stack(np.unravel_index(found, shape)), counts, cells
