@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from skcausalmeta.backbones import Conv4
@@ -87,7 +88,8 @@ def test_a_copy_adapts_by_itself_and_shares_the_net(fitted):
 def test_head_is_the_svc_of_centred_features(center):
     learner = make_learner(center=center).fit(X_OLD, Y_OLD).adapt(X_NEW, Y_NEW)
     features = learner.transform(X_NEW)
-    middle = features.mean(axis=0) if center else 0.0
+    means = [features[label == Y_NEW].mean(axis=0) for label in np.unique(Y_NEW)]
+    middle = np.mean(means, axis=0) if center else 0.0
     svc = GroupLassoSVC(solver="newton").fit(features - middle, Y_NEW)
     np.testing.assert_allclose(learner.head_.coef_, svc.coef_, atol=1e-8)
     scores = svc.decision_function(features - middle)
@@ -95,6 +97,35 @@ def test_head_is_the_svc_of_centred_features(center):
     middle = middle * np.ones(features.shape[1])
     # But for the order of a sum: of class means, of classes with as many rows.
     np.testing.assert_allclose(learner.center_, middle, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "head", [None, GroupLassoSVC(fit_intercept=False, solver="newton")]
+)
+@pytest.mark.parametrize("counts", [(100, 1), (20, 5)])
+def test_a_class_of_few_rows_and_one_of_many(head, counts):
+    means = np.random.default_rng(0).normal(size=(8, 20)) * 3.0 + 5
+
+    def rows_of(*numbers, seed):
+        labels = np.repeat(np.arange(8)[-len(numbers) :], numbers)
+        noise = np.random.default_rng(seed).normal(size=(len(labels), 20))
+        return means[labels] + noise, labels
+
+    learner = SparseMetaClassifier(
+        head,
+        backbone="identity",
+        max_epochs=1,
+        batches_per_epoch=1,
+        fit_head=False,
+        verbose=0,
+        random_state=0,
+    ).fit(*rows_of(*[20] * 6, 0, 0, seed=0))
+    support, labels = rows_of(*counts, seed=1)
+    query, expected = rows_of(200, 200, seed=2)
+    found = learner.adapt(support, labels).predict(query)
+    assert balanced_accuracy_score(expected, found) >= 0.98
+    many = learner.predict_episodes(support[None], labels[None], query[None])[0]
+    assert balanced_accuracy_score(expected, many) >= 0.98
 
 
 def test_facts_of_the_head_are_those_of_its_weights(learner):
