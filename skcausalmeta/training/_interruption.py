@@ -20,7 +20,8 @@ class InterruptibleNet(NeuralNet):
     """skorch net that says what an interrupted training keeps.
 
     `KeyboardInterrupt` ends the training. Parameters that were exchanged for a moment
-    when it came are back in their places.
+    when it came are back in their places. skorch's ``EarlyStopping`` raises the same
+    to end a training that has stopped to improve, which is no interruption.
 
     Attributes
     ----------
@@ -64,6 +65,8 @@ class InterruptibleNet(NeuralNet):
         except KeyboardInterrupt:
             for layer, own in places:
                 vars(layer)["_parameters"] = own
+            if _ran_out_of_patience(self):
+                return self
             self.interrupted_ = True
             warnings.warn(
                 f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
@@ -118,6 +121,12 @@ def _moment(net: NeuralNet) -> str:
         return "before its first epoch"
     steps = len(net.history[-1]["batches"])
     return f"in step {max(1, steps)} of epoch {len(net.history)} of {net.max_epochs}"
+
+
+def _ran_out_of_patience(net: NeuralNet) -> bool:
+    """Tell whether the training ended by itself, through an ``EarlyStopping``."""
+    stopping = (c for _, c in net.callbacks_ if isinstance(c, EarlyStopping))
+    return any(callback.misses_ >= callback.patience for callback in stopping)
 
 
 def _kept(net: NeuralNet) -> str:
