@@ -29,6 +29,7 @@ from ._group_lasso_problem import (
     standardised,
 )
 from ._inputs import TrainingBatch, centred
+from ._refit import Chosen, on_chosen, without_lasso
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -65,6 +66,7 @@ class GroupLassoClassifier(Head):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
+        "refit": ["boolean"],
     }
 
     def __init__(
@@ -80,6 +82,7 @@ class GroupLassoClassifier(Head):
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
+        refit: bool = False,
     ) -> None:
         self.group_reg = group_reg
         self.ridge_reg = ridge_reg
@@ -91,6 +94,7 @@ class GroupLassoClassifier(Head):
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.refit = refit
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -113,15 +117,22 @@ class GroupLassoClassifier(Head):
         problem, columns = self._problem(*task[:3], task.offset)
         standard, unit = standardised(problem)
         solution = self._refined(standard, self._solver()(standard))
-        solution = replace(solution, coef=solution.coef / unit[:, None, None])
-        coef, intercept = self._split(solution.coef, columns)
-        self._warn_above_tol(problem, solution)
+        self._warn_above_tol(standard, solution)
+        choice = {"selection_gap_": float(solution.gap)} if self.refit else {}
+        if self.refit:
+            chosen = on_chosen(standard, solution.coef, self.fit_intercept)
+            solution = self._refined(chosen.problem, self._solver()(chosen.problem))
+            self._warn_above_tol(chosen.problem, solution)
+            solution = replace(solution, coef=chosen.spread(solution.coef))
+            standard = without_lasso(standard)
+        coef, intercept = self._split(solution.coef / unit[:, None, None], columns)
         return {
+            **choice,
             "coef_": np.ascontiguousarray(coef[0].T.numpy()),
             "intercept_": intercept[0].numpy(),
             "dual_coef_": solution.dual[0].numpy(),
             "dual_gap_": float(solution.gap),
-            "objective_": float(problem.primal(solution.coef)),
+            "objective_": float(standard.primal(solution.coef)),
             "lambda1_": float(problem.penalty.lambda1),
             "lambda2_": float(problem.penalty.lambda2),
             "n_iter_": max(1, int(solution.n_iter)),
@@ -138,7 +149,9 @@ class GroupLassoClassifier(Head):
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = standardised(problem)
-            coef = differentiable_coef(standard, solver, self._chosen_adjoint())
+            chosen = self._chosen(standard, solver)
+            coef = differentiable_coef(chosen.problem, solver, self._chosen_adjoint())
+            coef = chosen.spread(coef)
             parts.append(self._split(coef / unit[:, None, None], columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
@@ -154,8 +167,9 @@ class GroupLassoClassifier(Head):
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = standardised(problem)
-            found = solver(standard)
-            found_coef = found.coef / unit[:, None, None]
+            chosen = self._chosen(standard, solver)
+            found = solver(chosen.problem)
+            found_coef = chosen.spread(found.coef) / unit[:, None, None]
             coef, intercept = self._split(found_coef, columns)
             parts.append(
                 HeadSolution(
@@ -168,6 +182,14 @@ class GroupLassoClassifier(Head):
                 )
             )
         return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def _chosen(self, problem: Problem, solver: Solver) -> Chosen:
+        """What is left to solve: on the features that a group Lasso has chosen."""
+        if not self.refit:
+            return Chosen(problem, None)
+        with torch.no_grad():
+            coef = solver(problem).coef
+        return on_chosen(problem, coef, self.fit_intercept)
 
     def _problems(
         self,

@@ -128,6 +128,10 @@ class GroupLassoLogistic(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    refit : bool, default=False
+        Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
+        solved for once more with ``group_reg=0``, so that they are not shrunk by it.
+        The derivative holds the choice fixed.
 
     Attributes
     ----------
@@ -140,9 +144,11 @@ class GroupLassoLogistic(GroupLassoClassifier):
     dual_coef_ : ndarray of shape (n_samples, n_classes)
         Dual point B.
     dual_gap_ : float
-        P(W) - D(B) at the returned point.
+        P(W) - D(B) at the returned point; with `refit` of the second problem.
+    selection_gap_ : float
+        With `refit` only: the same of the problem that chose.
     objective_ : float
-        P(W).
+        P(W), with `refit` of the second problem.
     lambda1_, lambda2_ : float
         Strengths as written in the objective, in the units of the features.
     support_features_ : ndarray of shape (n_used,)
@@ -166,6 +172,8 @@ class GroupLassoLogistic(GroupLassoClassifier):
        logistic regression. JRSS B 70, 53-71.
     .. [2] S. Lachapelle et al. (2023). Synergies between disentanglement and
        sparsity: generalization and identifiability in multi-task learning. ICML.
+    .. [3] N. Meinshausen (2007). Relaxed Lasso. Computational Statistics & Data
+       Analysis 52(1), 374-393.
 
     Examples
     --------

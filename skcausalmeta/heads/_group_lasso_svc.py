@@ -193,6 +193,10 @@ class GroupLassoSVC(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    refit : bool, default=False
+        Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
+        solved for once more with ``group_reg=0``, so that they are not shrunk by it.
+        The derivative holds the choice fixed.
     solver_options : dict, default=None
         ``{"solver": name, ...}``: conic solver for "cvxpy" and its keywords.
 
@@ -207,9 +211,11 @@ class GroupLassoSVC(GroupLassoClassifier):
     dual_coef_ : ndarray of shape (n_samples, n_classes)
         Dual point B.
     dual_gap_ : float
-        P(W) - D(B) at the returned point.
+        P(W) - D(B) at the returned point; with `refit` of the second problem.
+    selection_gap_ : float
+        With `refit` only: the same of the problem that chose.
     objective_ : float
-        P(W).
+        P(W), with `refit` of the second problem.
     lambda1_, lambda2_ : float
         Strengths as written in the objective, in the units of the features.
     support_features_ : ndarray of shape (n_used,)
@@ -234,6 +240,8 @@ class GroupLassoSVC(GroupLassoClassifier):
        ICML, section 4.
     .. [2] K. Crammer, Y. Singer (2001). On the algorithmic implementation of
        multiclass kernel-based vector machines. JMLR 2, 265-292.
+    .. [3] N. Meinshausen (2007). Relaxed Lasso. Computational Statistics & Data
+       Analysis 52(1), 374-393.
 
     Examples
     --------
@@ -270,6 +278,7 @@ class GroupLassoSVC(GroupLassoClassifier):
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
+        refit: bool = False,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -283,6 +292,7 @@ class GroupLassoSVC(GroupLassoClassifier):
             tol=tol,
             max_iter=max_iter,
             class_weight=class_weight,
+            refit=refit,
         )
         self.solver_options = solver_options
 
