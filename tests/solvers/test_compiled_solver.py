@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skcausalmeta.heads._group_lasso_problem import Solved
 from skcausalmeta.heads._group_lasso_svc import svm_adjoint
-from skcausalmeta.losses import CrammerSinger, Logistic
+from skcausalmeta.losses import CrammerSinger, Squared
 from skcausalmeta.penalties import GroupLasso
 from skcausalmeta.solvers import (
     Problem,
@@ -441,7 +441,7 @@ def test_auto_takes_the_kernel_where_it_applies():
     expected = solve_compiled if has_compiled_solver() else solve_newton
     assert _auto._choose(problem, 1e-6) is expected
     for other in (
-        replace(problem, loss=Logistic()),
+        replace(problem, loss=Squared()),
         problem.to(torch.bfloat16),
         replace(problem, features=problem.features.to("meta")),
     ):

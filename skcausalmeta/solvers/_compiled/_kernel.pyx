@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The group-Lasso SVM of one task after another, without the interpreter's lock."""
+"""Group-Lasso classifiers of one task after another, without the interpreter's lock."""
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
@@ -13,7 +13,7 @@ cdef extern from "kernel.h" nogil:
                            int *, int *, int *, int *)
     ctypedef struct Data:
         ptrdiff_t n_rows, n_features, n_classes, n_groups
-        int single
+        int single, logistic
         const void *features
         const void *targets
         const void *linear
@@ -111,6 +111,7 @@ def set_isa(str name):
 
 
 def solve_tasks(
+    bint logistic,
     const floating[:, :, ::1] features,
     const floating[:, :, ::1] targets,
     const floating[:, :, ::1] linear,
@@ -137,6 +138,7 @@ def solve_tasks(
     cdef Forward out
     cdef ptrdiff_t task, n_tasks = features.shape[0]
     fill(&data, features, targets, thresholds, groups)
+    data.logistic = logistic
     out.tol = tol
     out.max_steps = max_steps
     with nogil:
@@ -166,6 +168,7 @@ def solve_tasks(
 
 
 def differentiate_tasks(
+    bint logistic,
     const floating[:, :, ::1] features,
     const floating[:, :, ::1] targets,
     const floating[:, :, ::1] linear,
@@ -188,6 +191,7 @@ def differentiate_tasks(
     cdef Adjoint out
     cdef ptrdiff_t task, n_tasks = features.shape[0]
     fill(&data, features, targets, thresholds, groups)
+    data.logistic = logistic
     out.eigen = EIGEN
     with nogil:
         while True:

@@ -28,6 +28,8 @@
 
 #include "point.h"
 #include "newton.h"
+#include "logistic_system.h"
+#include "logistic.h"
 #include "result.h"
 #include "forward.h"
 #include "adjoint.h"
