@@ -270,14 +270,14 @@ class _Data:
             group_weights = group_weights.expand(n_tasks, n_groups)
         return cls(
             logistic,
-            _array(problem.features, dtype),
-            _array(problem.targets, dtype),
-            _array(linear, dtype),
-            _array(problem.weights, dtype),
-            _array(penalty.thresholds().expand(n_tasks, n_groups), torch.float64),
-            _array(penalty.lambda2.expand(n_tasks), torch.float64),
-            None if groups is None else _array(groups, torch.int32),
-            None if group_weights is None else _array(group_weights, torch.float64),
+            array_of(problem.features, dtype),
+            array_of(problem.targets, dtype),
+            array_of(linear, dtype),
+            array_of(problem.weights, dtype),
+            array_of(penalty.thresholds().expand(n_tasks, n_groups), torch.float64),
+            array_of(penalty.lambda2.expand(n_tasks), torch.float64),
+            None if groups is None else array_of(groups, torch.int32),
+            None if group_weights is None else array_of(group_weights, torch.float64),
         )
 
     def inputs(self) -> tuple[Any, ...]:
@@ -294,7 +294,7 @@ class _Data:
         )
 
 
-def _array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
+def array_of(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
     return tensor.detach().to(dtype).contiguous().numpy()
 
 
@@ -309,7 +309,7 @@ def _solve(
     dual = np.empty(data.targets.shape, dtype)
     gaps = np.full((n_tasks, 3), np.inf)
     counts = np.full((n_tasks, 5), -1, np.int32)
-    first = None if start is None else _array(start, torch.from_numpy(dual).dtype)
+    first = None if start is None else array_of(start, torch.from_numpy(dual).dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
         kernel.solve_tasks(
@@ -324,9 +324,9 @@ def _solve(
             counter,
         )
 
-    _share(work, _n_threads(data))
+    share_out(work, _n_threads(data))
     outcome = torch.from_numpy(counts[:, 0])
-    _check(outcome)
+    check_outcomes(outcome)
     absolute, relative, rounding = torch.from_numpy(gaps).unbind(-1)
     found = torch.from_numpy(dual)
     solution = Solution(
@@ -346,7 +346,7 @@ def _differentiate(
     d_features, d_linear = np.empty_like(data.features), np.empty_like(data.targets)
     d_weights, d_strengths = np.empty_like(data.weights), np.empty((len(dual), 2))
     outcome = np.full(len(dual), -1, np.int32)
-    arrays = _array(gradient, dtype), _array(dual, dtype)
+    arrays = array_of(gradient, dtype), array_of(dual, dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
         kernel.differentiate_tasks(
@@ -361,8 +361,8 @@ def _differentiate(
             counter,
         )
 
-    _share(work, _n_threads(data))
-    _check(torch.from_numpy(outcome))
+    share_out(work, _n_threads(data))
+    check_outcomes(torch.from_numpy(outcome))
     if (outcome != _SOLVED).any():
         return None
     d_lambda1, d_lambda2 = torch.from_numpy(d_strengths).to(dtype).unbind(-1)
@@ -375,7 +375,7 @@ def _differentiate(
     )
 
 
-def _share(work: Callable[[NDArray[np.int64]], None], n_threads: int) -> None:
+def share_out(work: Callable[[NDArray[np.int64]], None], n_threads: int) -> None:
     """Let several threads take tasks from one counter until there are none."""
     counter = np.zeros(1, np.int64)
     helpers = [
@@ -398,7 +398,7 @@ def _n_threads(data: _Data) -> int:
     return max(1, min(torch.get_num_threads(), n_tasks, work // _WORK_OF_A_THREAD))
 
 
-def _check(outcome: Tensor) -> None:
+def check_outcomes(outcome: Tensor) -> None:
     if bool((outcome == _NO_MEMORY).any()):
         raise MemoryError(
             "There is no memory for the system of a task. Solve fewer tasks at a "

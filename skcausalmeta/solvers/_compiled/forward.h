@@ -13,10 +13,6 @@
    what D has left to rise. */
 #define IDLE_STEPS 8
 #define PROGRESS 0.02
-/* Largest system at first and at last; beyond it, the rows that lack most go first,
-   and gradient steps for all rows follow. */
-#define LARGEST_FACE 700
-#define LARGEST_OF_ALL 1400
 #define STEPS_BETWEEN 20
 /* The damping of a Newton step, relative to the largest curvature. */
 #define FIRST_DAMPING 1e-2
@@ -40,6 +36,8 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
     if (!new_point(&point, task, part->ldd, part->n_groups, arena) ||
         !new_face(&face, task, arena))
         return;
+    if (is_tall(task, part))
+        follow_path(task, part, a, tol, out, arena);
     memcpy(point.a, a, size * sizeof(double));
     memcpy(best_a, a, size * sizeof(double));
     correlate(task, part, &point);

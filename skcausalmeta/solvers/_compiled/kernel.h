@@ -55,9 +55,22 @@ typedef struct {
     const double *group_weights; /* (n_groups,) or NULL */
 } Adjoint;
 
+/* One output of a regression with a Lasso and a ridge. */
+typedef struct {
+    ptrdiff_t n_rows, n_features;
+    int single;
+    const void *features; /* (n_rows, n_features) */
+    const void *targets;  /* (n_rows,) */
+    const void *weights;  /* (n_rows,) */
+    double lambda1, lambda2;
+    void *coef; /* (n_features,) */
+    int n_steps;
+} LassoTask;
+
 #define DECLARE(isa)                                                                \
     int forward_##isa(const Data *, Forward *);                                     \
-    int adjoint_##isa(const Data *, Adjoint *);
+    int adjoint_##isa(const Data *, Adjoint *);                                     \
+    int lasso_##isa(LassoTask *);
 
 DECLARE(base)
 DECLARE(avx2)

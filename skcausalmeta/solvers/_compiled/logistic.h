@@ -277,7 +277,7 @@ static void solve_logistic_part(const Task *task, const Part *part, double *a, d
     ptrdiff_t *order = arena_take(arena, 2 * (task->n + 1) * sizeof(ptrdiff_t));
     int coarse = tol >= COARSE_TOL && task->lambda2 > LEAST_SCALE &&
                  task->lambda2 < MOST_SCALE;
-    int idle = 0;
+    int idle = 0, first = out->n_steps;
     if (!new_point(&point, task, part->ldd, part->n_groups, arena) ||
         !new_face(&face, task, arena) || !new_search(task, part, &search, arena))
         return;
@@ -293,7 +293,7 @@ static void solve_logistic_part(const Task *task, const Part *part, double *a, d
             memcpy(a, point.a, bytes);
         }
         if (best <= tol || idle > MOST_IDLE || out->n_steps >= out->max_steps ||
-            out->n_steps >= MOST_EASED_STEPS || arena->failed)
+            out->n_steps - first >= MOST_EASED_STEPS || arena->failed)
             break;
         out->n_steps++;
         out->n_factors++;

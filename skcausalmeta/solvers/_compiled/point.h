@@ -13,6 +13,9 @@ typedef struct {
     double gap, primal, relative_gap, rounding;
 } Point;
 
+/* A relative difference that the order of a sum makes. */
+#define ROUNDED 4e-15
+
 static double number(const void *array, int single, ptrdiff_t k)
 {
     return single ? (double)((const float *)array)[k] : ((const double *)array)[k];
@@ -219,7 +222,8 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
     if (!(task->lambda2 > 1e-30) || !(task->lambda2 < 1e30))
         return 0;
     for (ptrdiff_t g = 0; g < data->n_groups; g++) {
-        thresholds[g] = data->thresholds[g] / task->unit;
+        /* What rounding alone puts above its threshold is off. */
+        thresholds[g] = (1 + ROUNDED) * data->thresholds[g] / task->unit;
         if (!(thresholds[g] >= 0) || !(thresholds[g] < 1e150))
             return 0;
     }

@@ -24,6 +24,10 @@ typedef struct {
 #define COARSE_TOL 1e-8
 #define LEAST_SCALE 1e-8
 #define MOST_SCALE 1e8
+/* Largest face at first and at last; beyond it, the rows that lack most go first, and
+   gradient steps for all rows follow. */
+#define LARGEST_FACE 700
+#define LARGEST_OF_ALL 1400
 /* Newton steps without progress before systems are formed in double precision. */
 #define COARSE_STEPS 2
 
