@@ -16,7 +16,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
-from ..solvers import Problem, Solution
+from ..solvers import (
+    Problem,
+    Solution,
+    compiled_applies,
+    has_compiled_solver,
+    solve_compiled,
+)
 from ._contract import Head, HeadSolution, given
 from ._group_lasso_problem import (
     Adjoint,
@@ -78,7 +84,7 @@ class GroupLassoClassifier(Head):
         groups: ArrayLike | None = None,
         fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
-        solver: str = "newton",
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
@@ -113,9 +119,22 @@ class GroupLassoClassifier(Head):
         """The solution that `fit` keeps."""
         return solution
 
+    def _standard(
+        self, problem: Problem, *, layer: bool = False
+    ) -> tuple[Problem, Tensor | float]:
+        """The problem in units that suit its solver, and what its weights are times.
+
+        The compiled kernel finds units of its own.
+        """
+        slow = ("newton", "fista") if layer else ("newton", "fista", "cvxpy")
+        if self.solver not in slow and compiled_applies(problem):
+            return problem, 1.0
+        standard, unit = standardised(problem)
+        return standard, 1.0 / unit[:, None, None]
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)
-        standard, unit = standardised(problem)
+        standard, unit = self._standard(problem)
         solution = self._refined(standard, self._solver()(standard))
         self._warn_above_tol(standard, solution)
         choice = {"selection_gap_": float(solution.gap)} if self.refit else {}
@@ -125,7 +144,7 @@ class GroupLassoClassifier(Head):
             self._warn_above_tol(chosen.problem, solution)
             solution = replace(solution, coef=chosen.spread(solution.coef))
             standard = without_lasso(standard)
-        coef, intercept = self._split(solution.coef / unit[:, None, None], columns)
+        coef, intercept = self._split(solution.coef * unit, columns)
         return {
             **choice,
             "coef_": np.ascontiguousarray(coef[0].T.numpy()),
@@ -148,11 +167,10 @@ class GroupLassoClassifier(Head):
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            standard, unit = standardised(problem)
+            standard, unit = self._standard(problem, layer=True)
             chosen = self._chosen(standard, solver)
             coef = differentiable_coef(chosen.problem, solver, self._chosen_adjoint())
-            coef = chosen.spread(coef)
-            parts.append(self._split(coef / unit[:, None, None], columns))
+            parts.append(self._split(chosen.spread(coef) * unit, columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
@@ -166,11 +184,10 @@ class GroupLassoClassifier(Head):
     ) -> HeadSolution:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            standard, unit = standardised(problem)
+            standard, unit = self._standard(problem, layer=True)
             chosen = self._chosen(standard, solver)
             found = solver(chosen.problem)
-            found_coef = chosen.spread(found.coef) / unit[:, None, None]
-            coef, intercept = self._split(found_coef, columns)
+            coef, intercept = self._split(chosen.spread(found.coef) * unit, columns)
             parts.append(
                 HeadSolution(
                     coef,
@@ -281,6 +298,11 @@ def polished(
         torch.where(better, refined.relative_gap, solution.relative_gap),
         solution.n_iter,
     )
+
+
+def polisher(newton: Callable[..., Solution]) -> Callable[..., Solution]:
+    """The compiled solver where it was built, else Newton's method on tensors."""
+    return solve_compiled if has_compiled_solver() else newton
 
 
 def _group_numbers(
