@@ -8,7 +8,7 @@ from ._base_net import (
     has_batch_norm,
     refuse_infinite_rows,
 )
-from ._batch_norm import batch_norm_mode, module_lock, still_statistics
+from ._batch_norm import batch_norm_mode, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._class_middle import class_middle
 from ._deviation_net import DeviationModule, DeviationNet, deviating_scores, padded
@@ -97,7 +97,6 @@ __all__ = [
     "in_blocks",
     "in_parts",
     "in_passes",
-    "module_lock",
     "named_optimizer",
     "nothing_kept",
     "optimizer_keywords",

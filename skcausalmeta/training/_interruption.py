@@ -10,17 +10,22 @@ from typing import Any
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
+from torch.jit import ScriptModule
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import InterruptedFitWarning
 
 _REMEDY = "fit again, or with a checkpoint_path, from which the next fit goes on"
 
+# Exchanged for a moment, beside parameters.
+_OF_BATCH_NORM = ("forward", "momentum")
+
 
 class InterruptibleNet(NeuralNet):
     """skorch net that says what an interrupted training keeps.
 
-    `KeyboardInterrupt` ends the training. Parameters that were exchanged for a moment
-    when it came are back in their places.
+    `KeyboardInterrupt` ends the training. Parameters, and methods and momenta of batch
+    norm, that were exchanged for a moment when it came are back in their places.
 
     Attributes
     ----------
@@ -63,7 +68,7 @@ class InterruptibleNet(NeuralNet):
             super().fit_loop(X, y, epochs, **fit_params)
         except KeyboardInterrupt:
             for layer, own in places:
-                vars(layer)["_parameters"] = own
+                _put_back(layer, own)
             self.interrupted_ = True
             warnings.warn(
                 f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
@@ -109,8 +114,27 @@ def nothing_kept(learner: Any) -> Iterator[None]:
 
 
 def _places(module: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """Return the parameters of every layer, as they stand before training."""
-    return [(layer, dict(layer._parameters)) for layer in module.modules()]
+    """Return what may be exchanged in every layer, as it stands before training."""
+    return [(layer, _own(layer)) for layer in module.modules()]
+
+
+def _own(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, ScriptModule):
+        return dict(layer.named_parameters(recurse=False))
+    names = _OF_BATCH_NORM if isinstance(layer, _BatchNorm) else ()
+    kept = {name: vars(layer)[name] for name in names if name in vars(layer)}
+    return {"_parameters": dict(layer._parameters), **kept}
+
+
+def _put_back(layer: nn.Module, own: dict[str, Any]) -> None:
+    if isinstance(layer, ScriptModule):
+        for name, parameter in own.items():
+            setattr(layer, name, parameter)
+        return
+    if isinstance(layer, _BatchNorm):
+        for name in _OF_BATCH_NORM:
+            vars(layer).pop(name, None)
+    vars(layer).update(own)
 
 
 def _moment(net: NeuralNet) -> str:
