@@ -22,7 +22,7 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
-from ._interruption import nothing_kept
+from ._interruption import fitting
 from ._options import (
     OPTIMIZERS,
     SGD,
@@ -92,13 +92,13 @@ __all__ = [
     "deviating_scores",
     "first_scale",
     "fit_pooled",
+    "fitting",
     "has_batch_norm",
     "hooked_features",
     "in_blocks",
     "in_parts",
     "in_passes",
     "named_optimizer",
-    "nothing_kept",
     "optimizer_keywords",
     "padded",
     "refuse_infinite_rows",

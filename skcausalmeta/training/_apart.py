@@ -88,9 +88,7 @@ def _apart(value: Any, made: dict[int, Any], compiled: bool) -> Any:
     return value
 
 
-def _apart_module(
-    module: nn.Module, made: dict[int, Any], compiled: bool
-) -> nn.Module:
+def _apart_module(module: nn.Module, made: dict[int, Any], compiled: bool) -> nn.Module:
     twin = object.__new__(type(module))
     made[id(module)] = twin
     state = vars(twin)

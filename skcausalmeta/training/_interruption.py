@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
@@ -80,8 +81,12 @@ class InterruptibleNet(NeuralNet):
 
 
 @contextmanager
-def nothing_kept(learner: Any) -> Iterator[None]:
-    """Say, where an interruption leaves a fit, that the learner is as it was.
+def fitting(learner: Any) -> Iterator[None]:
+    """Follow gradients in a block, and say so where an interruption leaves it.
+
+    Gradients are followed whatever torch was told outside: `fit` may stand in a block
+    of ``torch.no_grad()`` or ``torch.inference_mode()``, or come after a call whose
+    interruption left torch in such a mode.
 
     Parameters
     ----------
@@ -95,13 +100,15 @@ def nothing_kept(learner: Any) -> Iterator[None]:
 
     Examples
     --------
-    >>> from skcausalmeta.training import nothing_kept
-    >>> with nothing_kept(None):
-    ...     print("trained")
-    trained
+    >>> import torch
+    >>> from skcausalmeta.training import fitting
+    >>> with torch.no_grad(), fitting(None):
+    ...     print(torch.is_grad_enabled())
+    True
     """
     try:
-        yield
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
     except KeyboardInterrupt:
         state = "fitted before" if hasattr(learner, "net_") else "not fitted"
         warnings.warn(

@@ -4,10 +4,12 @@ import copy
 import random
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -91,6 +93,7 @@ def interrupted(call, at, files=SWAPS, errors=None):
             raise KeyboardInterrupt
         return trace
 
+    follows = torch.is_grad_enabled()
     sys.settrace(trace)
     try:
         call()
@@ -98,6 +101,7 @@ def interrupted(call, at, files=SWAPS, errors=None):
         errors.append(error)
     finally:
         sys.settrace(None)
+        torch.set_grad_enabled(follows)  # which is torch's own to give back
     return count
 
 
@@ -150,6 +154,18 @@ def test_interrupted_calls_leave_what_was_learned(fitted):
     np.testing.assert_array_equal(fitted.transform(X), expected)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_torch_change_no_answer(fitted, mode):
+    calls = calls_of(fitted)
+    expected = [call() for call in calls]
+    with mode():
+        for call, one in zip(calls, expected, strict=True):
+            np.testing.assert_array_equal(call(), one)
+        again = clone(fitted).fit(X, Y, tasks=TASKS)
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(calls_of(again)[1](), expected[1])
+
+
 def test_threads_answer_as_one_and_end(fitted):
     before, calls = state(fitted), calls_of(fitted)
     alone = [call() for call in calls]
@@ -169,7 +185,7 @@ def test_threads_go_on_where_another_was_interrupted(fitted):
             late = moments.random() < 0.3
             low = max(1, n_moments - 60) if late else 1
             at = moments.randint(low, max(n_moments, 1))
-            in_threads([lambda at=at: interrupted(call, at, TURNS, errors)])
+            in_threads([partial(interrupted, call, at, TURNS, errors)])
             (found,) = in_threads([call])
             np.testing.assert_array_equal(found, alone)
             assert_same(before, state(fitted))
@@ -220,6 +236,8 @@ def test_what_an_interrupted_fit_exchanged_is_put_back(name):
     learner = type(LEARNERS[name])(**LEARNERS[name].get_params(deep=False))
     backbone = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=None))
     learner.set_params(backbone=backbone, batch_norm="episode", callbacks=[Leave()])
+    if name == "sparse":
+        learner.set_params(common=None)  # whose training has epochs of its own
     with pytest.warns(InterruptedFitWarning, match="Kept are the weights of that"):
         learner.fit(X, Y, tasks=TASKS)
     (norm,) = (
