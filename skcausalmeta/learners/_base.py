@@ -33,8 +33,8 @@ from ..training import (
     RowReader,
     Training,
     Validation,
+    fitting,
     named_optimizer,
-    nothing_kept,
 )
 from ..utils import isolated_torch_rng, named_seeds, refuse_other_index
 from ._checks import (
@@ -202,7 +202,7 @@ class BaseMetaLearner(
         env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
-        with nothing_kept(self):
+        with fitting(self):
             fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
             fitted._solve_training(rows, targets, task_ids)
         adopt(self, fitted)

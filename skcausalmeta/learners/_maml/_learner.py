@@ -199,6 +199,7 @@ class GradientLearnerMixin:
     def _n_steps(self) -> int:
         return self.inner_steps if self.adapt_steps is None else self.adapt_steps
 
+    @torch.inference_mode(mode=False)  # the caller's, in which no gradient is
     def _adapted(
         self, rows: NDArray[Any], targets: NDArray[Any], n_way: int
     ) -> tuple[Named, Tensor | None]:
@@ -313,6 +314,7 @@ class GradientLearnerMixin:
         )
         return cost.tasks_within(max_memory, len(support))
 
+    @torch.inference_mode(mode=False)
     def _chunk_scores(
         self,
         rows: list[NDArray[Any]],

@@ -34,8 +34,8 @@ from ...training import (
     RowReader,
     Training,
     Validation,
+    fitting,
     named_optimizer,
-    nothing_kept,
 )
 from ...utils import refuse_other_index
 from .._checks import (
@@ -240,7 +240,7 @@ class BaseMultiTask(
         env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
-        with nothing_kept(self):
+        with fitting(self):
             train_learner(fitted, rows, targets, env_ids)
         fitted.task_ = None
         adopt(self, fitted)
