@@ -146,6 +146,7 @@ class BaseMetaCRL(
         *,
         tasks: ArrayLike | None = None,
         envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train the wrapped learner with factors and weights of tasks.
 
@@ -161,6 +162,8 @@ class BaseMetaCRL(
             Environment of every row. Support and query of an episode then come from
             different ones (`across_envs`), which is where the second level sees
             what is invariant.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as the wrapped learner takes them.
 
         Returns
         -------
@@ -177,7 +180,8 @@ class BaseMetaCRL(
         warm_start = Training.of(learner.net_params).warm_start
         if warm_start and "estimator_" in vars(self):
             learner.net_ = self.estimator_.net_
-        learner.fit(X, y, tasks=tasks, envs=envs)
+        weighed = {} if sample_weight is None else {"sample_weight": sample_weight}
+        learner.fit(X, y, tasks=tasks, envs=envs, **weighed)
         self.estimator_ = learner
         return self
 

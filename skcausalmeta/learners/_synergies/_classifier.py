@@ -33,6 +33,7 @@ from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
 from .._known_labels import number_known_labels
 from .._nested import Makers
+from .._row_weights import weighing_keywords, weighted_class_middle
 from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
@@ -82,9 +83,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         (channels, height, width).
     n_way : int or "auto", default="auto"
         Classes of an episode. "auto": 5, or all if there are fewer.
-    n_shot : int, pair of int or "auto", default="auto"
+    n_shot : int, pair of int, (int, int, "class") or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5.
+        step, log-uniformly; (low, high, "class"): for every class of an episode.
+        "auto": half of the class of median size, at most 5.
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
@@ -348,7 +350,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         if not self.around_common_:
-            self.task_ = self._solve(rows, targets) if self.fit_head else None
+            self.task_ = None
+            if self.fit_head:
+                self.task_ = self._solve_by_itself(rows, targets, self._fit_weights)
             return
         self.task_ = CommonTask(classes=self.training_classes_)
         if self.fit_head:
@@ -360,14 +364,40 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             classes = self.training_classes_
             numbers = number_known_labels(targets, classes, self)
             return self._solve_common(rows, numbers, classes)
+        return self._solve_by_itself(rows, targets)
+
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> HeadTask:
+        self._check_weighted()
+        if self.around_common_:
+            classes = self.training_classes_
+            numbers = number_known_labels(targets, classes, self)
+            return self._solve_common(rows, numbers, classes, weights=weights)
+        return self._solve_by_itself(rows, targets, weights)
+
+    def _solve_by_itself(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64] | None = None,
+    ) -> HeadTask:
+        """Solve a head without a common predictor, on rows of these weights."""
         features = self.net_.features_of(self.reader_, rows)
         hooked, code = self.net_.module_.hooked, None
         if hooked.is_active:
             classes, numbers = np.unique(targets, return_inverse=True)
             code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
             features = hooked.features_of(features, code)
-        center = _middle(features[None], targets[None])[0, 0] * self.center
-        head = self._new_head().fit(features - center, targets)
+        if weights is None:
+            center = _middle(features[None], targets[None])[0, 0] * self.center
+        else:
+            center = weighted_class_middle(features, targets, weights) * self.center
+        head = self._new_head()
+        head.fit(features - center, targets, **weighing_keywords(self, head, weights))
         return HeadTask(classes=head.classes_, head=head, code=code, center=center)
 
     # -- prediction --------------------------------------------------------------------

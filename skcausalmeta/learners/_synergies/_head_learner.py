@@ -19,6 +19,7 @@ from ...utils import read_rows
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
 from .._nested import Makers
+from .._row_weights import refuse_weights, weighing_keywords
 from .._solved_task import SolvedTask
 from .._task_batches import chunk_of, in_task_chunks
 from .._training import FitStage
@@ -51,6 +52,7 @@ class HeadLearnerMixin:
     around_common_: bool = False
     common_: CommonPredictor | None = None
     sparse_reg_: float = 0.0
+    _fit_weights: NDArray[Any] | None = None
     known_tasks_: KnownTasks | None = None
 
     @property
@@ -75,7 +77,7 @@ class HeadLearnerMixin:
     def _common_head(self) -> Any:
         """Return the default head around a common predictor."""
 
-    def _new_head(self, n_support: int = 1) -> Any:
+    def _new_head(self, n_support: float = 1) -> Any:
         """Return an unfitted head with numbers for its strengths."""
         return with_numbers(self._head_template(), self.sparse_reg_, n_support)
 
@@ -98,7 +100,20 @@ class HeadLearnerMixin:
         self.common_ = self.known_tasks_ = None
         self.sparse_reg_ = 0.0
         self._check_head()
+        if self.around_common_ and self._fit_weights is not None:
+            refuse_weights(
+                self,
+                "in a fit around a common predictor",
+                "set common=None, or repeat rows instead",
+            )
         return kind
+
+    def _check_weighted(self) -> None:
+        """Refuse weights of support rows where more than the head reads the rows."""
+        if self.net_.module_.hooked.is_active:  # type: ignore[attr-defined]
+            refuse_weights(
+                self, "in adapt with a hook, which reads rows alike", "repeat rows"
+            )
 
     def _train_net(
         self,
@@ -138,14 +153,17 @@ class HeadLearnerMixin:
         targets: NDArray[Any],
         classes: NDArray[Any] | None,
         known: NDArray[Any] | None = None,
+        weights: NDArray[Any] | None = None,
     ) -> CommonTask:
         """Solve a task; `targets` are class numbers, or standardised real targets."""
         if known is None:
             known = self.common_.scores(rows)  # type: ignore[union-attr]
         module = self.net_.module_  # type: ignore[attr-defined]
         features, code = self._hooked_features(rows, targets)
+        head = self._new_head(len(rows) if weights is None else weights.sum())
+        keywords = weighing_keywords(self, head, weights)
         found = solve_common_task(
-            module.strengths, self._new_head(len(rows)), features, targets, known
+            module.strengths, head, features, targets, known, keywords
         )
         return CommonTask(classes=classes, code=code, **found)
 

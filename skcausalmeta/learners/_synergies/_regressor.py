@@ -31,6 +31,7 @@ from .._episode_plan import EpisodePlan
 from .._episode_sizes import ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
+from .._row_weights import weighing_keywords
 from .._task_batches import check_tasks, chunk_of, in_task_chunks
 from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
@@ -368,10 +369,11 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         if not self.fit_head:
             return
         features = self._features(rows)
-        self.task_ = self._solve_on(features, targets)
+        weights = self._fit_weights
+        self.task_ = self._solve_on(features, targets, weights)
         if tasks is not None:
             self.training_tasks_ = solve_training_tasks(
-                self.net_, self._new_head(), features, targets, tasks
+                self.net_, self._new_head(), features, targets, tasks, weights
             )
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
@@ -379,11 +381,30 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
             return self._solve_common(rows, self._standard(targets), None)
         return self._solve_on(self._features(rows), targets)
 
-    def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> HeadTask:
+        self._check_weighted()
+        if self.around_common_:
+            wanted = self._standard(targets)
+            return self._solve_common(rows, wanted, None, weights=weights)
+        return self._solve_on(self._features(rows), targets, weights)
+
+    def _solve_on(
+        self,
+        features: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64] | None = None,
+    ) -> HeadTask:
         hooked = self.net_.module_.hooked
         codes = hooked.codes_of(features[None], targets[None], 0)
         code = None if codes is None else codes[0]
-        head = self._new_head().fit(hooked.features_of(features, code), targets)
+        head = self._new_head()
+        keywords = weighing_keywords(self, head, weights)
+        head.fit(hooked.features_of(features, code), targets, **keywords)
         return HeadTask(head=head, code=code)
 
     def _adapted_head(self, head: Any) -> Any:
