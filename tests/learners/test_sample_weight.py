@@ -162,7 +162,7 @@ def test_what_cannot_honour_weights_says_so():
     wrapped = MetaCRLClassifier(SparseMetaClassifier(RidgeHead(), **SMALL))
     wrapped.fit(X, Y, sample_weight=ones)
     with pytest.raises(InvalidInputError, match="with a hook"):
-        wrapped.estimator_.adapt(X[TASK], Y[TASK], sample_weight=ones[TASK])
+        wrapped.adapt(X[TASK], Y[TASK], sample_weight=ones[TASK])
 
 
 def test_searches_pass_weights_on():

@@ -29,6 +29,7 @@ TASKS = np.repeat(np.arange(N_TASKS), N_ROWS)
 X = RNG.normal(size=(len(TASKS), 4))
 LABELS = np.array(["a", "b", "c"])[np.digitize(X[:, 0] + X[:, 1], [-0.5, 1.2])]
 HALF = np.where(X[:, 0] > 0.0, "yes", "no")
+NOISE = RNG.permutation(HALF)
 RARE = np.where(X[:, 0] > 1.1, "yes", "no")
 SIZES = {"n_shot": 3, "n_query": 4, "n_episodes": 30, "random_state": 0}
 
@@ -226,12 +227,12 @@ def test_a_scorer_says_what_it_scores():
 def routed(scorer, **params):
     """Scores of a cross-validation that is given these metadata."""
     return cross_val_score(
-        KnowsAll(), X, HALF, cv=GroupKFold(2), scoring=scorer, params=params
+        KnowsAll(), X, NOISE, cv=GroupKFold(2), scoring=scorer, params=params
     )
 
 
 def test_the_request_of_tasks_can_be_renamed_and_withdrawn():
-    scorer = few_shot_scorer(n_way=2, n_shot=3, n_query=2, n_episodes=6)
+    scorer = few_shot_scorer(n_way=2, n_shot=3, n_query=2, n_episodes=40)
     with pytest.raises(RuntimeError, match="enable_metadata_routing=True"):
         scorer.set_score_request(tasks=True)
     with config_context(enable_metadata_routing=True):

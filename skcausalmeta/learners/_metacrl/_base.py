@@ -228,7 +228,9 @@ class BaseMetaCRL(
             task_embedding=self.task_embedding,
         )
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
         Parameters
@@ -237,6 +239,8 @@ class BaseMetaCRL(
             Support rows of the kind seen in `fit`.
         y : array-like of shape (n_samples,)
             Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Refused by the wrapped learner, since the hook reads all rows alike.
 
         Returns
         -------
@@ -248,11 +252,12 @@ class BaseMetaCRL(
         NotFittedError
             Before `fit`.
         ValueError
-            For invalid rows or targets; the learner stays as it was.
+            For invalid rows or targets, or for weights; the learner stays as it was.
         """
         check_is_fitted(self)
         # A copy, so that copies of this object stay independent of each other.
-        self.estimator_ = copy.copy(self.estimator_).adapt(X, y)
+        weighed = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.estimator_ = copy.copy(self.estimator_).adapt(X, y, **weighed)
         return self
 
     # -- prediction --------------------------------------------------------------------
