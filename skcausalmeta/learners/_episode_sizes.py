@@ -58,8 +58,8 @@ def shots_of(n_shot: Any) -> tuple[Any, bool]:
         return n_shot, False
     if n_shot[2] != "class":
         raise InvalidInputError(
-            'n_shot must be an int, a pair (low, high), or (low, high, "class") to '
-            f"draw the support rows of every class anew. Got {n_shot!r}."
+            'n_shot must be an int, or a pair (low, high), with a third part "class" '
+            f"to draw the support rows of every class anew. Got {n_shot!r}."
         )
     return tuple(n_shot[:2]), True
 
