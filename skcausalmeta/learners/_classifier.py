@@ -19,8 +19,9 @@ from ..utils import SparseRows, is_memory_map, refuse_other_index
 from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
 from ._episode_plan import EpisodePlan, plan_episodes
-from ._episode_sizes import EpisodeSizes
+from ._episode_sizes import EpisodeSizes, shots_of
 from ._known_labels import number_known_labels
+from ._row_weights import refuse_weights
 from ._shared_labels import labels_are_shared
 from ._solved_task import SolvedTask, join_labels, join_rows
 from ._temperature import best_temperature
@@ -35,7 +36,8 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     training, validation, calibration, checkpoints and predictions are here. A
     subclass says what its net is (`_make_net`, `_net_keywords`), how a task is solved
     (`_solve`), what is solved at the end of `fit` (`_solve_training`) and the logits
-    behind probabilities (`_logits`). Its constructor takes what it offers of the
+    behind probabilities (`_logits`). Weights of support rows are refused unless it says
+    how to heed them (`_solve_weighted`). Its constructor takes what it offers of the
     parameters of `SparseMetaClassifier`; the rest has the defaults of this class.
 
     See Also
@@ -52,7 +54,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     """
 
     n_way: int | str = "auto"
-    n_shot: int | str | tuple[int, int] = "auto"
+    n_shot: Any = "auto"
     n_query: int | str = "auto"
     calibrate: Any = None
     shared_labels: bool | str = False
@@ -78,7 +80,14 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
     def _check_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         return check_classes(self, check_labels(self, y, rows))
 
-    def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
+    def adapt(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        keep_classes: bool = False,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Solve a new task from its support rows, or add classes to the present one.
 
         What `fit` learned stays as it is. Attributes are rebound, never changed in
@@ -98,6 +107,9 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             of one call with all rows, those of earlier calls first. `fit` keeps no
             rows: to add to training classes, call ``adapt(X, y)`` with rows of
             them first.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, >= 0, as of repeated rows, where the learner solves a
+            head that takes them; not with `keep_classes`. None: 1.
 
         Returns
         -------
@@ -109,7 +121,8 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         NotFittedError
             Before `fit`, or with `keep_classes` before a task was adapted to.
         ValueError
-            For invalid rows or labels; the learner stays as it was.
+            For invalid rows, labels or weights, or weights that the learner cannot
+            honour; the learner stays as it was.
 
         Notes
         -----
@@ -124,7 +137,18 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             old = self._task_with_support()
             rows = join_rows(old.support_rows, rows)  # type: ignore[arg-type]
             labels = join_labels(old.support_labels, labels)  # type: ignore[arg-type]
-        task = self._solve(rows, self._check_support_labels(labels))
+        if sample_weight is None:
+            task = self._solve(rows, self._check_support_labels(labels))
+        elif keep_classes:
+            refuse_weights(
+                self, "with keep_classes=True", "adapt anew with all rows and weights"
+            )
+        else:
+            weights = self._adapt_weights(sample_weight, rows)
+            kept = np.flatnonzero(weights)
+            rows, labels, weights = rows[kept], labels[kept], weights[kept]
+            labels = self._check_support_labels(labels)
+            task = self._solve_weighted(rows, labels, weights)
         # Copied, since the caller may change the rows; those on a disk stay there.
         if isinstance(rows, np.ndarray | SparseRows) and not is_memory_map(rows):
             rows = rows.copy()
@@ -155,7 +179,8 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         validation: Validation | None,
         seeds: dict[str, int],
     ) -> EpisodePlan:
-        sizes = EpisodeSizes(self.n_way, self.n_shot, self.n_query)
+        n_shot, unequal = shots_of(self.n_shot)
+        sizes = EpisodeSizes(self.n_way, n_shot, self.n_query, unequal)
         return plan_episodes(
             targets,
             tasks,
@@ -164,6 +189,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
             seeds,
             envs,
             shared_labels=self.shared_labels_,
+            weights=self._fit_weights,
         )
 
     def _train(

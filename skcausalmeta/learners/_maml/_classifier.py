@@ -71,9 +71,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Classes of an episode, and the most that `adapt` can tell apart. "auto": 5,
         or all if there are fewer. With `tasks`: the most classes of a task, or all
         labels if they are shared.
-    n_shot : int, pair of int or "auto", default="auto"
+    n_shot : int, pair of int, (int, int, "class") or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5.
+        step, log-uniformly; (low, high, "class"): for every class of an episode.
+        "auto": half of the class of median size, at most 5.
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
@@ -321,7 +322,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
             code = self._start_code(rows, numbers, len(self.training_classes_))
             self.task_ = StartTask(classes=self.training_classes_, code=code)
         elif self.fit_head:
-            head = RidgeHead().fit(self._features(rows), targets)
+            head = RidgeHead().fit(
+                self._features(rows), targets, sample_weight=self._fit_weights
+            )
             self.task_ = HeadTask(classes=head.classes_, head=head)
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:

@@ -179,7 +179,14 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         classes, numbers = np.unique(targets, return_inverse=True)
         return numbers, len(classes)
 
-    def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
+    def adapt(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        keep_classes: bool = False,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Solve a new task from its support rows, or add classes to the present one.
 
         Parameters
@@ -191,6 +198,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         keep_classes : bool, default=False
             Add these rows to those of the task last given to `adapt`, as the wrapped
             learner does; the weights of the factors are those of all rows together.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Refused by the wrapped learner, since the hook reads all rows alike.
 
         Returns
         -------
@@ -202,10 +211,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         NotFittedError
             Before `fit`, or with `keep_classes` before a task was adapted to.
         ValueError
-            For invalid rows or labels; the learner stays as it was.
+            For invalid rows or labels, or for weights; the learner stays as it was.
         """
-        if not keep_classes:
-            return super().adapt(X, y)
+        if not keep_classes or sample_weight is not None:
+            return super().adapt(X, y, sample_weight=sample_weight)
         check_is_fitted(self)
         learner = copy.copy(self.estimator_)
         self.estimator_ = learner.adapt(X, y, keep_classes=True)

@@ -33,12 +33,12 @@ from .._known_labels import number_known_labels
 from .._nested import Makers
 from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
-from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
+from .._task_batches import check_tasks
+from ._by_itself import classify_episodes, solve_classes
 from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
-from ._task_heads import classify_tasks, middle_of, tasks_within
 
 # Support rows that training draws around a common predictor: a class, and in all.
 _MOST_SHOTS, _MOST_SUPPORT = 20, 60
@@ -83,10 +83,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         (channels, height, width).
     n_way : int or "auto", default="auto"
         Classes of an episode. "auto": 5, or all if there are fewer.
-    n_shot : int, pair of int or "auto", default="auto"
+    n_shot : int, pair of int, (int, int, "class") or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5;
-        around a common predictor (1, 20), beyond 3 classes (1, 60 // n_classes).
+        step, log-uniformly; (low, high, "class"): for every class of an episode.
+        "auto": half of the class of median size, at most 5; around a common predictor
+        (1, 20), beyond 3 classes (1, 60 // n_classes).
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
@@ -380,7 +381,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         if not self.around_common_:
-            self.task_ = self._solve(rows, targets) if self.fit_head else None
+            self.task_ = None
+            if self.fit_head:
+                self.task_ = solve_classes(self, rows, targets, self._fit_weights)
             return
         self.task_ = CommonTask(classes=self.training_classes_)
         if self.fit_head:
@@ -392,15 +395,20 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             classes = self.training_classes_
             numbers = number_known_labels(targets, classes, self)
             return self._solve_common(rows, numbers, classes)
-        features = self.net_.features_of(self.reader_, rows)
-        hooked, code = self.net_.module_.hooked, None
-        if hooked.is_active:
-            classes, numbers = np.unique(targets, return_inverse=True)
-            code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
-            features = hooked.features_of(features, code)
-        center = middle_of(features[None], targets[None])[0, 0] * self.center
-        head = self._new_head().fit(features - center, targets)
-        return HeadTask(classes=head.classes_, head=head, code=code, center=center)
+        return solve_classes(self, rows, targets, None)
+
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> HeadTask:
+        self._check_weighted()
+        if self.around_common_:
+            classes = self.training_classes_
+            numbers = number_known_labels(targets, classes, self)
+            return self._solve_common(rows, numbers, classes, weights=weights)
+        return solve_classes(self, rows, targets, weights)
 
     # -- prediction --------------------------------------------------------------------
 
@@ -537,21 +545,4 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
                 support, numbers, query, len(shared), max_memory
             )
             return shared[scores.argmax(axis=-1)]
-        numbers, classes = encode_tasks(labels)
-        ways = np.array([len(names) for names in classes])
-
-        def solve(part: slice) -> NDArray[Any]:
-            one = self._task_features(chunk_of(support, part))
-            two = self._task_features(chunk_of(query, part))
-            hooked = self.net_.module_.hooked
-            one, two = hooked.episodes_of(one, numbers[part], two, ways[part])
-            if self.center:
-                middle = middle_of(one, numbers[part])
-                one, two = one - middle, two - middle
-            return classify_tasks(
-                self._new_head(), one, numbers[part], two, classes[part]
-            )
-
-        size = tasks_within(self, support, query, int(ways.max()), max_memory)
-        winners = in_task_chunks(solve, len(support), size)
-        return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
+        return classify_episodes(self, support, labels, query, max_memory)
