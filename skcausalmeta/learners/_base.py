@@ -223,7 +223,8 @@ class BaseMetaLearner(
         with nothing_kept(self):
             fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
             fitted._solve_training(rows, targets, task_ids)
-        vars(fitted).pop("_fit_weights", None)
+            fitted._complete_training(rows, targets)
+        fitted.__dict__.pop("_fit_weights", None)
         adopt(self, fitted)
         return self
 
@@ -341,6 +342,9 @@ class BaseMetaLearner(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         """Set `task_` to the task that answers after `fit`, or to None."""
+
+    def _complete_training(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Add to the task that answers after `fit` what a kind of learner needs."""
 
     def _train(
         self,

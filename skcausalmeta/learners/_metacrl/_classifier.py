@@ -230,6 +230,32 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         """Temperature of `predict_proba`, learned with ``estimator__calibrate``."""
         return self.estimator_.temperature_
 
+    @property
+    def novelty_threshold_(self) -> float | None:
+        """Novelty above which `predict` refuses a row, with ``estimator__reject``."""
+        return self.estimator_.novelty_threshold_
+
+    @property
+    def rejected_label_(self) -> Any:
+        """Label of refused rows; None without ``estimator__reject``."""
+        return self.estimator_.rejected_label_
+
+    def novelty_score(self, X: ArrayLike) -> NDArray[Any]:
+        """Return how unlike the classes of the task in use rows are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            As the wrapped learner gives it: of the features before the factors.
+        """
+        check_is_fitted(self)
+        return self.estimator_.novelty_score(X)
+
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the class of every row.
 
@@ -243,7 +269,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels of `classes_`.
+            Labels of `classes_`, or ``rejected_label_`` with ``estimator__reject``.
 
         Raises
         ------

@@ -31,6 +31,7 @@ from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
 from .._known_labels import number_known_labels
 from .._nested import Makers
+from .._novelty import Rejection
 from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
 from .._task_batches import check_tasks
@@ -145,6 +146,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         `validation` holds out; else from the training classes, whose rows the net
         knows, so that probabilities of new classes may stay too sure. None: a
         temperature of 1. Classes, scores and training are the same either way.
+    reject : float or Rejection, default=None
+        Share of the rows of a task's classes that `predict` may take for none of them,
+        answered by `rejected_label_`; or a `skcausalmeta.learners.Rejection`. The
+        threshold is learned on episodes of what `validation` holds out; else of the
+        training classes, whose rows the net knows, so that more of the rows of new
+        classes are refused. Scores and probabilities stay as they are. None: no row.
     fit_head : bool, default=True
         Solve the heads of the training data at the end of `fit`.
     callbacks : list, default=None
@@ -177,6 +184,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     temperature_ : float
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
+    novelty_threshold_ : float
+        What `reject` refuses rows above, see `novelty_score`. None without.
+    rejected_label_ : int or str
+        Label of refused rows. None without `reject`.
     dual_gap_, sparsity_, support_features_
         Certificate, share of unused features and used features of `head_`; around a
         common predictor, of those in which the task deviates.
@@ -290,6 +301,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         across_envs: bool = False,
         validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
+        reject: float | Rejection | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | Training | None = None,
@@ -317,6 +329,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.across_envs = across_envs
         self.validation = validation
         self.calibrate = calibrate
+        self.reject = reject
         self.fit_head = fit_head
         self.callbacks = callbacks
         self.net_params = net_params
@@ -452,16 +465,21 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels of `classes_`.
+            Labels of `classes_`, and ``rejected_label_`` of rows that `reject` refuses.
 
         Raises
         ------
         InvalidInputError
             If `tasks` are given after a fit that solved no training tasks.
         """
-        winners = self._scores(X, tasks).argmax(axis=1)
+        rows = check_known_rows(self, X)
+        scores = self._scores_of(rows, tasks)
         classes = self.classes_ if tasks is None else self.training_classes_
-        return classes[winners]
+        found = classes[scores.argmax(axis=1)]
+        if self.reject is None:
+            return found
+        task = self._task_in_use()
+        return self._refuse_rows(found, rows, task, self._scale * scores)
 
     def predict_proba(
         self, X: ArrayLike, *, tasks: ArrayLike | None = None
@@ -486,7 +504,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:
         """Return the scores (n, n_classes) by the task in use, or by known tasks."""
-        rows = check_known_rows(self, X)
+        return self._scores_of(check_known_rows(self, X), tasks)
+
+    def _scores_of(self, rows: NDArray[Any], tasks: ArrayLike | None) -> NDArray[Any]:
         if tasks is None:
             return self._task_in_use().scores(self, rows)
         no_labels = CommonTask(classes=self.training_classes_)
@@ -538,6 +558,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
+        if self.reject is not None:
+            return self._predict_each(support, labels, query)
         if self.around_common_:
             shared = self.training_classes_
             numbers = number_known_labels(labels, shared, self)
