@@ -139,7 +139,7 @@ class ClassMeans:
         """Return those of support rows, of these weights; None: 1."""
         names, numbers = np.unique(labels, return_inverse=True)
         weights = np.ones(len(features)) if weights is None else weights
-        counts = np.bincount(numbers, weights)
+        counts = np.bincount(numbers, weights).astype(np.float64)
         sums = np.zeros((len(names), features.shape[1]))
         np.add.at(sums, numbers, features * weights[:, None])
         return cls(sums / counts[:, None], counts)
