@@ -79,6 +79,8 @@ class PooledData:
         Number of classes; 0 for real targets.
     reader : RowReader
         From rows to tensors.
+    weights : ndarray of shape (n_samples,), default=None
+        Weights of the rows in the loss, of which their mean is 1. None: all are.
 
     Examples
     --------
@@ -94,6 +96,7 @@ class PooledData:
     tasks: NDArray[Any]
     n_classes: int
     reader: RowReader
+    weights: NDArray[Any] | None = None
 
     @property
     def n_scores(self) -> int:
@@ -105,11 +108,20 @@ class PooledData:
         return self.reader(read_rows(self.rows, index))
 
     def loss(self, scores: Tensor, index: NDArray[Any]) -> Tensor:
-        """Return the mean loss of some rows."""
+        """Return the mean of the weighted losses of some rows."""
         targets = torch.as_tensor(self.targets[index], device=scores.device)
+        if self.weights is not None:
+            weights = torch.as_tensor(self.weights[index]).to(scores)
+            return (weights * self._losses(scores, targets)).mean()
         if self.n_classes:
             return nn.functional.cross_entropy(scores, targets)
         return (scores[:, 0] - targets.to(scores)).square().mean() / 2
+
+    def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses (n,) of rows."""
+        if self.n_classes:
+            return nn.functional.cross_entropy(scores, targets, reduction="none")
+        return (scores[:, 0] - targets.to(scores)).square() / 2
 
 
 @dataclass(frozen=True)

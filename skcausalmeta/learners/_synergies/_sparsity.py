@@ -66,7 +66,7 @@ def dense_head(head: Any) -> Any:
     return with_numbers(head, 0.0, 1)
 
 
-def with_numbers(head: Any, sparse_reg: float, n_support: int) -> Any:
+def with_numbers(head: Any, sparse_reg: float, n_support: float) -> Any:
     """Return an unfitted head with numbers in the place of "learn".
 
     Parameters
@@ -75,8 +75,8 @@ def with_numbers(head: Any, sparse_reg: float, n_support: int) -> Any:
         As given to the learner.
     sparse_reg : float
         Share of the strength that switches all features off.
-    n_support : int
-        Rows of the task: a Lasso counts its ridge by row.
+    n_support : float
+        Rows of the task, or their weights in all: a Lasso counts its ridge by row.
     """
     found, name = clone(head), sparse_name(head)
     values: dict[str, Any] = {} if name is None else {name: sparse_reg}
