@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -35,7 +34,7 @@ from ._group_lasso_problem import (
     standardised,
 )
 from ._inputs import TrainingBatch, centred
-from ._refit import Chosen, on_chosen, without_lasso
+from ._refit import on_chosen
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -139,11 +138,9 @@ class GroupLassoClassifier(Head):
         self._warn_above_tol(standard, solution)
         choice = {"selection_gap_": float(solution.gap)} if self.refit else {}
         if self.refit:
-            chosen = on_chosen(standard, solution.coef, self.fit_intercept)
-            solution = self._refined(chosen.problem, self._solver()(chosen.problem))
-            self._warn_above_tol(chosen.problem, solution)
-            solution = replace(solution, coef=chosen.spread(solution.coef))
-            standard = without_lasso(standard)
+            standard = on_chosen(standard, solution.coef, self.fit_intercept)
+            solution = self._refined(standard, self._solver()(standard))
+            self._warn_above_tol(standard, solution)
         coef, intercept = self._split(solution.coef * unit, columns)
         return {
             **choice,
@@ -168,9 +165,9 @@ class GroupLassoClassifier(Head):
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = self._standard(problem, layer=True)
-            chosen = self._chosen(standard, solver)
-            coef = differentiable_coef(chosen.problem, solver, self._chosen_adjoint())
-            parts.append(self._split(chosen.spread(coef) * unit, columns))
+            standard = self._last(standard, solver)
+            coef = differentiable_coef(standard, solver, self._chosen_adjoint())
+            parts.append(self._split(coef * unit, columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
@@ -185,9 +182,8 @@ class GroupLassoClassifier(Head):
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = self._standard(problem, layer=True)
-            chosen = self._chosen(standard, solver)
-            found = solver(chosen.problem)
-            coef, intercept = self._split(chosen.spread(found.coef) * unit, columns)
+            found = solver(self._last(standard, solver))
+            coef, intercept = self._split(found.coef * unit, columns)
             parts.append(
                 HeadSolution(
                     coef,
@@ -200,10 +196,10 @@ class GroupLassoClassifier(Head):
             )
         return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
-    def _chosen(self, problem: Problem, solver: Solver) -> Chosen:
-        """What is left to solve: on the features that a group Lasso has chosen."""
+    def _last(self, problem: Problem, solver: Solver) -> Problem:
+        """The problem whose solution counts; with `refit` on what another chose."""
         if not self.refit:
-            return Chosen(problem, None)
+            return problem
         with torch.no_grad():
             coef = solver(problem).coef
         return on_chosen(problem, coef, self.fit_intercept)

@@ -81,7 +81,7 @@ def training_batch(
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)
-    if y.dtype.kind not in "iub":
+    if np.asarray(y).dtype.kind not in "iub":
         check_classification_targets(y)
     codes, labels = _encoded(estimator, np.asarray(y), classes)
     weights = _check_sample_weight(
