@@ -62,7 +62,8 @@ class LassoHead(RegressionHead):
     refit : bool, default=False
         Relaxed Lasso [2]_: it only chooses the features, for every output, whose
         weights are then solved for once more with ``lasso_reg=0``, by ridge regression.
-        Needs ``ridge_reg > 0``. The derivative holds the choice fixed.
+        The second problem has a ridge of at least 1e-10 in the units of a relative one.
+        The derivative holds the choice fixed.
     solver : {"active-set", "fista"}, default="active-set"
         "active-set": exact steps between sign patterns, `solve_lasso`. "fista":
         accelerated proximal gradient, `solve_proximal_gradient`.

@@ -7,9 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..exceptions import InvalidInputError
 from ..solvers import Solution, ridge_certificate, solve_ridge
 from ._lasso_problem import LassoData
+
+
+# In units of the mean squared row norm: least squares alone have no certificate.
+_LEAST_RIDGE = 1e-10
 
 
 class SolvedAgain(NamedTuple):
@@ -28,18 +31,13 @@ def ridge_on_chosen(data: LassoData, coef: Tensor) -> Tensor:
     Parameters
     ----------
     data : LassoData
-        Problem with a ridge.
+        Problem; without a ridge the second one has a small one.
     coef : Tensor of shape (n_tasks, n_features, n_outputs)
         Solution of it.
 
     Returns
     -------
     Tensor of shape (n_tasks, n_features, n_outputs)
-
-    Raises
-    ------
-    InvalidInputError
-        Without a ridge.
     """
     return _together(solve_ridge(*_outputs(data, coef)), coef)
 
@@ -66,19 +64,15 @@ def solve_again(data: LassoData, coef: Tensor) -> SolvedAgain:
 
 def _outputs(data: LassoData, coef: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Problems of one output each, task by task, on the features that it uses."""
-    if not bool((data.lambda2 > 0).all()):
-        raise InvalidInputError(
-            "refit=True needs a ridge, without which least squares on the chosen "
-            "features have no certificate. Got ridge_reg=0; give a small one, such as "
-            "1e-6, or use refit=False."
-        )
     n_outputs = coef.shape[-1]
     used = (coef != 0).mT.to(data.features)  # (n_tasks, n_outputs, n_features)
     features = data.features[:, None] * used[:, :, None]
     targets = data.targets.mT[..., None]
+    squares = (data.weights * data.features.square().sum(-1)).sum(-1)
+    least = _LEAST_RIDGE * torch.where(squares > 0, squares, 1.0)
+    ridge = torch.maximum(data.lambda2, least)
     weights, lambda2 = (
-        part.repeat_interleave(n_outputs, dim=0)
-        for part in (data.weights, data.lambda2)
+        part.repeat_interleave(n_outputs, dim=0) for part in (data.weights, ridge)
     )
     return features.flatten(0, 1), targets.flatten(0, 1), weights, lambda2
 

@@ -82,6 +82,7 @@ def test_only_the_lasso_holds_something_fixed():
         "LassoHead()",
         "LassoHead(reg_scale='ridge-absolute')",
         "LassoHead(fit_intercept=False)",
+        "LassoHead(refit=True)",
         "LassoHead(solver='fista')",
     }
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from torch.autograd import gradcheck
 
-from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import (
     GroupLassoLogistic,
     GroupLassoSVC,
@@ -150,11 +149,16 @@ def test_regression_of_a_batch_and_its_gradients():
     assert gradcheck(lambda F, y: head.episode_predictions(F, y, query), inputs)
 
 
-def test_regression_without_a_ridge_is_refused_before_anything_is_learned():
-    head = LassoHead(0.5, refit=True)
-    with pytest.raises(InvalidInputError, match="refit=True needs a ridge"):
-        head.fit(np.eye(4), np.arange(4.0))
-    assert not hasattr(head, "coef_")
+def test_regression_without_a_ridge_is_least_squares_on_the_chosen_features():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 8))
+    y = X[:, 0] + 0.1 * rng.standard_normal(30)
+    head = LassoHead(0.5, refit=True).fit(X, y)
+    peer = LinearRegression().fit(X[:, head.support_features_], y)
+    np.testing.assert_allclose(
+        head.predict(X), peer.predict(X[:, head.support_features_]), atol=1e-7
+    )
+    assert head.dual_gap_ <= 1e-9
 
 
 @pytest.mark.parametrize(
