@@ -81,9 +81,11 @@ def training_batch(
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)
-    if np.asarray(y).dtype.kind not in "iub":
-        check_classification_targets(y)
-    codes, labels = _encoded(estimator, np.asarray(y), classes)
+    named: NDArray[Any] = np.asarray(y)
+    # Whole numbers always name classes.
+    if named.dtype.kind not in "iub":
+        check_classification_targets(named)
+    codes, labels = _encoded(estimator, named, classes)
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )

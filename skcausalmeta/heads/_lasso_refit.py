@@ -10,7 +10,6 @@ from torch import Tensor
 from ..solvers import Solution, ridge_certificate, solve_ridge
 from ._lasso_problem import LassoData
 
-
 # In units of the mean squared row norm: least squares alone have no certificate.
 _LEAST_RIDGE = 1e-10
 
