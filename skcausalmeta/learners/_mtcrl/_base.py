@@ -245,7 +245,7 @@ class BaseMultiTask(
         env_ids = check_ids(envs, rows, "envs")
         weights = check_row_weights(self, sample_weight, rows)
         kept = None if weights is None else rows_with_weight(weights, rows)
-        if kept is not None:
+        if weights is not None and kept is not None:
             check_consistent_length(rows, y)
             rows, y, weights = rows[kept], _safe_indexing(y, kept), weights[kept]
             task_ids = None if task_ids is None else task_ids[kept]
