@@ -22,6 +22,7 @@ FOLDER = ROOT / "benchmarks"
 ELSEWHERE = {
     "fuzz_persistence": ROOT / "tests" / "robustness" / "fuzz_files.py",
     "fuzz_inputs": ROOT / "tests" / "robustness" / "fuzz_inputs.py",
+    "state_machine": ROOT / "tests" / "robustness" / "state_machine.py",
     "shared_file": ROOT / "tests" / "robustness" / "shared_file.py",
 }
 

@@ -33,8 +33,8 @@ from ..training import (
     RowReader,
     Training,
     Validation,
+    fitting,
     named_optimizer,
-    nothing_kept,
 )
 from ..utils import isolated_torch_rng, named_seeds, refuse_other_index
 from ._checks import (
@@ -220,7 +220,7 @@ class BaseMetaLearner(
                 env_ids = None if env_ids is None else env_ids[kept]
                 targets = self._check_targets(targets, rows)
             fitted._fit_weights = weights
-        with nothing_kept(self):
+        with fitting(self):
             fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
             fitted._solve_training(rows, targets, task_ids)
             fitted._complete_training(rows, targets)

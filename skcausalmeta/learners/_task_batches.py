@@ -18,7 +18,6 @@ from torch import nn
 
 from ..backbones import run_on_zeros
 from ..exceptions import InvalidInputError, OutOfMemoryError
-from ..training import module_lock
 from ..utils import (
     SparseTasks,
     StoredRows,
@@ -196,8 +195,7 @@ def _activations(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
         if isinstance(output, torch.Tensor):
             counts.append(output.numel() // 2)
 
-    with module_lock(module):
-        twin = copy.deepcopy(module).eval()  # other threads run the module itself
+    twin = copy.deepcopy(module).eval()  # other threads run the module itself
     for layer in twin.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)

@@ -8,7 +8,7 @@ from ._base_net import (
     has_batch_norm,
     refuse_infinite_rows,
 )
-from ._batch_norm import batch_norm_mode, module_lock, still_statistics
+from ._batch_norm import batch_norm_mode, still_statistics
 from ._checkpoint import TrainingCheckpoint, WarmStart
 from ._class_middle import class_middle
 from ._deviation_net import DeviationModule, DeviationNet, deviating_scores, padded
@@ -22,7 +22,7 @@ from ._episode_hook import (
 )
 from ._episodic_net import EpisodicModule, EpisodicNet, first_scale
 from ._head_warmup import HeadWarmup
-from ._interruption import nothing_kept
+from ._interruption import fitting
 from ._options import (
     OPTIMIZERS,
     SGD,
@@ -92,14 +92,13 @@ __all__ = [
     "deviating_scores",
     "first_scale",
     "fit_pooled",
+    "fitting",
     "has_batch_norm",
     "hooked_features",
     "in_blocks",
     "in_parts",
     "in_passes",
-    "module_lock",
     "named_optimizer",
-    "nothing_kept",
     "optimizer_keywords",
     "padded",
     "refuse_infinite_rows",

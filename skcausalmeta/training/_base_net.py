@@ -20,7 +20,7 @@ from ..backbones import PreparedBackbone, is_frozen
 from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._apart import apart
-from ._batch_norm import batch_norm_mode, module_lock
+from ._batch_norm import batch_norm_mode
 from ._portable_net import PortableNet
 from ._processes import Processes
 from ._stream import EpisodeStream, MetaBatch, in_parts, in_passes
@@ -239,8 +239,8 @@ class BaseEpisodicNet(PortableNet, ABC):
             return self.module_.backbone(rows)
         module = self.module_
         if not torch.is_grad_enabled():  # what is not trained must not change
-            module = apart(module)
-        with module_lock(self.module_), batch_norm_mode(module, self.batch_norm):
+            module = apart(module, compiled=False)
+        with batch_norm_mode(module, self.batch_norm):
             return module.backbone(rows)
 
     def features_of(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock, RLock
 from types import MethodType
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..exceptions import InvalidInputError
 
 BATCH_NORM_MODES = ("running", "episode")
-
-_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
-_CREATION = Lock()
 
 
 @contextmanager
@@ -62,6 +56,9 @@ def batch_norm_mode(
     torch 2.13 its second-order gradient is wrong inside `torch.vmap` when the weights
     differ between tasks; a loop over tasks is right, and so is ``vectorized=True``.
 
+    The block changes what other threads see of the module: what threads share runs in
+    a module `apart`.
+
     Examples
     --------
     >>> import torch
@@ -82,7 +79,7 @@ def batch_norm_mode(
     if mode != "episode":
         yield
         return
-    with module_lock(module), _replaced(module, forward):
+    with _replaced(module, forward):
         yield
 
 
@@ -149,38 +146,6 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
 def _counts(layer: _BatchNorm) -> list[torch.Tensor]:
     """Return the number of batches that a layer has seen, where it counts them."""
     return [] if layer.num_batches_tracked is None else [layer.num_batches_tracked]
-
-
-def module_lock(module: nn.Module) -> Any:
-    """Return the lock of a module, the same one at every call.
-
-    Calls that exchange the parameters or the methods of a module for a moment
-    (`torch.func.functional_call`, batch norm with statistics of its own) change what
-    other threads see of it. The thread that holds the lock may take it again. It is
-    kept apart from the module, so that copies and pickles of that need none.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Shared by threads.
-
-    Returns
-    -------
-    context manager
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skcausalmeta.training import module_lock
-    >>> layer = nn.Linear(2, 1)
-    >>> module_lock(layer) is module_lock(layer)
-    True
-    """
-    with _CREATION:
-        lock = _LOCKS.get(module)
-        if lock is None:
-            lock = _LOCKS[module] = RLock()
-        return lock
 
 
 def _forward_by_rows(layer: _BatchNorm, rows: torch.Tensor) -> torch.Tensor:

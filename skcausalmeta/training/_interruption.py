@@ -7,20 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
+from torch.jit import ScriptModule
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..exceptions import InterruptedFitWarning
 
 _REMEDY = "fit again, or with a checkpoint_path, from which the next fit goes on"
 
+# Exchanged for a moment, beside parameters.
+_OF_BATCH_NORM = ("forward", "momentum")
+
 
 class InterruptibleNet(NeuralNet):
     """skorch net that says what an interrupted training keeps.
 
-    `KeyboardInterrupt` ends the training. Parameters that were exchanged for a moment
-    when it came are back in their places.
+    `KeyboardInterrupt` ends the training. Parameters, and methods and momenta of batch
+    norm, that were exchanged for a moment when it came are back in their places.
+    skorch's ``EarlyStopping`` raises the same to end a training that has stopped to
+    improve, which is no interruption.
 
     Attributes
     ----------
@@ -63,7 +71,9 @@ class InterruptibleNet(NeuralNet):
             super().fit_loop(X, y, epochs, **fit_params)
         except KeyboardInterrupt:
             for layer, own in places:
-                vars(layer)["_parameters"] = own
+                _put_back(layer, own)
+            if _ran_out_of_patience(self):
+                return self
             self.interrupted_ = True
             warnings.warn(
                 f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
@@ -75,8 +85,12 @@ class InterruptibleNet(NeuralNet):
 
 
 @contextmanager
-def nothing_kept(learner: Any) -> Iterator[None]:
-    """Say, where an interruption leaves a fit, that the learner is as it was.
+def fitting(learner: Any) -> Iterator[None]:
+    """Follow gradients in a block, and say so where an interruption leaves it.
+
+    Gradients are followed whatever torch was told outside: `fit` may stand in a block
+    of ``torch.no_grad()`` or ``torch.inference_mode()``, or come after a call whose
+    interruption left torch in such a mode.
 
     Parameters
     ----------
@@ -90,13 +104,15 @@ def nothing_kept(learner: Any) -> Iterator[None]:
 
     Examples
     --------
-    >>> from skcausalmeta.training import nothing_kept
-    >>> with nothing_kept(None):
-    ...     print("trained")
-    trained
+    >>> import torch
+    >>> from skcausalmeta.training import fitting
+    >>> with torch.no_grad(), fitting(None):
+    ...     print(torch.is_grad_enabled())
+    True
     """
     try:
-        yield
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
     except KeyboardInterrupt:
         state = "fitted before" if hasattr(learner, "net_") else "not fitted"
         warnings.warn(
@@ -109,8 +125,27 @@ def nothing_kept(learner: Any) -> Iterator[None]:
 
 
 def _places(module: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """Return the parameters of every layer, as they stand before training."""
-    return [(layer, dict(layer._parameters)) for layer in module.modules()]
+    """Return what may be exchanged in every layer, as it stands before training."""
+    return [(layer, _own(layer)) for layer in module.modules()]
+
+
+def _own(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, ScriptModule):
+        return dict(layer.named_parameters(recurse=False))
+    names = _OF_BATCH_NORM if isinstance(layer, _BatchNorm) else ()
+    kept = {name: vars(layer)[name] for name in names if name in vars(layer)}
+    return {"_parameters": dict(layer._parameters), **kept}
+
+
+def _put_back(layer: nn.Module, own: dict[str, Any]) -> None:
+    if isinstance(layer, ScriptModule):
+        for name, parameter in own.items():
+            setattr(layer, name, parameter)
+        return
+    if isinstance(layer, _BatchNorm):
+        for name in _OF_BATCH_NORM:
+            vars(layer).pop(name, None)
+    vars(layer).update(own)
 
 
 def _moment(net: NeuralNet) -> str:
@@ -118,6 +153,12 @@ def _moment(net: NeuralNet) -> str:
         return "before its first epoch"
     steps = len(net.history[-1]["batches"])
     return f"in step {max(1, steps)} of epoch {len(net.history)} of {net.max_epochs}"
+
+
+def _ran_out_of_patience(net: NeuralNet) -> bool:
+    """Tell whether the training ended by itself, through an ``EarlyStopping``."""
+    stopping = (c for _, c in net.callbacks_ if isinstance(c, EarlyStopping))
+    return any(callback.misses_ >= callback.patience for callback in stopping)
 
 
 def _kept(net: NeuralNet) -> str:

@@ -1,5 +1,6 @@
 """Random streams that are named by purpose, and torch's own kept apart."""
 
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,16 @@ from ..exceptions import InvalidInputError
 
 _SEED_BOUND = 2**31
 _TURNS = RLock()
+
+
+def _new_turns() -> None:
+    """Start a process without the turn that another thread of its parent had."""
+    global _TURNS
+    _TURNS = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turns)
 
 
 def named_seeds(random_state: int | RandomState | None, *names: str) -> dict[str, int]:

@@ -1,5 +1,8 @@
 """Named seeds, and blocks that leave torch's global random state alone."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +113,28 @@ def test_a_seed_that_waits_for_cuda_is_put_back(monkeypatch):
     with isolated_torch_rng(4):
         assert waiting == [4]
     assert waiting == [4, torch.initial_seed()]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_waits_for_no_thread_of_its_parent():
+    taken, done = threading.Event(), threading.Event()
+
+    def take_a_turn():
+        with isolated_torch_rng(0):
+            taken.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=take_a_turn, daemon=True)
+    thread.start()
+    assert taken.wait(60)
+    child = os.fork()
+    if child == 0:
+        turns = threading.Thread(target=lambda: isolated_torch_rng(1).__enter__())
+        turns.start()
+        turns.join(30)
+        os._exit(3 if turns.is_alive() else 0)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join(60)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -212,6 +212,7 @@ class GradientLearnerMixin:
             "repeat rows instead",
         )
 
+    @torch.inference_mode(mode=False)  # the caller's, in which no gradient is
     def _adapted(
         self, rows: NDArray[Any], targets: NDArray[Any], n_way: int
     ) -> tuple[Named, Tensor | None]:
@@ -326,6 +327,7 @@ class GradientLearnerMixin:
         )
         return cost.tasks_within(max_memory, len(support))
 
+    @torch.inference_mode(mode=False)
     def _chunk_scores(
         self,
         rows: list[NDArray[Any]],

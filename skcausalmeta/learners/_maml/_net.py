@@ -20,7 +20,6 @@ from ...training import (
     batch_norm_mode,
     check_finite_loss,
     in_parts,
-    module_lock,
     still_statistics,
 )
 from ._inner_loop import inner_loop
@@ -189,11 +188,12 @@ class GradientNet(BaseEpisodicNet):
         """
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        with module_lock(self.module_):
-            twin.__dict__["module_"] = apart(self.module_)
-            with torch.no_grad():
-                twin._set_training(False)
-                yield twin
+        # Compiled code stays where nothing in its layers is exchanged.
+        compiled = self.batch_norm == "running" and self.module_.features_are_fixed
+        twin.__dict__["module_"] = apart(self.module_, compiled=compiled)
+        with torch.no_grad():
+            twin._set_training(False)
+            yield twin
 
     def adapted(
         self,

@@ -35,8 +35,8 @@ from ...training import (
     RowReader,
     Training,
     Validation,
+    fitting,
     named_optimizer,
-    nothing_kept,
 )
 from ...utils import refuse_other_index
 from .._checks import (
@@ -245,7 +245,7 @@ class BaseMultiTask(
         env_ids = check_ids(envs, rows, "envs")
         weights = check_row_weights(self, sample_weight, rows)
         kept = None if weights is None else rows_with_weight(weights, rows)
-        if weights is not None and kept is not None:
+        if kept is not None and weights is not None:
             check_consistent_length(rows, y)
             rows, y, weights = rows[kept], _safe_indexing(y, kept), weights[kept]
             task_ids = None if task_ids is None else task_ids[kept]
@@ -254,7 +254,7 @@ class BaseMultiTask(
         targets = read_targets(y, len(rows), task_ids, types)
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
-        with nothing_kept(self):
+        with fitting(self):
             train_learner(fitted, rows, targets, env_ids, weights)
         fitted.task_ = None
         adopt(self, fitted)

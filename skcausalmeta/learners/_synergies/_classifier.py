@@ -70,9 +70,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Base-predictor with the contract of `GroupLassoSVC`. None:
         ``GroupLassoSVC(solver="auto")``; around a common predictor
         ``GroupLassoLogistic("learn", "learn", reg_scale="ridge-absolute",
-        intercept_scaling=3)``. "learn" for group_reg or ridge_reg, there alone, has
-        `fit` find the strength. Its parameters are reached as ``head__group_reg`` and
-        so on; setting one fills in the SVC.
+        intercept_scaling=3, refit=True)``. "learn" for group_reg or ridge_reg, there
+        alone, has `fit` find the strength. Its parameters are reached as
+        ``head__group_reg`` and so on; setting one fills in the SVC.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
         "resnet12", "identity" (rows are features), an object such as
@@ -368,7 +368,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     def _common_head(self) -> GroupLassoLogistic:
         return GroupLassoLogistic(
-            LEARN, LEARN, reg_scale="ridge-absolute", intercept_scaling=_FREE
+            LEARN,
+            LEARN,
+            reg_scale="ridge-absolute",
+            intercept_scaling=_FREE,
+            refit=True,
         )
 
     def _n_classes(self, targets: NDArray[Any]) -> int:

@@ -70,9 +70,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Base-predictor: `LassoHead`, `RidgeHead` (used through its
         ``as_regressor()``) or another with the contract of `LassoHead`. None:
         ``LassoHead()``; around a common predictor ``LassoHead("learn", "learn",
-        reg_scale="ridge-absolute")``. "learn" for lasso_reg or ridge_reg, there alone,
-        has `fit` find the strength. Its parameters are reached as ``head__lasso_reg``
-        and so on; setting one fills in ``LassoHead()``.
+        reg_scale="ridge-absolute", refit=True)``. "learn" for lasso_reg or ridge_reg,
+        there alone, has `fit` find the strength. Its parameters are reached as
+        ``head__lasso_reg`` and so on; setting one fills in ``LassoHead()``.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
         "resnet12", "identity" (rows are features), an object such as
@@ -368,7 +368,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return self.target_center_ + self.target_scale_ * values
 
     def _common_head(self) -> LassoHead:
-        return LassoHead(LEARN, LEARN, reg_scale="ridge-absolute")
+        return LassoHead(LEARN, LEARN, reg_scale="ridge-absolute", refit=True)
 
     def _n_classes(self, targets: NDArray[Any]) -> int:
         return 0
