@@ -65,9 +65,9 @@ class InterruptibleNet(NeuralNet):
         InterruptedFitWarning
             With the place it came in, and what is kept.
         """
-        self.__dict__.pop("interrupted_", None)
-        places = _places(self.module_)
+        places: list[tuple[nn.Module, dict[str, Any]]] = []
         try:
+            places = _places(self.module_)
             super().fit_loop(X, y, epochs, **fit_params)
         except KeyboardInterrupt:
             for layer, own in places:
@@ -75,13 +75,38 @@ class InterruptibleNet(NeuralNet):
             if _ran_out_of_patience(self):
                 return self
             self.interrupted_ = True
-            warnings.warn(
-                f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
-                f"{_REMEDY}, to train longer.",
-                InterruptedFitWarning,
-                stacklevel=2,
-            )
+            self._tell()
+        else:
+            vars(self)["interrupted_"] = False
         return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any
+    ) -> InterruptibleNet:
+        """Train, and say so where an interruption comes just before the epochs.
+
+        Warns
+        -----
+        InterruptedFitWarning
+            With the place it came in, and what is kept.
+        """
+        self.__dict__.pop("interrupted_", None)
+        super().partial_fit(X, y, classes, **fit_params)
+        # skorch hides an interruption on the way into its loop.
+        if "interrupted_" not in vars(self):
+            self.interrupted_ = True
+            self._tell()
+        elif not self.interrupted_:
+            vars(self).pop("interrupted_")
+        return self
+
+    def _tell(self) -> None:
+        warnings.warn(
+            f"Training was interrupted {_moment(self)}. Kept are {_kept(self)}; "
+            f"{_REMEDY}, to train longer.",
+            InterruptedFitWarning,
+            stacklevel=3,
+        )
 
 
 @contextmanager

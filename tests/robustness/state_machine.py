@@ -113,6 +113,8 @@ def facts(value: Any, path: str = "", above: tuple[int, ...] = ()) -> dict[str, 
     if isinstance(value, Mapping):
         parts = {f"[{k!r}]" if type(k) in (str, int) else f"[{n}]": v
                  for n, (k, v) in enumerate(value.items())}  # fmt: skip
+    elif isinstance(value, (set, frozenset)):
+        parts = {"{}": sorted(map(repr, value))}
     elif isinstance(value, (list, tuple, np.ndarray)):
         parts = {f"[{n}]": v for n, v in enumerate(value)}
     elif isinstance(value, MethodType):

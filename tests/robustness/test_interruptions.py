@@ -206,6 +206,20 @@ def test_an_interrupted_fit_says_what_it_keeps(name):
     assert len(learner.predict(X)) == len(X)
 
 
+@pytest.mark.parametrize("name", ["sparse", "maml", "mtcrl"])
+def test_an_interruption_on_the_way_to_the_epochs_is_told(name, monkeypatch):
+    def stop(module):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skcausalmeta.training._interruption._places", stop)
+    learner = type(LEARNERS[name])(**LEARNERS[name].get_params(deep=False))
+    if name == "sparse":
+        learner.set_params(common=None)
+    with pytest.warns(InterruptedFitWarning, match="before its first epoch"):
+        learner.fit(X, Y, tasks=TASKS)
+    assert len(learner.predict(X)) == len(X)
+
+
 def test_an_interruption_before_the_epochs_leaves_the_learner(monkeypatch):
     learner = SparseMetaClassifier(RidgeHead(), **SMALL).fit(X, Y, tasks=TASKS)
     before = state(learner)
