@@ -72,12 +72,11 @@ class InterruptibleNet(NeuralNet):
         except KeyboardInterrupt:
             for layer, own in places:
                 _put_back(layer, own)
-            if _ran_out_of_patience(self):
+            if not _ran_out_of_patience(self):
+                self.interrupted_ = True
+                self._tell()
                 return self
-            self.interrupted_ = True
-            self._tell()
-        else:
-            vars(self)["interrupted_"] = False
+        self.__dict__["interrupted_"] = False
         return self
 
     def partial_fit(
@@ -93,11 +92,11 @@ class InterruptibleNet(NeuralNet):
         self.__dict__.pop("interrupted_", None)
         super().partial_fit(X, y, classes, **fit_params)
         # skorch hides an interruption on the way into its loop.
-        if "interrupted_" not in vars(self):
+        if "interrupted_" not in self.__dict__:
             self.interrupted_ = True
             self._tell()
         elif not self.interrupted_:
-            vars(self).pop("interrupted_")
+            self.__dict__.pop("interrupted_")
         return self
 
     def _tell(self) -> None:
