@@ -43,7 +43,8 @@ from ._sparsity import choose_sparsity, dense_head, learns, sparse_name
 # Epochs are found on tasks of one fold, and taken if they lower the loss that much.
 _N_VALID, _PATIENCE, _WORTH = 100, 8, 0.005
 _FEWEST_TASKS = 4
-# Of the logarithms of relevances, by the number of tasks.
+# Of the logarithms of relevances of columns as they are, by the number of tasks. Where
+# a backbone learns beside them, held-out tasks say when to stop.
 _RELEVANCE_DECAY = 1.0
 _MOST_ROWS, _MOST_OF_TASK = 5000, 400
 _BEGIN_EPOCHS = 10
@@ -192,7 +193,7 @@ class CommonTraining:
             keywords["max_epochs"] = n_epochs
         head = dense_head(self.learner._head_template())
         n_tasks = len(np.unique(ids_of(stage)))
-        decay = _RELEVANCE_DECAY / n_tasks
+        decay = 0.0 if _is_trained(module.backbone) else _RELEVANCE_DECAY / n_tasks
         return DeviationNet(module, head=head, relevance_decay=decay, **keywords)
 
     def _begin(

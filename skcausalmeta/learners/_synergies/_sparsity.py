@@ -4,7 +4,7 @@ The variances of deviations are learned by their gradient, with a dense head
 (`skcausalmeta.training.Strengths`). Sparsity has no gradient that would keep it: it is
 chosen afterwards, as the largest share of the strength that switches all features off
 which costs at most a quarter of what deviations are worth on query rows, and at most
-one per cent of the loss. Where they are not worth one standard error, it is all of it,
+two per cent of the loss. Where they are not worth one standard error, it is all of it,
 and tasks differ in their intercepts alone.
 """
 
@@ -28,7 +28,7 @@ LEARN: Any = "learn"
 # Shares of the strength that switches all features off.
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_BATCHES, _TASKS = 12, 10
-_OF_WORTH, _OF_LOSS = 0.25, 0.01
+_OF_WORTH, _OF_LOSS = 0.25, 0.02
 
 
 def learns(head: Any, name: str) -> bool:
@@ -103,7 +103,7 @@ def choose_sparsity(
     With L(s) the mean loss on the query rows of training tasks at the share s of the
     strength that switches all features off, it is ::
 
-        max { s : L(s) - L(s*) <= min((L(1) - L(s*)) / 4, L(s*) / 100) },  s* = argmin L
+        max { s : L(s) - L(s*) <= min((L(1) - L(s*)) / 4, L(s*) / 50) },  s* = argmin L
 
     or 1 where L(1) - L(s*) is within one standard error of 0, by episode.
 

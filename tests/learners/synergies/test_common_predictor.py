@@ -297,9 +297,10 @@ def test_epochs_that_helped_are_trained_though_patience_ran_out(monkeypatch):
     trials, run = [], SparseMetaClassifier._run
 
     def spy(learner, net, stage, *args):
-        run(learner, net, stage, *args)
+        found = run(learner, net, stage, *args)
         if stage.validation is not None:
             trials.append(net)
+        return found
 
     monkeypatch.setattr(SparseMetaClassifier, "_run", spy)
     learner = SparseMetaClassifier(
