@@ -19,6 +19,7 @@ TEST_STAMP := $(TEST_VENV)/installed.stamp
 DEMO_STAMP := $(DEMO_VENV)/installed.stamp
 DOCS_STAMP := $(DOCS_VENV)/installed.stamp
 OLDEST_STAMP := $(OLDEST_VENV)/installed.stamp
+NEIGHBOURS_STAMP := $(TEST_VENV)/neighbours.stamp
 BENCHMARKS := $(patsubst bench_%.py,%,$(sort $(notdir $(wildcard benchmarks/*/bench_*.py))))
 
 # $(1): environment, $(2): its interpreter, $(3): extra. torch goes first so that
@@ -54,6 +55,11 @@ help:
 $(TEST_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(TEST_VENV),$(TEST_PYTHON),test)
 
+# What the page of recipes beside other packages imports, for the slow tests.
+$(NEIGHBOURS_STAMP): $(TEST_STAMP)
+	$(TEST_PYTHON) -m pip install -q -c constraints.txt -e ".[neighbours]"
+	$(TEST_PYTHON) -c "import pathlib; pathlib.Path('$(NEIGHBOURS_STAMP)').touch()"
+
 $(DEMO_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(DEMO_VENV),$(DEMO_PYTHON),plot)
 
@@ -75,7 +81,7 @@ lint: $(TEST_STAMP)
 test: lint
 	$(PYTEST) -m "not slow"
 
-test-slow: $(TEST_STAMP)
+test-slow: $(NEIGHBOURS_STAMP)
 	$(PYTEST) -m slow
 
 test-oldest: $(OLDEST_STAMP)

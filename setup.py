@@ -43,6 +43,16 @@ EXTRAS_REQUIRE = {
     "io": ["skops>=0.10"],
     "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "torch>=2.6"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
+    "neighbours": [
+        "mlflow-skinny>=3.0",
+        "optuna>=4.0",
+        "imbalanced-learn>=0.14",
+        "shap>=0.47",
+        "skops>=0.10",
+        "cloudpickle>=3.0",
+        "sqlalchemy>=2.0",
+        "alembic>=1.13",
+    ],
     "docs": [
         "sphinx>=7.2",
         "sphinx-gallery>=0.15",

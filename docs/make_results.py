@@ -17,6 +17,7 @@ from _results import (
     files,
     gradient_steps,
     images,
+    open_set,
     scale,
     shared_labels,
     solvers,
@@ -50,6 +51,7 @@ BENCHMARKS: list[Benchmark] = [
     *spurious.BENCHMARKS,
     *solvers.BENCHMARKS,
     *scale.BENCHMARKS,
+    *open_set.BENCHMARKS,
     *export.BENCHMARKS,
     *files.BENCHMARKS,
 ]

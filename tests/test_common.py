@@ -76,8 +76,26 @@ NOT_FOR = {
     "multioutput": "a row has one target",
 }
 NOT_FOR_CLASS = {"MetaPipeline": {"requires_y_none": "a step may need no y"}}
+# Weights are the frequency with which random episodes draw a row: a row twice on
+# average, which two random trainings do not agree on to the last digit.
+DRAWN_BY_WEIGHT = {
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+}
+# Weights in the losses of batches in a random order: a row twice makes other batches.
+IN_OTHER_BATCHES = DRAWN_BY_WEIGHT
 # Failures with a reason.
-FAILURES = {"MetaPipeline": PIPELINE_FAILURES}
+FAILURES = {
+    "MetaPipeline": PIPELINE_FAILURES,
+    "MAMLClassifier": DRAWN_BY_WEIGHT,
+    "MAMLRegressor": DRAWN_BY_WEIGHT,
+    "MTCRLClassifier": IN_OTHER_BATCHES,
+    "MTCRLRegressor": IN_OTHER_BATCHES,
+    "MetaCRLClassifier": DRAWN_BY_WEIGHT,
+    "MetaCRLRegressor": DRAWN_BY_WEIGHT,
+    "SparseMetaClassifier": DRAWN_BY_WEIGHT,
+    "SparseMetaRegressor": DRAWN_BY_WEIGHT,
+}
 
 # Other ways through the code of a class.
 VARIANTS = {

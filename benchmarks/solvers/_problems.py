@@ -107,11 +107,13 @@ class Batch:
         )
 
     def head(self, solver: str, tol: float) -> GroupLassoSVC:
-        """The estimator with the strengths of the batch, as tensors."""
+        """The estimator for `problem`: strengths as tensors, no intercept."""
         return GroupLassoSVC(
             self.support.new_tensor(self.lambda1),
             self.support.new_tensor(self.lambda2),
             reg_scale="absolute",
+            fit_intercept=False,
+            class_weight=None,
             solver=solver,
             tol=tol,
         )

@@ -229,7 +229,7 @@ def zero_rows(
 
     Returns
     -------
-    Tensor of shape (n_rows, *shape)
+    Tensor of shape ``(n_rows, *shape)``
 
     Examples
     --------

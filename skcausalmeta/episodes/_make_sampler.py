@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..exceptions import InvalidInputError
 from ._sampler import EpisodeSampler
 from ._task_sampler import TaskSampler
 
@@ -18,6 +19,7 @@ def make_sampler(
     n_shot: int,
     n_query: int,
     random_state: int | np.random.RandomState | None,
+    shared_labels: bool = False,
 ) -> EpisodeSampler | TaskSampler:
     """Episodes of tasks where they are given, of the classes of `y` where not.
 
@@ -40,6 +42,9 @@ def make_sampler(
         Query rows, likewise.
     random_state : int, RandomState instance or None
         Source of the draws.
+    shared_labels : bool, default=False
+        Whether the labels of the tasks are kept: `n_query` query rows of a task in
+        all, as it has them, and `n_shot` support rows of each of its classes.
 
     Returns
     -------
@@ -51,7 +56,8 @@ def make_sampler(
     EpisodeError
         If no class, or no task, has enough rows; see the samplers.
     InvalidInputError
-        If the arrays or numbers are not of the kinds above.
+        If the arrays or numbers are not of the kinds above, or labels shall be
+        shared by tasks that are not given or have real targets.
 
     See Also
     --------
@@ -75,6 +81,12 @@ def make_sampler(
     >>> len(episode.support), len(episode.query)
     (6, 15)
     """
+    if shared_labels and (tasks is None or regression):
+        got = "real targets" if regression else "tasks=None"
+        raise InvalidInputError(
+            "shared_labels=True keeps the labels of tasks, so it needs tasks=... of "
+            f"classes. Got {got}; leave shared_labels out."
+        )
     if tasks is None and not regression:
         return EpisodeSampler(
             y, n_way=n_way, n_shot=n_shot, n_query=n_query, random_state=random_state
@@ -85,5 +97,7 @@ def make_sampler(
         n_shot=n_shot,
         n_query=n_query,
         target_type="value" if regression else "class",
+        shared_labels=shared_labels,
+        natural=0.0,
         random_state=random_state,
     )

@@ -63,13 +63,15 @@ def draw_class_episode(
     shot: int | None,
     task: Any = None,
     query_rows: Sequence[np.ndarray] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Episode:
     """Draw `n_way` of the classes in random order, then rows of each.
 
     The random order of the classes is the re-mapping: label 0 goes to the class
     drawn first, so a label tells nothing about which class it stands for. With
     `shot` None every class draws its own number of support rows. With `query_rows`
-    the query comes from these rows and the support from `class_rows`.
+    the query comes from these rows and the support from `class_rows`. `weights` are
+    those of all rows of the data.
     """
     drawn = draw_rows(rng, np.arange(len(classes)), n_way)
     shots = [counts.draw_shot(rng) if shot is None else shot for _ in drawn]
@@ -77,13 +79,13 @@ def draw_class_episode(
     if query_rows is None:
         for c, wanted in zip(drawn, shots, strict=True):
             n_support, n_query = counts.divide(len(class_rows[c]), wanted)
-            rows = draw_rows(rng, class_rows[c], n_support + n_query)
+            rows = draw_rows(rng, class_rows[c], n_support + n_query, weights)
             supports.append(rows[:n_support])
             queries.append(rows[n_support:])
     else:
         for c, wanted in zip(drawn, shots, strict=True):
-            supports.append(draw_rows(rng, class_rows[c], wanted))
-        queries = [draw_rows(rng, query_rows[c], counts.query) for c in drawn]
+            supports.append(draw_rows(rng, class_rows[c], wanted, weights))
+        queries = [draw_rows(rng, query_rows[c], counts.query, weights) for c in drawn]
     labels = np.arange(n_way, dtype=np.int64)
     return Episode(
         support=np.concatenate(supports),  # (sum of the shots,)
@@ -95,11 +97,48 @@ def draw_class_episode(
     )
 
 
-def draw_rows(rng: np.random.Generator, rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Draw `n_rows` different entries of `rows`, or all, in random order."""
+def draw_rows(
+    rng: np.random.Generator,
+    rows: np.ndarray,
+    n_rows: int,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw `n_rows` different entries of `rows`, or all, in random order.
+
+    With `weights` of all rows of the data, those of greater weight come more often.
+    """
+    if weights is not None:
+        shares = weights[rows] / weights[rows].sum()
+        drawn = rng.choice(rows, min(n_rows, len(rows)), replace=False, p=shares)
+        # Heavy rows are drawn first, but are not to be in the support more often.
+        return rng.permutation(drawn)
     if len(rows) <= _SHUFFLE_LIMIT:
         return rng.permutation(rows)[:n_rows]
     return rows[rng.choice(len(rows), min(n_rows, len(rows)), replace=False)]
+
+
+def check_weights(weights: ArrayLike | None, n_rows: int) -> np.ndarray | None:
+    """Return the weights of all rows, positive, or None.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one positive number per row.
+    """
+    if weights is None:
+        return None
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (n_rows,):
+        raise InvalidInputError(
+            f"sample_weight must hold one weight per row, {n_rows}. Got shape "
+            f"{found.shape}."
+        )
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise InvalidInputError(
+            "sample_weight must be finite and > 0. Got values from "
+            f"{found.min():g} to {found.max():g}; leave out the rows of weight 0."
+        )
+    return found
 
 
 def _check_discrete(array: np.ndarray, name: str) -> None:

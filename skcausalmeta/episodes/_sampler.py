@@ -15,7 +15,7 @@ from ..utils import named_seeds
 from ._environments import WITHOUT_ENVS, check_envs, pairs_of_environments
 from ._episode import Episode
 from ._row_counts import FEWEST_CONSTRAINT, SHOT_CONSTRAINT, RowCounts
-from ._rows import check_labels, draw_class_episode, group_rows
+from ._rows import check_labels, check_weights, draw_class_episode, group_rows
 
 
 class EpisodeSampler:
@@ -54,6 +54,9 @@ class EpisodeSampler:
         Environment of each row. Given, support and query of an episode come from
         two different environments, in random roles; classes without enough rows in
         both are left out of that episode.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows, > 0. Of the rows of a class, those of greater weight
+        are drawn more often, for support and query alike. None: all as often.
     random_state : int, RandomState instance or None, default=None
         Decides the episodes. With an int, two samplers draw the same sequence.
 
@@ -105,6 +108,7 @@ class EpisodeSampler:
         "classes": ["array-like", None],
         "unequal": ["boolean"],
         "fewest": FEWEST_CONSTRAINT,
+        "sample_weight": ["array-like", None],
         "random_state": ["random_state"],
     }
 
@@ -119,6 +123,7 @@ class EpisodeSampler:
         fewest: tuple[int, int] | None = None,
         classes: ArrayLike | None = None,
         envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         validate_parameter_constraints(
@@ -130,6 +135,7 @@ class EpisodeSampler:
                 "unequal": unequal,
                 "fewest": fewest,
                 "classes": classes,
+                "sample_weight": sample_weight,
                 "random_state": random_state,
             },
             caller_name="EpisodeSampler",
@@ -143,6 +149,7 @@ class EpisodeSampler:
             *group_rows(check_labels(y, "y"), "y"), classes
         )
         self._check_sizes()
+        self._weights = check_weights(sample_weight, len(y))  # type: ignore[arg-type]
         self._pairs = None if envs is None else self._find_pairs(envs, len(y))  # type: ignore[arg-type]
         seed = named_seeds(random_state, "episodes")["episodes"]
         self._rng = np.random.default_rng(seed)
@@ -204,6 +211,7 @@ class EpisodeSampler:
             counts=self._counts,
             shot=shot,
             query_rows=query,
+            weights=self._weights,
         )
 
     def _find_pairs(

@@ -23,6 +23,7 @@ def draw_shared_episode(
     natural: bool,
     task: Any,
     query_rows: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> Episode:
     """Draw query rows as they come, then support rows from the rest.
 
@@ -47,19 +48,21 @@ def draw_shared_episode(
         Id of the task.
     query_rows : ndarray of shape (n_query_rows,), default=None
         Rows that the query comes from, none of them in `rows`. None: `rows`.
+    weights : ndarray of shape (n_samples,), default=None
+        Weights of all rows of the data; rows of greater weight come more often.
     """
     present = np.unique(numbers[rows])
     if query_rows is None:
         n_support, n_query = counts.divide(len(rows), shot * len(present))
-        query = draw_rows(rng, rows, n_query)
+        query = draw_rows(rng, rows, n_query, weights)
     else:
         n_support = min(shot * len(present), len(rows))
-        query = draw_rows(rng, query_rows, counts.query)
+        query = draw_rows(rng, query_rows, counts.query, weights)
     if natural:
-        support = _draw_others(rng, rows, n_support, query)
+        support = _draw_others(rng, rows, n_support, query, weights)
     else:
         members = [rows[numbers[rows] == number] for number in present]
-        support = _draw_per_class(rng, members, shot, query)
+        support = _draw_per_class(rng, members, shot, query, weights)
     return Episode(
         support=support,
         query=query,
@@ -75,13 +78,20 @@ def _draw_per_class(
     members: Sequence[np.ndarray],
     shot: int,
     query: np.ndarray,
+    weights: np.ndarray | None,
 ) -> np.ndarray:
-    return np.concatenate([_draw_others(rng, rows, shot, query) for rows in members])
+    return np.concatenate(
+        [_draw_others(rng, rows, shot, query, weights) for rows in members]
+    )
 
 
 def _draw_others(
-    rng: np.random.Generator, rows: np.ndarray, n_rows: int, query: np.ndarray
+    rng: np.random.Generator,
+    rows: np.ndarray,
+    n_rows: int,
+    query: np.ndarray,
+    weights: np.ndarray | None,
 ) -> np.ndarray:
     """Draw up to `n_rows` rows that are not in the query."""
-    drawn = draw_rows(rng, rows, min(len(rows), n_rows + len(query)))
+    drawn = draw_rows(rng, rows, min(len(rows), n_rows + len(query)), weights)
     return drawn[~np.isin(drawn, query)][:n_rows]

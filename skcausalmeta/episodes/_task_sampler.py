@@ -21,7 +21,13 @@ from ..utils import few_of, named_seeds
 from ._environments import WITHOUT_ENVS, check_envs, pairs_of_environments
 from ._episode import Episode
 from ._row_counts import FEWEST_CONSTRAINT, SHOT_CONSTRAINT, RowCounts
-from ._rows import check_labels, draw_class_episode, draw_rows, group_rows
+from ._rows import (
+    check_labels,
+    check_weights,
+    draw_class_episode,
+    draw_rows,
+    group_rows,
+)
 from ._shared_episode import draw_shared_episode
 
 
@@ -62,6 +68,9 @@ class TaskSampler:
         number for all episodes of a `draw`.
     n_query : int, default=15
         Number of query rows, counted likewise; with `shared_labels` in total.
+    unequal : bool, default=False
+        Draw the support rows of a pair `n_shot` anew for every class, so that the
+        classes of an episode differ in them; for tasks of classes of their own.
     target_type : {"class", "value"}, default="class"
         "class" re-maps the labels of the task at random in every episode;
         "value" leaves the targets as floats.
@@ -84,6 +93,10 @@ class TaskSampler:
         task's class shares, ``n_shot`` times the number of its classes in all;
         otherwise `n_shot` rows of each of its classes. Decided once for all episodes
         of a `draw`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows, > 0. Of the rows of a class, or of a task of real targets
+        or shared labels, those of greater weight are drawn more often, for support and
+        query alike. None: all as often.
     random_state : int, RandomState instance or None, default=None
         Decides the episodes. With an int, two samplers draw the same sequence.
 
@@ -108,7 +121,8 @@ class TaskSampler:
         no task has two environments of enough rows.
     InvalidInputError
         If `tasks` or `y` is not one-dimensional, holds missing values, if the two
-        differ in length, if a pair is none, or if real targets share labels.
+        differ in length, if a pair is none, if real targets share labels, or if
+        `unequal` is asked of real targets or shared labels.
 
     See Also
     --------
@@ -142,10 +156,12 @@ class TaskSampler:
     _parameter_constraints: ClassVar[dict] = {
         "n_shot": SHOT_CONSTRAINT,
         "n_query": [Interval(Integral, 1, None, closed="left")],
+        "unequal": ["boolean"],
         "target_type": [StrOptions({"class", "value"})],
         "fewest": FEWEST_CONSTRAINT,
         "shared_labels": ["boolean"],
         "classes": ["array-like", None],
+        "sample_weight": ["array-like", None],
         "natural": [Interval(Real, 0, 1, closed="both")],
         "random_state": ["random_state"],
     }
@@ -157,12 +173,14 @@ class TaskSampler:
         *,
         n_shot: int | tuple[int, int] = 5,
         n_query: int = 15,
+        unequal: bool = False,
         target_type: str = "class",
         envs: ArrayLike | None = None,
         fewest: tuple[int, int] | None = None,
         shared_labels: bool = False,
         classes: ArrayLike | None = None,
         natural: float = 0.5,
+        sample_weight: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         validate_parameter_constraints(
@@ -170,17 +188,26 @@ class TaskSampler:
             {
                 "n_shot": n_shot,
                 "n_query": n_query,
+                "unequal": unequal,
                 "target_type": target_type,
                 "fewest": fewest,
                 "shared_labels": shared_labels,
                 "classes": classes,
                 "natural": natural,
+                "sample_weight": sample_weight,
                 "random_state": random_state,
             },
             caller_name="TaskSampler",
         )
         self.n_shot = n_shot
         self.n_query = n_query
+        self.unequal = unequal
+        if unequal and (shared_labels or target_type == "value"):
+            got = "shared_labels=True" if shared_labels else "target_type='value'"
+            raise InvalidInputError(
+                "unequal=True draws support rows for every class of a task that has "
+                f"classes of its own. Got {got}; leave unequal out."
+            )
         self.target_type = target_type
         self.shared_labels = shared_labels
         self.natural = natural
@@ -193,6 +220,7 @@ class TaskSampler:
                 f"{len(task_labels)} task ids and {len(self._y)} targets; take both "
                 "from the same rows."
             )
+        self._weights = check_weights(sample_weight, len(self._y))
         self._envs = None if envs is None else check_envs(envs, len(self._y))
         self.classes_: np.ndarray | None = None
         if shared_labels:
@@ -282,12 +310,17 @@ class TaskSampler:
             for k in self._rng.permutation(len(self._tasks)):
                 yield self._sample(self._tasks[k], *self._draw_sizes())
 
-    def _draw_sizes(self) -> tuple[int, bool]:
-        """Draw the support rows, and whether they have the task's class shares."""
+    def _draw_sizes(self) -> tuple[Any, bool]:
+        """Draw the support rows, and whether they have the task's class shares.
+
+        None where every class draws its own.
+        """
         natural = self.shared_labels and self._rng.random() < self.natural
+        if self.unequal:
+            return None, natural
         return self._counts.draw_shot(self._rng), natural
 
-    def _sample(self, task: _Task, shot: int, natural: bool) -> Episode:
+    def _sample(self, task: _Task, shot: Any, natural: bool) -> Episode:
         pair = None
         if task.pairs:
             pair = task.pairs[self._rng.integers(len(task.pairs))]
@@ -302,6 +335,7 @@ class TaskSampler:
                 natural=natural,
                 task=task.id,
                 query_rows=None if pair is None else pair[1][0],
+                weights=self._weights,
             )
         if task.classes is not None:
             return draw_class_episode(
@@ -313,17 +347,18 @@ class TaskSampler:
                 shot=shot,
                 task=task.id,
                 query_rows=None if pair is None else pair[1],
+                weights=self._weights,
             )
         return self._sample_values(task, shot, pair)
 
     def _sample_values(self, task: _Task, shot: int, pair: Any) -> Episode:
         if pair is None:
             n_support, n_query = self._counts.divide(len(task.rows), shot)
-            rows = draw_rows(self._rng, task.rows, n_support + n_query)
+            rows = draw_rows(self._rng, task.rows, n_support + n_query, self._weights)
             support, query = rows[:n_support], rows[n_support:]
         else:
-            support = draw_rows(self._rng, pair[0][0], shot)
-            query = draw_rows(self._rng, pair[1][0], self.n_query)
+            support = draw_rows(self._rng, pair[0][0], shot, self._weights)
+            query = draw_rows(self._rng, pair[1][0], self.n_query, self._weights)
         return Episode(
             support=support,
             query=query,

@@ -19,6 +19,7 @@ from ..utils import SparseRows, refuse_text
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
+    check_parameters,
     check_query,
     episode_inputs,
     episode_offset,
@@ -358,7 +359,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             0..n_classes-1, a task has no row of positive weight, or a parameter
             is out of its range.
         """
-        self._validate_params()
+        check_parameters(self)
         refuse_offset(self, offset)
         with torch.no_grad():
             encoded, weights = episode_inputs(
@@ -421,7 +422,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         RuntimeError
             On double backward through a solver.
         """
-        self._validate_params()
+        check_parameters(self)
         refuse_offset(self, support_offset)
         encoded, weights = episode_inputs(
             support_features, support_targets, n_classes, sample_weight

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +15,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
-from ..solvers import Problem, Solution
+from ..solvers import (
+    Problem,
+    Solution,
+    compiled_applies,
+    has_compiled_solver,
+    solve_compiled,
+)
 from ._contract import Head, HeadSolution, given
 from ._group_lasso_problem import (
     Adjoint,
@@ -29,6 +34,7 @@ from ._group_lasso_problem import (
     standardised,
 )
 from ._inputs import TrainingBatch, centred
+from ._refit import on_chosen
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -65,6 +71,7 @@ class GroupLassoClassifier(Head):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
+        "refit": ["boolean"],
     }
 
     def __init__(
@@ -76,10 +83,11 @@ class GroupLassoClassifier(Head):
         groups: ArrayLike | None = None,
         fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
-        solver: str = "newton",
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
+        refit: bool = False,
     ) -> None:
         self.group_reg = group_reg
         self.ridge_reg = ridge_reg
@@ -91,6 +99,7 @@ class GroupLassoClassifier(Head):
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.refit = refit
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -109,19 +118,37 @@ class GroupLassoClassifier(Head):
         """The solution that `fit` keeps."""
         return solution
 
+    def _standard(
+        self, problem: Problem, *, layer: bool = False
+    ) -> tuple[Problem, Tensor | float]:
+        """The problem in units that suit its solver, and what its weights are times.
+
+        The compiled kernel finds units of its own.
+        """
+        slow = ("newton", "fista") if layer else ("newton", "fista", "cvxpy")
+        if self.solver not in slow and compiled_applies(problem):
+            return problem, 1.0
+        standard, unit = standardised(problem)
+        return standard, 1.0 / unit[:, None, None]
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)
-        standard, unit = standardised(problem)
+        standard, unit = self._standard(problem)
         solution = self._refined(standard, self._solver()(standard))
-        solution = replace(solution, coef=solution.coef / unit[:, None, None])
-        coef, intercept = self._split(solution.coef, columns)
-        self._warn_above_tol(problem, solution)
+        self._warn_above_tol(standard, solution)
+        choice = {"selection_gap_": float(solution.gap)} if self.refit else {}
+        if self.refit:
+            standard = on_chosen(standard, solution.coef, self.fit_intercept)
+            solution = self._refined(standard, self._solver()(standard))
+            self._warn_above_tol(standard, solution)
+        coef, intercept = self._split(solution.coef * unit, columns)
         return {
+            **choice,
             "coef_": np.ascontiguousarray(coef[0].T.numpy()),
             "intercept_": intercept[0].numpy(),
             "dual_coef_": solution.dual[0].numpy(),
             "dual_gap_": float(solution.gap),
-            "objective_": float(problem.primal(solution.coef)),
+            "objective_": float(standard.primal(solution.coef)),
             "lambda1_": float(problem.penalty.lambda1),
             "lambda2_": float(problem.penalty.lambda2),
             "n_iter_": max(1, int(solution.n_iter)),
@@ -137,9 +164,10 @@ class GroupLassoClassifier(Head):
     ) -> tuple[Tensor, Tensor]:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            standard, unit = standardised(problem)
+            standard, unit = self._standard(problem, layer=True)
+            standard = self._last(standard, solver)
             coef = differentiable_coef(standard, solver, self._chosen_adjoint())
-            parts.append(self._split(coef / unit[:, None, None], columns))
+            parts.append(self._split(coef * unit, columns))
         coefs, intercepts = zip(*parts, strict=True)
         return torch.cat(coefs), torch.cat(intercepts)
 
@@ -153,10 +181,9 @@ class GroupLassoClassifier(Head):
     ) -> HeadSolution:
         solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
-            standard, unit = standardised(problem)
-            found = solver(standard)
-            found_coef = found.coef / unit[:, None, None]
-            coef, intercept = self._split(found_coef, columns)
+            standard, unit = self._standard(problem, layer=True)
+            found = solver(self._last(standard, solver))
+            coef, intercept = self._split(found.coef * unit, columns)
             parts.append(
                 HeadSolution(
                     coef,
@@ -168,6 +195,14 @@ class GroupLassoClassifier(Head):
                 )
             )
         return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def _last(self, problem: Problem, solver: Solver) -> Problem:
+        """The problem whose solution counts; with `refit` on what another chose."""
+        if not self.refit:
+            return problem
+        with torch.no_grad():
+            coef = solver(problem).coef
+        return on_chosen(problem, coef, self.fit_intercept)
 
     def _problems(
         self,
@@ -259,6 +294,11 @@ def polished(
         torch.where(better, refined.relative_gap, solution.relative_gap),
         solution.n_iter,
     )
+
+
+def polisher(newton: Callable[..., Solution]) -> Callable[..., Solution]:
+    """The compiled solver where it was built, else Newton's method on tensors."""
+    return solve_compiled if has_compiled_solver() else newton
 
 
 def _group_numbers(

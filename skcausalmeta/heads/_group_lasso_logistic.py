@@ -16,17 +16,28 @@ from ..solvers import (
     Problem,
     SoftmaxSystem,
     Solution,
+    solve_auto,
+    solve_compiled,
     solve_proximal_gradient,
     solve_softmax_newton,
 )
-from ._group_lasso_base import GroupLassoClassifier, polished
+from ._group_lasso_base import GroupLassoClassifier, polished, polisher
 from ._group_lasso_problem import (
+    Adjoint,
     Gradients,
     Solved,
     Solver,
     apply_jacobian,
+    compiled_first,
     gradients_of_inputs,
 )
+
+_SOLVERS = {
+    "auto": solve_auto,
+    "compiled": solve_compiled,
+    "newton": solve_softmax_newton,
+    "fista": solve_proximal_gradient,
+}
 
 
 def logistic_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
@@ -115,10 +126,13 @@ class GroupLassoLogistic(GroupLassoClassifier):
         hyperplanes pass through the origin.
     intercept_scaling : float, default=1.0
         Value of the constant feature; the larger, the freer the intercept.
-    solver : {"newton", "fista"}, default="newton"
+    solver : {"auto", "compiled", "newton", "fista"}, default="auto"
         "newton": Newton's method on the scores, batched; it takes a few steps.
+        "compiled": the same by a compiled kernel, on the CPU; where that was not
+        built at installation, "newton" takes its place and a warning says so once.
         "fista": accelerated proximal gradient on W, batched; for problems with
-        many rows and many features that are used.
+        many rows and many features that are used. "auto": the compiled kernel
+        where it is there and the tensors are on the CPU, else "newton".
     tol : float, default=1e-6
         Relative duality gap ``dual_gap_ / P(W)`` to reach.
     max_iter : int, default=10_000
@@ -128,6 +142,10 @@ class GroupLassoLogistic(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    refit : bool, default=False
+        Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
+        solved for once more with ``group_reg=0``, so that they are not shrunk by it.
+        The derivative holds the choice fixed.
 
     Attributes
     ----------
@@ -140,9 +158,11 @@ class GroupLassoLogistic(GroupLassoClassifier):
     dual_coef_ : ndarray of shape (n_samples, n_classes)
         Dual point B.
     dual_gap_ : float
-        P(W) - D(B) at the returned point.
+        P(W) - D(B) at the returned point; with `refit` of the second problem.
+    selection_gap_ : float
+        With `refit` only: the same of the problem that chose.
     objective_ : float
-        P(W).
+        P(W), with `refit` of the second problem.
     lambda1_, lambda2_ : float
         Strengths as written in the objective, in the units of the features.
     support_features_ : ndarray of shape (n_used,)
@@ -166,6 +186,8 @@ class GroupLassoLogistic(GroupLassoClassifier):
        logistic regression. JRSS B 70, 53-71.
     .. [2] S. Lachapelle et al. (2023). Synergies between disentanglement and
        sparsity: generalization and identifiability in multi-task learning. ICML.
+    .. [3] N. Meinshausen (2007). Relaxed Lasso. Computational Statistics & Data
+       Analysis 52(1), 374-393.
 
     Examples
     --------
@@ -185,7 +207,7 @@ class GroupLassoLogistic(GroupLassoClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
-        "solver": [StrOptions({"newton", "fista"})],
+        "solver": [StrOptions(set(_SOLVERS))],
     }
 
     def predict_proba(
@@ -226,11 +248,16 @@ class GroupLassoLogistic(GroupLassoClassifier):
         return log_softmax(self._answers(X, offset), axis=1)
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
-        solve = {"newton": solve_softmax_newton, "fista": solve_proximal_gradient}
         tol = self.tol if tol is None else tol
-        return partial(solve[self.solver], tol=tol, max_iter=self.max_iter)
+        return partial(_SOLVERS[self.solver], tol=tol, max_iter=self.max_iter)
+
+    def _chosen_adjoint(self) -> Adjoint:
+        by_tensors = self.solver in ("newton", "fista")
+        return logistic_adjoint if by_tensors else compiled_first(logistic_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":
             return solution
-        return polished(solve_softmax_newton, problem, solution)
+        newton = solve_softmax_newton
+        polish = newton if self.solver == "newton" else polisher(newton)
+        return polished(polish, problem, solution)

@@ -16,10 +16,16 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from ..exceptions import ConvergenceWarning, InvalidInputError
 from ..losses import CrammerSinger
-from ..solvers import Problem, Solution, solve_auto, solve_softmax_newton
-from ._group_lasso_base import GroupLassoClassifier, polished
+from ..solvers import (
+    Problem,
+    Solution,
+    solve_auto,
+    solve_newton,
+    solve_softmax_newton,
+)
+from ._group_lasso_base import GroupLassoClassifier, polished, polisher
 from ._group_lasso_logistic import GroupLassoLogistic
-from ._group_lasso_svc import GroupLassoSVC, polisher
+from ._group_lasso_svc import GroupLassoSVC
 from ._inputs import TrainingBatch, training_batch
 
 _HEADS: dict[str, type[GroupLassoClassifier]] = {
@@ -191,7 +197,7 @@ def group_lasso_path(
         groups=groups,
         fit_intercept=fit_intercept,
         intercept_scaling=intercept_scaling,
-        solver="newton",
+        solver="auto",
         class_weight=class_weight,
     )
     task = training_batch(
@@ -246,13 +252,12 @@ def path_of_tasks(
         Of all tasks at the next strength.
     """
     hinge = isinstance(problem.loss, CrammerSinger)
-    solve = solve_auto if hinge else solve_softmax_newton
-    polish = polisher() if hinge else solve_softmax_newton
+    polish = polisher(solve_newton if hinge else solve_softmax_newton)
     start = None
     for reg in group_regs:
         lambda1 = float(reg) * problem.penalty.lambda1
         here = replace(problem, penalty=replace(problem.penalty, lambda1=lambda1))
-        found = solve(here, tol=tol, max_iter=max_iter, start=start)
+        found = solve_auto(here, tol=tol, max_iter=max_iter, start=start)
         refined = polished(polish, here, found)
         start = refined.dual
         yield refined

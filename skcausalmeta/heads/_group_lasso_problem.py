@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ..implicit import implicit_root
 from ..penalties import GroupLasso
-from ..solvers import Problem, Solution
+from ..solvers import Problem, Solution, compiled_applies, compiled_gradients
 
 Solver = Callable[[Problem], Solution]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -226,6 +227,21 @@ def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> T
     offset = () if problem.offset is None else (problem.offset,)
     inputs = problem.features, penalty.lambda1, penalty.lambda2, problem.weights
     return implicit_root(solve, backward, *inputs, *offset)
+
+
+def compiled_first(adjoint: Adjoint) -> Adjoint:
+    """The compiled kernel where it applies, else the given derivative on tensors."""
+    return partial(_compiled_or, adjoint)
+
+
+def _compiled_or(
+    adjoint: Adjoint, gradient: Tensor, solved: Solved, problem: Problem
+) -> Gradients:
+    if compiled_applies(problem):
+        gradients = compiled_gradients(problem, solved.dual, gradient)
+        if gradients is not None:
+            return gradients
+    return adjoint(gradient, solved, problem)
 
 
 def gradients_of_inputs(

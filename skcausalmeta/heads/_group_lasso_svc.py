@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,9 +17,6 @@ from ..solvers import (
     Problem,
     ReducedSystem,
     Solution,
-    compiled_applies,
-    compiled_gradients,
-    has_compiled_solver,
     narrow,
     solve_auto,
     solve_compiled,
@@ -28,13 +24,14 @@ from ..solvers import (
     solve_newton,
     solve_working_set,
 )
-from ._group_lasso_base import GroupLassoClassifier, polished
+from ._group_lasso_base import GroupLassoClassifier, polished, polisher
 from ._group_lasso_problem import (
     Adjoint,
     Gradients,
     Solved,
     Solver,
     apply_jacobian,
+    compiled_first,
     gradients_of_inputs,
 )
 
@@ -92,35 +89,6 @@ def _adjoint(gradient: Tensor, dual: Tensor, problem: Problem) -> Gradients:
     right = system.restrict(weights * (problem.features @ through))
     moved = weights * system.extend(solve_psd(system.matrix(), right))
     return gradients_of_inputs(gradient, dual, problem, moved)
-
-
-def compiled_adjoint(gradient: Tensor, solved: Solved, problem: Problem) -> Gradients:
-    """`svm_adjoint` by the compiled kernel, where it applies.
-
-    Parameters
-    ----------
-    gradient : Tensor of shape (n_tasks, n_features, n_classes)
-        Gradient G in W.
-    solved : Solved
-        Solution B and the features in use.
-    problem : Problem
-        The problem that B solves.
-
-    Returns
-    -------
-    tuple of Tensor
-        Gradients in features, lambda1, lambda2, weights and offset.
-    """
-    if compiled_applies(problem):
-        gradients = compiled_gradients(problem, solved.dual, gradient)
-        if gradients is not None:
-            return gradients
-    return svm_adjoint(gradient, solved, problem)
-
-
-def polisher() -> Callable[..., Solution]:
-    """The fastest solver that reaches the level of rounding."""
-    return solve_compiled if has_compiled_solver() else solve_newton
 
 
 class GroupLassoSVC(GroupLassoClassifier):
@@ -193,6 +161,10 @@ class GroupLassoSVC(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    refit : bool, default=False
+        Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
+        solved for once more with ``group_reg=0``, so that they are not shrunk by it.
+        The derivative holds the choice fixed.
     solver_options : dict, default=None
         ``{"solver": name, ...}``: conic solver for "cvxpy" and its keywords.
 
@@ -207,9 +179,11 @@ class GroupLassoSVC(GroupLassoClassifier):
     dual_coef_ : ndarray of shape (n_samples, n_classes)
         Dual point B.
     dual_gap_ : float
-        P(W) - D(B) at the returned point.
+        P(W) - D(B) at the returned point; with `refit` of the second problem.
+    selection_gap_ : float
+        With `refit` only: the same of the problem that chose.
     objective_ : float
-        P(W).
+        P(W), with `refit` of the second problem.
     lambda1_, lambda2_ : float
         Strengths as written in the objective, in the units of the features.
     support_features_ : ndarray of shape (n_used,)
@@ -234,6 +208,8 @@ class GroupLassoSVC(GroupLassoClassifier):
        ICML, section 4.
     .. [2] K. Crammer, Y. Singer (2001). On the algorithmic implementation of
        multiclass kernel-based vector machines. JMLR 2, 265-292.
+    .. [3] N. Meinshausen (2007). Relaxed Lasso. Computational Statistics & Data
+       Analysis 52(1), 374-393.
 
     Examples
     --------
@@ -270,6 +246,7 @@ class GroupLassoSVC(GroupLassoClassifier):
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
+        refit: bool = False,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -283,6 +260,7 @@ class GroupLassoSVC(GroupLassoClassifier):
             tol=tol,
             max_iter=max_iter,
             class_weight=class_weight,
+            refit=refit,
         )
         self.solver_options = solver_options
 
@@ -301,13 +279,13 @@ class GroupLassoSVC(GroupLassoClassifier):
 
     def _chosen_adjoint(self) -> Adjoint:
         by_tensors = self.solver in ("newton", "fista")
-        return svm_adjoint if by_tensors else compiled_adjoint
+        return svm_adjoint if by_tensors else compiled_first(svm_adjoint)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":
             return solution
         by_kernel = self.solver in ("auto", "compiled")
-        polish = polisher() if by_kernel else solve_newton
+        polish = polisher(solve_newton) if by_kernel else solve_newton
         return polished(polish, problem, solution)
 
     def _scores(self, X: NDArray[Any]) -> NDArray[Any]:

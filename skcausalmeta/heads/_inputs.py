@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_X_y, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
@@ -22,6 +22,8 @@ from ..utils import dense_rows, refuse_text
 _CONSTANT = 16.0
 # Numbers within these powers of the smallest and the largest one have squares.
 _SQUARED = 0.45
+# What heads held when their parameters were last found in range.
+_CHECKED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 class TrainingBatch(NamedTuple):
@@ -79,8 +81,11 @@ def training_batch(
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)
-    check_classification_targets(y)
-    codes, labels = _encoded(estimator, np.asarray(y), classes)
+    named: NDArray[Any] = np.asarray(y)
+    # Whole numbers always name classes.
+    if named.dtype.kind not in "iub":
+        check_classification_targets(named)
+    codes, labels = _encoded(estimator, named, classes)
     weights = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
@@ -123,13 +128,13 @@ def _encoded(
             f"{labels.tolist()[0]!r}; add rows of another class, or name all labels "
             "with classes=."
         )
-    unknown = np.setdiff1d(y, labels)
+    unknown = y[:0] if classes is None else np.setdiff1d(y, labels)
     if unknown.size:
         raise InvalidInputError(
             f"classes must hold all labels of y. Got {unknown.tolist()} in y, which "
             f"are not among {labels.tolist()}; add them to classes."
         )
-    return LabelEncoder().fit(labels).transform(y), labels
+    return np.searchsorted(labels, y), labels
 
 
 def balanced_weights(targets: Tensor, weights: Tensor) -> Tensor:
@@ -154,6 +159,23 @@ def balanced_weights(targets: Tensor, weights: Tensor) -> Tensor:
     share = weights.sum(-1, keepdim=True) / present.sum(-1, keepdim=True)
     factors = torch.where(present, share / torch.where(present, counts, 1.0), 0.0)
     return weights * (targets @ factors[..., None])[..., 0]
+
+
+def check_parameters(head: Any) -> None:
+    """Refuse a head with a parameter out of its range.
+
+    A layer is called in every step of a training: a head that still holds the very
+    objects that were checked the last time is let pass.
+    """
+    held = vars(head)
+    checked = _CHECKED.get(head, {})
+    if held.keys() == checked.keys() and all(held[n] is checked[n] for n in held):
+        return
+    head._validate_params()
+    # A graph must not be kept alive.
+    graphs = any(isinstance(v, Tensor) and v.requires_grad for v in held.values())
+    if not graphs:
+        _CHECKED[head] = dict(held)
 
 
 def is_balanced(class_weight: Any, offset: Any) -> bool:
@@ -296,7 +318,8 @@ def check_size(values: Tensor, what: str) -> None:
     """
     if not values.numel():
         return
-    sizes = values.detach().abs().flatten(1).amax(-1)
+    low, high = values.detach().flatten(1).aminmax(dim=-1)
+    sizes = torch.maximum(-low, high)
     if not bool(torch.isfinite(sizes).all()):
         raise InvalidInputError(
             f"{what} must be finite. Got NaN or infinity; if they come "

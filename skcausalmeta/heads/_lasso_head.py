@@ -8,6 +8,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ..exceptions import ConvergenceWarning
 from ..solvers import Problem, Solution, solve_lasso, solve_proximal_gradient
 from ._contract import HeadSolution
 from ._lasso_problem import LassoData, LassoSettings, build_data, solve_layer
+from ._lasso_refit import ridge_on_chosen, solve_again
 from ._regression_contract import RegressionBatch, RegressionHead
 
 
@@ -57,6 +59,11 @@ class LassoHead(RegressionHead):
         move the units too. Without effect on `fit` and on absolute strengths.
     fit_intercept : bool, default=True
         Fit the intercept b, which is not penalised.
+    refit : bool, default=False
+        Relaxed Lasso [2]_: it only chooses the features, for every output, whose
+        weights are then solved for once more with ``lasso_reg=0``, by ridge regression.
+        The second problem has a ridge of at least 1e-10 in the units of a relative one.
+        The derivative holds the choice fixed.
     solver : {"active-set", "fista"}, default="active-set"
         "active-set": exact steps between sign patterns, `solve_lasso`. "fista":
         accelerated proximal gradient, `solve_proximal_gradient`.
@@ -72,9 +79,12 @@ class LassoHead(RegressionHead):
     intercept_ : float or ndarray of shape (n_outputs,)
         Intercepts, 0 without `fit_intercept`.
     dual_gap_ : float
-        Objective minus its lower bound at the returned point, all outputs together.
+        Objective minus its lower bound at the returned point, all outputs together;
+        with `refit` of the second problem.
+    selection_gap_ : float
+        With `refit` only: the same of the problem that chose.
     objective_ : float
-        The objective, all outputs together.
+        The objective, all outputs together; with `refit` of the second problem.
     lambda1_ : float or ndarray of shape (n_outputs,)
         Strength of the Lasso as written in the objective.
     lambda2_ : float
@@ -99,6 +109,8 @@ class LassoHead(RegressionHead):
     .. [1] S. Lachapelle et al. (2023). Synergies between disentanglement and
        sparsity: generalization and identifiability in multi-task learning.
        ICML, section 5.
+    .. [2] N. Meinshausen (2007). Relaxed Lasso. Computational Statistics & Data
+       Analysis 52(1), 374-393.
 
     Examples
     --------
@@ -118,6 +130,7 @@ class LassoHead(RegressionHead):
         "reg_scale": [StrOptions({"relative", "ridge-absolute", "absolute"})],
         "reg_gradient": ["boolean"],
         "fit_intercept": ["boolean"],
+        "refit": ["boolean"],
         "solver": [StrOptions({"active-set", "fista"})],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -131,6 +144,7 @@ class LassoHead(RegressionHead):
         reg_scale: str = "relative",
         reg_gradient: bool = False,
         fit_intercept: bool = True,
+        refit: bool = False,
         solver: str = "active-set",
         tol: float = 1e-8,
         max_iter: int = 10_000,
@@ -140,6 +154,7 @@ class LassoHead(RegressionHead):
         self.reg_scale = reg_scale
         self.reg_gradient = reg_gradient
         self.fit_intercept = fit_intercept
+        self.refit = refit
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
@@ -161,13 +176,19 @@ class LassoHead(RegressionHead):
         solution = self._solver()(problem)
         self._warn_above_tol(problem, solution)
         lambda1 = data.lambda1[0].numpy()
+        objective, choice = float(problem.primal(solution.coef)), {}
+        if self.refit:
+            choice = {"selection_gap_": float(solution.gap)}
+            again = solve_again(data, solution.coef)
+            objective, solution = float(again.primal), again.solution
         return {
+            **choice,
             "coef_": solution.coef[0].T.numpy(),
             "intercept_": data.intercept(solution.coef)[0].numpy(),
             "lambda1_": float(lambda1[0]) if task.single else lambda1,
             "lambda2_": float(data.lambda2),
             "dual_gap_": float(solution.gap),
-            "objective_": float(problem.primal(solution.coef)),
+            "objective_": objective,
             "n_iter_": max(1, int(solution.n_iter)),
         }
 
@@ -175,7 +196,12 @@ class LassoHead(RegressionHead):
         self, features: Tensor, targets: Tensor, weights: Tensor, tol: float | None
     ) -> tuple[Tensor, Tensor]:
         data = self._data(features, targets, weights)
-        coef = solve_layer(data, self._solver(tol))
+        if self.refit:
+            with torch.no_grad():
+                choice = self._solver(tol)(data.problem()).coef
+            coef = ridge_on_chosen(data, choice)
+        else:
+            coef = solve_layer(data, self._solver(tol))
         return coef, data.intercept(coef)
 
     def _solve(
@@ -183,6 +209,8 @@ class LassoHead(RegressionHead):
     ) -> HeadSolution:
         data = self._data(features, targets, weights)
         solution = self._solver(tol)(data.problem())
+        if self.refit:
+            solution = solve_again(data, solution.coef).solution
         return HeadSolution(
             solution.coef,
             solution.dual,  # of the centred targets

@@ -17,7 +17,13 @@ from torch import Tensor
 from ..exceptions import InvalidInputError
 from ..utils import dense_rows, saying_where_text_is
 from ._contract import HeadSolution, checked_rows, exact_solution
-from ._inputs import check_query, check_size, episode_offset, row_weights
+from ._inputs import (
+    check_parameters,
+    check_query,
+    check_size,
+    episode_offset,
+    row_weights,
+)
 
 
 class RegressionBatch(NamedTuple):
@@ -343,7 +349,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
         The loss sees targets less predictions, so an offset is taken off the targets.
         """
-        self._validate_params()
+        check_parameters(self)
         check_regression(features, targets)
         precise = precision(features)
         offset = episode_offset(

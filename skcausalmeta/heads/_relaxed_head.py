@@ -338,5 +338,6 @@ def _only(rows: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:
     """Rows with all other features at 0."""
     if isinstance(rows, SparseRows):
         kept = np.isin(np.arange(rows.shape[1]), features).astype(float)
-        return rows.matrix() @ sparse.diags_array(kept)  # type: ignore[no-any-return]
+        chosen = sparse.dia_array((kept[None], [0]), shape=(len(kept), len(kept)))
+        return rows.matrix() @ chosen  # type: ignore[no-any-return]
     return np.where(np.isin(np.arange(rows.shape[1]), features), rows, 0.0)

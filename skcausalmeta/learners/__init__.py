@@ -11,6 +11,7 @@ from ._metacrl._classifier import MetaCRLClassifier
 from ._metacrl._regressor import MetaCRLRegressor
 from ._mtcrl._estimators import MTCRLClassifier, MTCRLRegressor
 from ._mtcrl._experts import ConvExpert, MLPExpert
+from ._novelty import Rejection
 from ._regressor import BaseMetaRegressor
 from ._solved_task import SolvedTask
 from ._synergies._classifier import SparseMetaClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "MetaCRLRegressor",
     "MetaCurvatureUpdate",
     "MetaSGDUpdate",
+    "Rejection",
     "SGDUpdate",
     "SolvedTask",
     "SparseMetaClassifier",

@@ -46,6 +46,7 @@ from ._checks import (
 )
 from ._episode_plan import EpisodePlan
 from ._nested import Makers, NestedParametersMixin
+from ._row_weights import check_row_weights, refuse_weights, rows_with_weight
 from ._solved_task import SolvedTask
 from ._training import (
     FitStage,
@@ -138,6 +139,8 @@ class BaseMetaLearner(
     net_: Any
     reader_: RowReader
     task_: SolvedTask | None
+    # Weights of the rows while `fit` runs, > 0; None: all weigh the same.
+    _fit_weights: NDArray[np.float64] | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -154,6 +157,7 @@ class BaseMetaLearner(
         *,
         tasks: ArrayLike | None = None,
         envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Learn from many tasks, then solve the training task itself.
 
@@ -171,6 +175,11 @@ class BaseMetaLearner(
         envs : array-like of shape (n_samples,), default=None
             Environment ids, used with ``across_envs=True`` and where the class says
             so; checked in any case, so that all learners are called alike.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, >= 0. Of a class (a task of real targets), episodes
+            draw rows of greater weight more often, for support and query alike, about
+            as if they were repeated; rows of weight 0 are not there. The solution
+            of the training task at the end weighs its rows by them. None: 1.
 
         Returns
         -------
@@ -200,15 +209,28 @@ class BaseMetaLearner(
         targets = self._check_targets(y, rows)
         task_ids = check_ids(tasks, rows, "tasks")
         env_ids = check_ids(envs, rows, "envs")
+        weights = check_row_weights(self, sample_weight, rows)
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
+        if weights is not None:
+            kept = rows_with_weight(weights, rows)
+            if kept is not None:
+                rows, targets, weights = rows[kept], targets[kept], weights[kept]
+                task_ids = None if task_ids is None else task_ids[kept]
+                env_ids = None if env_ids is None else env_ids[kept]
+                targets = self._check_targets(targets, rows)
+            fitted._fit_weights = weights
         with fitting(self):
             fitted._train(rows, targets, task_ids, fitted._envs_in_use(env_ids))
             fitted._solve_training(rows, targets, task_ids)
+            fitted._complete_training(rows, targets)
+        fitted.__dict__.pop("_fit_weights", None)
         adopt(self, fitted)
         return self
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
         Attributes are rebound, never changed in place, so
@@ -221,6 +243,9 @@ class BaseMetaLearner(
             Support rows of the kind seen in `fit`.
         y : array-like of shape (n_samples,)
             Their labels, at least two classes, or their real targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, >= 0, as of repeated rows, where the learner solves a
+            head that takes them. None: 1.
 
         Returns
         -------
@@ -232,16 +257,34 @@ class BaseMetaLearner(
         NotFittedError
             Before `fit`.
         ValueError
-            For invalid rows or targets; the learner stays as it was.
+            For invalid rows, targets or weights, or weights that the learner cannot
+            honour; the learner stays as it was.
         """
         refuse_other_index(X=X, y=y)
         rows = check_known_rows(self, X)
-        self.task_ = self._solve(rows, self._check_support_targets(y, rows))
+        targets = self._check_support_targets(y, rows)
+        if sample_weight is None:
+            self.task_ = self._solve(rows, targets)
+        else:
+            weights = self._adapt_weights(sample_weight, rows)
+            kept = np.flatnonzero(weights)
+            rows, targets, weights = rows[kept], targets[kept], weights[kept]
+            targets = self._check_support_targets(targets, rows)
+            self.task_ = self._solve_weighted(rows, targets, weights)
         return self
 
     def _check_support_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         """Check the targets of the support rows of a task and return them."""
         return self._check_targets(y, rows)
+
+    def _adapt_weights(
+        self, sample_weight: ArrayLike, rows: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the weights of checked support rows."""
+        weights = check_row_weights(self, sample_weight, rows)
+        if weights is None:
+            return np.ones(len(rows))
+        return weights
 
     def _envs_in_use(self, envs: NDArray[Any] | None) -> NDArray[Any] | None:
         if not self.across_envs:
@@ -285,11 +328,23 @@ class BaseMetaLearner(
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> SolvedTask:
         """Solve a task on checked rows."""
 
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> SolvedTask:
+        """Solve a task on checked rows of positive weights; here they are refused."""
+        refuse_weights(self, "in adapt", "repeat rows instead")
+
     @abstractmethod
     def _solve_training(
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         """Set `task_` to the task that answers after `fit`, or to None."""
+
+    def _complete_training(self, rows: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Add to the task that answers after `fit` what a kind of learner needs."""
 
     def _train(
         self,
@@ -315,7 +370,9 @@ class BaseMetaLearner(
             "calibration",
             "common",
         )
-        checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs)
+        given = self._fit_weights
+        weights: tuple[NDArray[Any], ...] = () if given is None else (given,)
+        checkpoint = checkpoint_of(self, settings, rows, targets, tasks, envs, *weights)
         if checkpoint is not None:
             seeds = checkpoint.open(seeds)
         plan = self._plan(targets, tasks, envs, validation, seeds)

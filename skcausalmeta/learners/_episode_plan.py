@@ -101,6 +101,7 @@ def plan_episodes(
     *,
     shared_labels: bool = False,
     natural: float = 0.5,
+    weights: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Plan the training and validation episodes of a classifier.
 
@@ -123,6 +124,8 @@ def plan_episodes(
     natural : float, default=0.5
         Probability of supports with the class shares of their task, with
         `shared_labels`.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        Weights of the rows, > 0, by which they are drawn.
 
     Raises
     ------
@@ -151,6 +154,7 @@ def plan_episodes(
         index = np.flatnonzero(rows & serving.rows)
         drawn: dict[str, Any] = {
             "envs": _at(envs, index),
+            "sample_weight": _at(weights, index),
             "random_state": seeds[seed],
         }
         if tasks is None:
@@ -182,6 +186,7 @@ def _class_source(
         n_way=way,
         n_shot=shot,
         n_query=query,
+        unequal=sizes.unequal,
         fewest=fewest_rows(sizes),
         **drawn,
     )
@@ -201,7 +206,13 @@ def _task_source(
     cells = None if envs is None else count_rows(tasks, y, envs)[1]
     shot, query = _chosen(sizes, counts, cells, MOST_PER_CLASS)
     sampler = TaskSampler(
-        tasks, y, n_shot=shot, n_query=query, fewest=fewest_rows(sizes), **drawn
+        tasks,
+        y,
+        n_shot=shot,
+        n_query=query,
+        unequal=sizes.unequal,
+        fewest=fewest_rows(sizes),
+        **drawn,
     )
     return EpisodeSource(sampler, index), int(np.bincount(of_task).max())
 
@@ -226,6 +237,7 @@ def _shared_source(
         y,
         n_shot=shot,
         n_query=query,
+        unequal=sizes.unequal,
         shared_labels=True,
         classes=classes,
         **drawn,
@@ -258,6 +270,7 @@ def plan_value_episodes(
     *,
     validation: Validation | None = None,
     envs: NDArray[Any] | None = None,
+    weights: NDArray[Any] | None = None,
 ) -> EpisodePlan:
     """Plan the training and validation episodes of a regressor.
 
@@ -278,6 +291,8 @@ def plan_value_episodes(
         What to hold out: tasks, or rows without tasks.
     envs : ndarray of shape (n_samples,) or None, default=None
         Environments that support and query shall differ in.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        Weights of the rows, > 0, by which they are drawn.
 
     Raises
     ------
@@ -294,7 +309,11 @@ def plan_value_episodes(
 
     def source(rows: NDArray[np.bool_], seed: str) -> EpisodeSource:
         index = np.flatnonzero(rows & serving.rows)
-        drawn = {"envs": _at(envs, index), "random_state": seeds[seed]}
+        drawn = {
+            "envs": _at(envs, index),
+            "sample_weight": _at(weights, index),
+            "random_state": seeds[seed],
+        }
         return _value_source(y, ids, index, sizes, drawn)
 
     train = source(~valid_rows, "episodes")

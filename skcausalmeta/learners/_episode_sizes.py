@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exceptions import EpisodeError
+from ..exceptions import EpisodeError, InvalidInputError
 from ..utils import few_of
 
 # Caps of "auto" sizes: support and query rows of a class, or of a regression task.
@@ -18,12 +18,14 @@ MOST_WAYS, MOST_PER_CLASS, MOST_PER_TASK = 5, (5, 10), (25, 25)
 class EpisodeSizes(NamedTuple):
     """Way, shot and query of the episodes, "auto" where the data decide.
 
-    `n_shot` may be a pair (low, high), whose episodes draw their support rows.
+    `n_shot` may be a pair (low, high), whose episodes draw their support rows; with
+    `unequal` every class of an episode draws its own.
     """
 
     n_way: int | str
     n_shot: int | str | tuple[int, int]
     n_query: int | str
+    unequal: bool = False
 
 
 class ValueSizes(NamedTuple):
@@ -36,6 +38,30 @@ class ValueSizes(NamedTuple):
     n_shot: int | str | tuple[int, int]
     n_query: int | str
     disjoint: bool = True
+
+
+def shots_of(n_shot: Any) -> tuple[Any, bool]:
+    """Return `n_shot` without its third part, and whether that is "class".
+
+    Raises
+    ------
+    InvalidInputError
+        If there is a third part, and it is another one.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners._episode_sizes import shots_of
+    >>> shots_of((1, 10, "class")), shots_of((1, 10)), shots_of(5)
+    (((1, 10), True), ((1, 10), False), (5, False))
+    """
+    if not isinstance(n_shot, tuple | list) or len(n_shot) != 3:
+        return n_shot, False
+    if n_shot[2] != "class":
+        raise InvalidInputError(
+            'n_shot must be an int, or a pair (low, high), with a third part "class" '
+            f"to draw the support rows of every class anew. Got {n_shot!r}."
+        )
+    return tuple(n_shot[:2]), True
 
 
 class Serving(NamedTuple):

@@ -57,5 +57,11 @@ class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
         seeds: dict[str, int],
     ) -> EpisodePlan:
         return plan_value_episodes(
-            targets, tasks, self._sizes(), seeds, validation=validation, envs=envs
+            targets,
+            tasks,
+            self._sizes(),
+            seeds,
+            validation=validation,
+            envs=envs,
+            weights=self._fit_weights,
         )

@@ -13,6 +13,7 @@ from scipy import sparse
 from ..exceptions import InvalidInputError
 from ..utils import SparseRows
 from ._checks import check_sortable
+from ._novelty import ClassMeans
 
 _NUMBERS = "iuf"
 
@@ -32,6 +33,8 @@ class SolvedTask(ABC):
         Labels of its classes, sorted; None in regression.
     support_rows, support_labels : ndarray or None, default=None
         The rows given to `adapt`, where classes may be added to them.
+    class_means : ClassMeans or None, default=None
+        Means of its classes in features, where rows of none of them are refused.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class SolvedTask(ABC):
     classes: NDArray[Any] | None = None
     support_rows: NDArray[Any] | None = None
     support_labels: NDArray[Any] | None = None
+    class_means: ClassMeans | None = None
 
     @abstractmethod
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,8 @@ class Logistic:
     ----------
     smoothness : float
         Lipschitz constant of `gradient`, 1/2.
+    entropic : bool
+        True: `dual_value` is the entropy of b on the simplex.
 
     Examples
     --------
@@ -39,6 +43,7 @@ class Logistic:
     """
 
     smoothness = 0.5
+    entropic: ClassVar[bool] = True
 
     def value(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Loss of every row.

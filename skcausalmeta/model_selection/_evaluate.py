@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import is_regressor
-from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.metrics import get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import (
@@ -23,9 +24,10 @@ from ..episodes import EpisodeSampler, TaskSampler, make_sampler
 from ..exceptions import InvalidInputError
 from ..metrics import error_of_confidences, mean_confidence_interval
 from ..utils import refuse_other_index
-from ._judge import EpisodeRecord, Judge, Scorer, judge_episodes
+from ._judge import EpisodeRecord, Judge, judge_episodes
 from ._repeats import warn_of_repeats
 from ._result import FewShotResult
+from ._scoring import Scorer, name_of, scorer_of
 
 _CONFIDENCE = 0.95
 
@@ -44,6 +46,7 @@ _CONFIDENCE = 0.95
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_jobs": [Integral, None],
         "calibration": ["boolean"],
+        "shared_labels": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -61,6 +64,7 @@ def evaluate_few_shot(
     scoring: str | Scorer | None = None,
     n_jobs: int | None = None,
     calibration: bool = False,
+    shared_labels: bool = False,
 ) -> FewShotResult:
     r"""Score an estimator on few-shot episodes: of the classes of `y`, or of tasks.
 
@@ -96,13 +100,21 @@ def evaluate_few_shot(
         Decides the episodes. The same int gives the same episodes to every
         estimator, so that their scores are paired.
     scoring : str or callable, default=None
-        Name of a scikit-learn scorer, or a callable ``(estimator, X, y) -> float``.
-        None is the accuracy, or R\ :sup:`2` of a regressor.
+        Name of any scikit-learn scorer, such as "balanced_accuracy", "roc_auc" (of two
+        classes; "roc_auc_ovr" of more), "neg_log_loss" or "neg_mean_squared_error", or
+        a callable ``(estimator, X, y) -> float``. None is the accuracy, or
+        R\ :sup:`2` of a regressor.
     n_jobs : int, default=None
         Number of processes that share the episodes, as in scikit-learn.
     calibration : bool, default=False
         Also ask for probabilities and report their expected calibration error over
         the query rows of all episodes.
+    shared_labels : bool, default=False
+        With `tasks` of classes that mean the same in all of them: query rows are
+        drawn as the task has them, `n_query` in all, so that rare classes stay rare
+        and a task may lack some; support rows are `n_shot` of each class that the
+        task has. For an estimator that knows its classes, such as a learner that was
+        fitted on tasks with shared labels. False: `n_query` rows of each class.
 
     Returns
     -------
@@ -124,6 +136,9 @@ def evaluate_few_shot(
     -----
     UserWarning
         If rows of `X` are repeated, and stand in support and query of one episode.
+        If query rows lack a class without which `scoring` is not defined (an AUC of
+        one class): with the number of these episodes, which are NaN in
+        ``result.scores`` and left out of the mean.
 
     See Also
     --------
@@ -170,18 +185,19 @@ def evaluate_few_shot(
         n_shot=n_shot,
         n_query=n_query,
         random_state=random_state,
+        shared_labels=shared_labels,
     )
     episodes = sampler.draw(n_episodes)
     warn_of_repeats(X, episodes)
 
     # 3. A copy of the estimator solves each of them and is scored.
     scoring = scoring or ("r2" if regression else "accuracy")
-    judge = Judge(estimator, _scorer_of(scoring), calibration)
+    judge = Judge(estimator, scorer_of(scoring), calibration)
     rows = X if hasattr(estimator, "adapt") else _flatten(X)
     records = judge_episodes(judge, rows, labels, episodes, n_jobs)
 
     # 4. The records are summed up.
-    return _summary(records, sampler, n_shot, _name_of(scoring))
+    return _summary(records, sampler, n_shot, name_of(scoring))
 
 
 def _refuse_plain_pipeline(estimator: Any) -> None:
@@ -211,20 +227,6 @@ def _flatten(X: Any) -> Any:
     return X
 
 
-def _scorer_of(scoring: str | Scorer) -> Scorer:
-    return _accuracy if scoring == "accuracy" else get_scorer(scoring)
-
-
-def _name_of(scoring: str | Scorer) -> str:
-    if isinstance(scoring, str):
-        return scoring
-    return str(getattr(scoring, "__name__", type(scoring).__name__))
-
-
-def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
-    return float(np.mean(estimator.predict(X) == y))
-
-
 def _summary(
     records: list[EpisodeRecord],
     sampler: EpisodeSampler | TaskSampler,
@@ -232,7 +234,9 @@ def _summary(
     scoring: str,
 ) -> FewShotResult:
     scores = _values(records, "score")
-    mean, half_width = mean_confidence_interval(scores, confidence=_CONFIDENCE)
+    known = scores[~_values(records, "undefined")]
+    _tell_undefined(len(scores) - len(known), len(scores), scoring)
+    mean, half_width = mean_confidence_interval(known, confidence=_CONFIDENCE)
     facts = ["adapt_time", "sparsity", "dual_gap"]
     if isinstance(sampler, TaskSampler):
         facts.append("task")
@@ -254,6 +258,23 @@ def _summary(
         calibration_error=_calibration_error(records),
         by_episode=by_episode,
     )
+
+
+def _tell_undefined(n_undefined: int, n_episodes: int, scoring: str) -> None:
+    if n_undefined == n_episodes:
+        raise InvalidInputError(
+            f"scoring={scoring!r} must be defined for some episode. Got "
+            f"{n_episodes} episodes whose query rows lack a class; raise n_query, or "
+            'use a score such as "accuracy".'
+        )
+    if n_undefined:
+        warnings.warn(
+            f"scoring={scoring!r} needs query rows of every class. Got "
+            f"{n_undefined} of {n_episodes} episodes that lack one, which are left out "
+            "of the mean; raise n_query to lose fewer.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _values(records: list[EpisodeRecord], name: str) -> np.ndarray:

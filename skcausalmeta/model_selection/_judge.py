@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,7 @@ from sklearn.utils import _safe_indexing, gen_even_slices
 from sklearn.utils.parallel import Parallel, delayed
 
 from ..episodes import Episode
-
-Scorer = Callable[[Any, Any, np.ndarray], float]
+from ._scoring import Scorer, is_undefined, score_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class EpisodeRecord:
 
     task: Any  # None where classes were drawn
     score: float
+    undefined: bool  # NaN, and no fault of the estimator
     adapt_time: float
     sparsity: float
     dual_gap: float
@@ -57,9 +56,11 @@ class Judge:
         solved, seconds = self._solve(
             _safe_indexing(X, episode.support), y[episode.support]
         )
+        score = score_of(self.scorer, solved, X_query, y_query)
         return EpisodeRecord(
             task=episode.task,
-            score=float(self.scorer(solved, X_query, y_query)),
+            score=score,
+            undefined=is_undefined(score, solved, y_query),
             adapt_time=seconds,
             sparsity=float(_fitted_fact(solved, "sparsity_")),
             dual_gap=float(np.max(_fitted_fact(solved, "dual_gap_"))),

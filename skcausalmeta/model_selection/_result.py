@@ -17,9 +17,10 @@ class FewShotResult:
     ----------
     scores : ndarray of shape (n_episodes,)
         Score of each episode, in the order of the draw. Two results from the same
-        data, sizes and `random_state` are paired.
+        data, sizes and `random_state` are paired. NaN where the query rows do not
+        define the score.
     mean : float
-        Mean score.
+        Mean of the scores that are defined.
     half_width : float
         Half the width of the interval of the mean.
     n_episodes : int
@@ -91,10 +92,16 @@ class FewShotResult:
 
     def __str__(self) -> str:
         kind = f"{self.n_tasks} tasks," if self.n_way is None else f"{self.n_way}-way"
+        left_out = f", {self.n_undefined} undefined" if self.n_undefined else ""
         return (
             f"{self._score()} ({self.n_episodes} episodes of {kind} "
-            f"{self.n_shot}-shot, {100 * self.confidence:g}% interval)"
+            f"{self.n_shot}-shot{left_out}, {100 * self.confidence:g}% interval)"
         )
+
+    @property
+    def n_undefined(self) -> int:
+        """Number of episodes whose query rows do not define the score."""
+        return int(np.isnan(self.scores).sum())
 
     def _score(self) -> str:
         """Shares in percent, other scores as they are."""
@@ -112,7 +119,7 @@ class FewShotResult:
             None, since JSON has no NaN.
         """
         return {
-            "scores": [float(score) for score in self.scores],
+            "scores": [_plain(score) for score in self.scores],
             "mean": _plain(self.mean),
             "half_width": _plain(self.half_width),
             "n_episodes": int(self.n_episodes),

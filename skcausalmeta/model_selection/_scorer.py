@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import is_regressor
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from ._evaluate import evaluate_few_shot
+from ._scoring import Scorer, name_of
 
 _MOST_QUERIES = 15
 
@@ -25,6 +28,8 @@ _MOST_QUERIES = 15
         "n_query": [Interval(Integral, 1, None, closed="left"), None],
         "n_episodes": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "shared_labels": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -34,6 +39,8 @@ def few_shot_scorer(
     n_query: int | None = 15,
     n_episodes: int = 100,
     random_state: int | np.random.RandomState | None = 0,
+    scoring: str | Scorer | None = None,
+    shared_labels: bool = False,
 ) -> Callable[[Any, Any, ArrayLike], float]:
     r"""Make a scorer that judges a learner by its mean score on episodes.
 
@@ -52,19 +59,27 @@ def few_shot_scorer(
     n_query : int or None, default=15
         Number of query rows, counted likewise. None takes what the smallest class
         (of a task; the smallest task for a regressor) leaves after the support rows,
-        at most 15.
+        at most 15; with `shared_labels` 15 of a task.
     n_episodes : int, default=100
         Number of episodes.
     random_state : int, RandomState instance or None, default=0
         Decides the episodes. With an int, all candidates of a grid search are
         compared on the same episodes.
+    scoring : str or callable, default=None
+        Score of an episode, as in `evaluate_few_shot`: the name of any scorer of
+        scikit-learn, or a callable. None is the accuracy, or R\ :sup:`2` of a
+        regressor.
+    shared_labels : bool, default=False
+        Draw query rows of tasks as they have them, as in `evaluate_few_shot`.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y, tasks=None)`` is the mean accuracy, or mean
-        R\ :sup:`2` of a regressor. It can be pickled, never changes the estimator,
-        and asks a search for ``tasks`` where it is given them.
+        ``scorer(estimator, X, y, tasks=None)`` is the mean score of the episodes. It
+        can be pickled, never changes the estimator, and asks a search for ``tasks``
+        where it is given them; with metadata routing, its ``set_score_request(tasks=
+        ...)`` changes that as scikit-learn's scorers do: True, False, None, or the
+        name under which the ids are passed.
 
     Raises
     ------
@@ -107,10 +122,12 @@ def few_shot_scorer(
     >>> print(len(scores), scores.min() > 0.5)
     2 True
     """
-    return _FewShotScorer(n_way, n_shot, n_query, n_episodes, random_state)
+    return _FewShotScorer(
+        n_way, n_shot, n_query, n_episodes, random_state, scoring, shared_labels
+    )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _FewShotScorer:
     """The scorer as an object: it can be pickled, compared and shown."""
 
@@ -119,18 +136,54 @@ class _FewShotScorer:
     n_query: int | None
     n_episodes: int
     random_state: int | np.random.RandomState | None
+    scoring: str | Scorer | None = None
+    shared_labels: bool = False
+    tasks_request: bool | str | None = True
 
     def __repr__(self) -> str:
+        scored = "" if self.scoring is None else f", scoring={name_of(self.scoring)!r}"
+        shared = ", shared_labels=True" if self.shared_labels else ""
         return (
             f"few_shot_scorer(n_way={self.n_way}, n_shot={self.n_shot}, "
             f"n_query={self.n_query}, n_episodes={self.n_episodes}, "
-            f"random_state={self.random_state})"
+            f"random_state={self.random_state}{scored}{shared})"
         )
+
+    def set_score_request(self, *, tasks: bool | str | None = True) -> Self:
+        """Say whether, and under which name, a search is to pass on ``tasks``.
+
+        Parameters
+        ----------
+        tasks : bool, str or None, default=True
+            True: pass them. False: keep them back. None: refuse them. A name: pass
+            what is given under this name.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        RuntimeError
+            Without scikit-learn's metadata routing, which alone reads it.
+        ValueError
+            If it is none of these.
+        """
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "set_score_request needs metadata routing. Got "
+                "enable_metadata_routing=False; turn it on with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        MetadataRequest(owner=self).score.add_request(param="tasks", alias=tasks)
+        self.tasks_request = tasks
+        return self
 
     def get_metadata_routing(self) -> MetadataRequest:
         """What scikit-learn is to pass on to a call."""
         request = MetadataRequest(owner=self)
-        request.score.add_request(param="tasks", alias=True)
+        request.score.add_request(param="tasks", alias=self.tasks_request)
         return request
 
     def __call__(
@@ -146,6 +199,8 @@ class _FewShotScorer:
             n_query=self._resolve_n_query(y, tasks, is_regressor(estimator)),
             n_episodes=self.n_episodes,
             random_state=self.random_state,
+            scoring=self.scoring,
+            shared_labels=self.shared_labels,
             n_jobs=1,  # the processes are those of the search around the scorer
         )
         return result.mean
@@ -155,6 +210,8 @@ class _FewShotScorer:
     ) -> int:
         if self.n_query is not None:
             return self.n_query
+        if self.shared_labels:  # of a task in all; a small one gives what it has
+            return _MOST_QUERIES
         left = _smallest_group(y, tasks, regression) - self.n_shot
         # At least 1, so that a class that is too small fails in the sampler by name.
         return int(np.clip(left, 1, _MOST_QUERIES))

@@ -1,4 +1,4 @@
-"""Which solver of the group-Lasso SVM, by a measured rule."""
+"""Which solver of a group-Lasso classifier, by a measured rule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ._compiled_solver import compiled_applies, solve_compiled
+from ._compiled_solver import compiled_applies, solve_compiled, solver_by_tensors
 from ._fista import solve_fista
 from ._newton import solve_newton
 from ._problem import Problem, Solution
@@ -27,14 +27,16 @@ def solve_auto(
 ) -> Solution:
     """`solve_compiled`, `solve_newton` or `solve_fista`, by a measured rule.
 
-    The compiled solver where it applies (`compiled_applies`). Elsewhere Newton,
-    except from 2500 dual entries (n_samples times n_classes) a task on,
+    The compiled solver where it applies (`compiled_applies`). Elsewhere Newton
+    (`solve_softmax_newton` for the loss `Logistic`), except that for `CrammerSinger`
+    `solve_fista` is taken from 2500 dual entries (n_samples times n_classes) a task on,
     where `tol` is 1e-4 or more or there are 60 rows or more a feature.
 
     Parameters
     ----------
     problem : Problem
-        The batch of problems, with loss `CrammerSinger`, penalty `GroupLasso`.
+        The batch of problems, with loss `CrammerSinger` or `Logistic`, penalty
+        `GroupLasso`.
     tol : float, default=1e-6
         Relative duality gap to reach.
     max_iter : int, default=10_000
@@ -71,6 +73,9 @@ def solve_auto(
 def _choose(problem: Problem, tol: float) -> Callable[..., Solution]:
     if compiled_applies(problem):
         return solve_compiled
+    newton = solver_by_tensors(problem)
+    if newton is not solve_newton:
+        return newton
     _, n_samples, n_features = problem.features.shape
     if n_samples * problem.targets.shape[-1] < _MANY_ENTRIES:
         return solve_newton

@@ -1,4 +1,4 @@
-"""The group-Lasso SVM of every task by the compiled kernel, on the CPU."""
+"""Group-Lasso classifiers of every task by the compiled kernel, on the CPU."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ._compiled import kernel
 from ._newton import solve_newton
 from ._problem import Problem, Solution
+from ._softmax_newton import solve_softmax_newton
 
 # As in kernel.h.
 _SOLVED, _STUCK, _OUT_OF_STEPS, _REFUSED, _NO_MEMORY = range(5)
@@ -61,9 +62,9 @@ def compiled_applies(problem: Problem) -> bool:
     Returns
     -------
     bool
-        True for loss `CrammerSinger`, penalty `GroupLasso`, float32 or float64
-        tensors of at least one row, feature and two classes on the CPU, if
-        the kernel is there.
+        True for loss `CrammerSinger` or `Logistic`, penalty `GroupLasso`, float32
+        or float64 tensors of at least one row, feature and two classes on the
+        CPU, if the kernel is there.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def compiled_applies(problem: Problem) -> bool:
         and features.dtype in (torch.float32, torch.float64)
         and features.numel() > 0
         and targets.shape[-1] > 1
-        and getattr(problem.loss, "polyhedral", False)
+        and (getattr(problem.loss, "polyhedral", False) or _is_logistic(problem))
         and hasattr(problem.penalty, "thresholds")
     )
 
@@ -98,6 +99,8 @@ def solve_compiled(
 ) -> Solution:
     """Maximise D(B) by a compiled kernel, task by task, on the CPU.
 
+    For loss `CrammerSinger`:
+
     1. Features near their threshold are gathered, and a few FISTA steps in
        single precision find a first guess of the face of the simplices.
     2. One Newton step after another: the quadratic model of D on the entries
@@ -108,10 +111,14 @@ def solve_compiled(
     3. The certificate is computed on all features; those that are switched on
        join, and step 2 goes on.
 
+    For loss `Logistic`, step 2 is Newton's method on the scores, as in
+    `solve_softmax_newton`, in the smaller of its two systems; there are no
+    gradient steps.
+
     Systems are formed in single precision unless ``tol < 1e-8``; points and
     certificates are always those of double precision. A task that the kernel
-    does not solve, above the level of rounding, is left to `solve_newton`, from
-    where the kernel arrived.
+    does not solve, above the level of rounding, is left to `solve_newton` or
+    `solve_softmax_newton`, from where the kernel arrived.
 
     Tasks are shared by as many threads as torch uses, fewer where the work is
     small. Every task is solved by one thread, so that results do not depend on
@@ -119,13 +126,14 @@ def solve_compiled(
     after it, and other threads may call at the same time.
 
     Where the kernel was not built, the tensors are not on the CPU, or their
-    precision is another, `solve_newton` takes its place. The first time that
-    the kernel is missing a `RuntimeWarning` says so, once a process.
+    precision is another, these take its place. The first time that the kernel
+    is missing a `RuntimeWarning` says so, once a process.
 
     Parameters
     ----------
     problem : Problem
-        The batch of problems, with loss `CrammerSinger`, penalty `GroupLasso`.
+        The batch of problems, with loss `CrammerSinger` or `Logistic`, penalty
+        `GroupLasso`.
     tol : float, default=1e-6
         Relative duality gap to reach.
     max_iter : int, default=10_000
@@ -166,7 +174,8 @@ def solve_compiled(
     """
     if not compiled_applies(problem):
         _tell_once()
-        return solve_newton(problem, tol=tol, max_iter=max_iter, start=start)
+        solve = solver_by_tensors(problem)
+        return solve(problem, tol=tol, max_iter=max_iter, start=start)
     data = _Data.of(problem)
     solution, outcome, rounding = _solve(data, tol, min(max_iter, _MOST_STEPS), start)
     unsolved = ~(solution.relative_gap <= tol) & ~(solution.gap <= _ROUNDING * rounding)
@@ -219,10 +228,20 @@ def compiled_gradients(
     return _differentiate(_Data.of(problem), dual, gradient)
 
 
+def solver_by_tensors(problem: Problem) -> Callable[..., Solution]:
+    """Newton's method of the loss of a problem, on tensors."""
+    return solve_softmax_newton if _is_logistic(problem) else solve_newton
+
+
+def _is_logistic(problem: Problem) -> bool:
+    return getattr(problem.loss, "entropic", False)
+
+
 @dataclass(frozen=True)
 class _Data:
     """The arrays of a batch as the kernel wants them."""
 
+    logistic: bool
     features: NDArray[Any]
     targets: NDArray[Any]
     linear: NDArray[Any]
@@ -237,7 +256,10 @@ class _Data:
         """Views of the tensors of a problem where they are contiguous, else copies."""
         penalty, n_tasks = problem.penalty, problem.n_tasks
         dtype = problem.features.dtype
-        linear = 1.0 - problem.targets
+        logistic = _is_logistic(problem)
+        linear = torch.zeros_like(problem.targets)
+        if not logistic:
+            linear = 1.0 - problem.targets
         if problem.offset is not None:
             linear = linear + problem.offset
         groups, group_weights = penalty.groups, penalty.group_weights
@@ -247,19 +269,21 @@ class _Data:
         if group_weights is not None:
             group_weights = group_weights.expand(n_tasks, n_groups)
         return cls(
-            _array(problem.features, dtype),
-            _array(problem.targets, dtype),
-            _array(linear, dtype),
-            _array(problem.weights, dtype),
-            _array(penalty.thresholds().expand(n_tasks, n_groups), torch.float64),
-            _array(penalty.lambda2.expand(n_tasks), torch.float64),
-            None if groups is None else _array(groups, torch.int32),
-            None if group_weights is None else _array(group_weights, torch.float64),
+            logistic,
+            array_of(problem.features, dtype),
+            array_of(problem.targets, dtype),
+            array_of(linear, dtype),
+            array_of(problem.weights, dtype),
+            array_of(penalty.thresholds().expand(n_tasks, n_groups), torch.float64),
+            array_of(penalty.lambda2.expand(n_tasks), torch.float64),
+            None if groups is None else array_of(groups, torch.int32),
+            None if group_weights is None else array_of(group_weights, torch.float64),
         )
 
     def inputs(self) -> tuple[Any, ...]:
         """The arguments that both directions begin with."""
         return (
+            self.logistic,
             self.features,
             self.targets,
             self.linear,
@@ -270,7 +294,7 @@ class _Data:
         )
 
 
-def _array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
+def array_of(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
     return tensor.detach().to(dtype).contiguous().numpy()
 
 
@@ -285,7 +309,7 @@ def _solve(
     dual = np.empty(data.targets.shape, dtype)
     gaps = np.full((n_tasks, 3), np.inf)
     counts = np.full((n_tasks, 5), -1, np.int32)
-    first = None if start is None else _array(start, torch.from_numpy(dual).dtype)
+    first = None if start is None else array_of(start, torch.from_numpy(dual).dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
         kernel.solve_tasks(
@@ -300,9 +324,9 @@ def _solve(
             counter,
         )
 
-    _share(work, _n_threads(data))
+    share_out(work, _n_threads(data))
     outcome = torch.from_numpy(counts[:, 0])
-    _check(outcome)
+    check_outcomes(outcome)
     absolute, relative, rounding = torch.from_numpy(gaps).unbind(-1)
     found = torch.from_numpy(dual)
     solution = Solution(
@@ -322,7 +346,7 @@ def _differentiate(
     d_features, d_linear = np.empty_like(data.features), np.empty_like(data.targets)
     d_weights, d_strengths = np.empty_like(data.weights), np.empty((len(dual), 2))
     outcome = np.full(len(dual), -1, np.int32)
-    arrays = _array(gradient, dtype), _array(dual, dtype)
+    arrays = array_of(gradient, dtype), array_of(dual, dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
         kernel.differentiate_tasks(
@@ -337,8 +361,8 @@ def _differentiate(
             counter,
         )
 
-    _share(work, _n_threads(data))
-    _check(torch.from_numpy(outcome))
+    share_out(work, _n_threads(data))
+    check_outcomes(torch.from_numpy(outcome))
     if (outcome != _SOLVED).any():
         return None
     d_lambda1, d_lambda2 = torch.from_numpy(d_strengths).to(dtype).unbind(-1)
@@ -351,7 +375,7 @@ def _differentiate(
     )
 
 
-def _share(work: Callable[[NDArray[np.int64]], None], n_threads: int) -> None:
+def share_out(work: Callable[[NDArray[np.int64]], None], n_threads: int) -> None:
     """Let several threads take tasks from one counter until there are none."""
     counter = np.zeros(1, np.int64)
     helpers = [
@@ -374,7 +398,7 @@ def _n_threads(data: _Data) -> int:
     return max(1, min(torch.get_num_threads(), n_tasks, work // _WORK_OF_A_THREAD))
 
 
-def _check(outcome: Tensor) -> None:
+def check_outcomes(outcome: Tensor) -> None:
     if bool((outcome == _NO_MEMORY).any()):
         raise MemoryError(
             "There is no memory for the system of a task. Solve fewer tasks at a "
@@ -395,7 +419,8 @@ def _with_rest(
     part = problem.select(tasks)
     known = torch.isfinite(solution.gap[tasks])
     start = solution.dual[tasks] if bool(known.all()) else None
-    rest = solve_newton(part, tol=tol, max_iter=max_iter, start=start)
+    solve = solver_by_tensors(problem)
+    rest = solve(part, tol=tol, max_iter=max_iter, start=start)
     better = ~(rest.relative_gap >= solution.relative_gap[tasks])
     tasks, rest_tasks = tasks[better], better.nonzero().squeeze(-1)
     fields = ("coef", "dual", "gap", "relative_gap")
@@ -415,8 +440,8 @@ def _tell_once() -> None:
         _Warned.once = True
         warnings.warn(
             "The compiled solver was not built when skcausalmeta was installed: "
-            "solve_newton, several times slower, takes its place. Install a C "
-            "compiler and reinstall the package.",
+            "tensors, several times slower, take its place. Install a C compiler "
+            "and reinstall the package.",
             RuntimeWarning,
             stacklevel=4,  # the caller of solve_compiled, behind no_grad
         )

@@ -75,6 +75,9 @@ class DeviationNet(HeadNet):
         offsets.
     strengths_lr : float, default=0.03
         Learning rate of the strengths.
+    relevance_decay : float, default=0.0
+        Strength of ``decay / 2 ||log relevance||^2``, which is added to the loss: the
+        fewer tasks, the less is known of one feature alone.
     **kwargs : dict
         Keywords of `HeadNet`, `BaseEpisodicNet` and `skorch.NeuralNet`.
 
@@ -95,11 +98,15 @@ class DeviationNet(HeadNet):
         *,
         head: Any,
         strengths_lr: float = _LR,
+        relevance_decay: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.strengths_lr = strengths_lr
+        self.strengths_lr, self.relevance_decay = strengths_lr, relevance_decay
         given = kwargs.pop("optimizer__param_groups", None) or []
-        groups = [*given, ("strengths.*", {"lr": strengths_lr})]
+        # Adam's decay is the gradient of that square. The first pattern counts.
+        slow = {"lr": strengths_lr, "weight_decay": relevance_decay}
+        groups = [*given, ("strengths.relevance", slow)]
+        groups.append(("strengths.*", {"lr": strengths_lr}))
         super().__init__(module, head=head, optimizer__param_groups=groups, **kwargs)
 
     def get_params_for_optimizer(

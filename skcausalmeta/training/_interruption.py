@@ -27,6 +27,8 @@ class InterruptibleNet(NeuralNet):
 
     `KeyboardInterrupt` ends the training. Parameters, and methods and momenta of batch
     norm, that were exchanged for a moment when it came are back in their places.
+    skorch's ``EarlyStopping`` raises the same to end a training that has stopped to
+    improve, which is no interruption.
 
     Attributes
     ----------
@@ -70,6 +72,8 @@ class InterruptibleNet(NeuralNet):
         except KeyboardInterrupt:
             for layer, own in places:
                 _put_back(layer, own)
+            if _ran_out_of_patience(self):
+                return self
             self.interrupted_ = True
             self._tell()
         else:
@@ -174,6 +178,12 @@ def _moment(net: NeuralNet) -> str:
         return "before its first epoch"
     steps = len(net.history[-1]["batches"])
     return f"in step {max(1, steps)} of epoch {len(net.history)} of {net.max_epochs}"
+
+
+def _ran_out_of_patience(net: NeuralNet) -> bool:
+    """Tell whether the training ended by itself, through an ``EarlyStopping``."""
+    stopping = (c for _, c in net.callbacks_ if isinstance(c, EarlyStopping))
+    return any(callback.misses_ >= callback.patience for callback in stopping)
 
 
 def _kept(net: NeuralNet) -> str:

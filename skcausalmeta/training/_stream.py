@@ -177,7 +177,7 @@ class RowReader:
         return rows
 
     def arranged(self, rows: Tensor) -> Tensor:
-        """Return rows (n, *row_shape) in the shape of samples, (n, *sample_shape)."""
+        """Return rows in the shape of samples, ``(n, *sample_shape)``."""
         n_rows = rows.shape[0]  # a symbol while a graph is drawn, where len is a number
         rows = rows.reshape(n_rows, *self._shape)
         if self._channels_last:

@@ -192,8 +192,14 @@ class Strengths(nn.Module):
         mean = features.detach().mean(0)
         self.center.lerp_(mean.to(self.center), _FOLLOW)
 
-    def settle(self, features: Tensor) -> None:
-        """Take center and spread from features (n, size)."""
-        self.center.copy_(features.mean(0))
-        spread = features.std(0, correction=0)
+    def settle(self, features: Tensor, weights: Tensor | None = None) -> None:
+        """Take center and spread from features (n, size), of these weights; None: 1."""
+        if weights is None:
+            self.center.copy_(features.mean(0))
+            spread = features.std(0, correction=0)
+        else:
+            shares = (weights / weights.sum()).to(features)
+            mean = shares @ features
+            self.center.copy_(mean)
+            spread = (shares @ (features - mean).square()).sqrt()
         self.spread.copy_(torch.where(spread > 0, spread, 1.0))

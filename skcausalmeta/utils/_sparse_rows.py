@@ -106,9 +106,10 @@ class SparseTasks:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scipy import sparse
     >>> from skcausalmeta.utils import SparseTasks
-    >>> tasks = SparseTasks([sparse.eye_array(2).tocsr()] * 3)
+    >>> tasks = SparseTasks([sparse.csr_array(np.eye(2))] * 3)
     >>> tasks.shape, tasks[1:].shape
     ((3, 2, 2), (2, 2, 2))
     """
@@ -160,9 +161,11 @@ def are_sparse_tasks(X: Any) -> bool:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scipy import sparse
     >>> from skcausalmeta.utils import are_sparse_tasks
-    >>> are_sparse_tasks([sparse.eye_array(2)]), are_sparse_tasks(sparse.eye_array(2))
+    >>> rows = sparse.csr_array(np.eye(2))
+    >>> are_sparse_tasks([rows]), are_sparse_tasks(rows)
     (True, False)
     """
     is_sequence = isinstance(X, list | tuple) or (

@@ -82,6 +82,7 @@ def test_only_the_lasso_holds_something_fixed():
         "LassoHead()",
         "LassoHead(reg_scale='ridge-absolute')",
         "LassoHead(fit_intercept=False)",
+        "LassoHead(refit=True)",
         "LassoHead(solver='fista')",
     }
 
@@ -603,3 +604,18 @@ def test_query_rows_of_other_tasks_are_refused(head):
     weights = torch.full(targets.shape, torch.nan)
     with pytest.raises(ValueError, match="NaN"):
         ask(rows, targets, rows, *classes, sample_weight=weights)
+
+
+def test_a_parameter_that_changes_between_two_calls_is_checked():
+    rows, labels = torch.eye(4)[None].double(), torch.tensor([[0, 0, 1, 1]])
+    head = GroupLassoSVC(0.1, solver="newton")
+    expected = head.episode_logits(rows, labels, rows, 2)
+    assert torch.equal(head.episode_logits(rows, labels, rows, 2), expected)
+    for name, value in {"tol": -1.0, "group_reg": "much", "max_iter": 0}.items():
+        good = getattr(head, name)
+        setattr(head, name, value)
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"The {name!r} parameter"):
+                head.episode_logits(rows, labels, rows, 2)
+        setattr(head, name, good)
+        assert torch.equal(head.episode_logits(rows, labels, rows, 2), expected)

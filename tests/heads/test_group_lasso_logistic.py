@@ -19,7 +19,7 @@ from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.solvers import solve_softmax_newton
 
 EXACT = {"rtol": 1e-7, "atol": 1e-8}
-NAMES = ["newton", "fista"]
+NAMES = ["auto", "newton", "fista"]
 NEWTON = sys.modules[solve_softmax_newton.__module__]
 
 

@@ -179,7 +179,7 @@ def test_unfinished_strengths_warn_with_numbers(monkeypatch):
     # The tensor solver, of which one step is too few.
     tensors = "skcausalmeta.solvers._auto.compiled_applies"
     monkeypatch.setattr(tensors, lambda problem: False)
-    polish = "skcausalmeta.heads._group_lasso_svc.has_compiled_solver"
+    polish = "skcausalmeta.heads._group_lasso_base.has_compiled_solver"
     monkeypatch.setattr(polish, lambda: False)
     X, y = make_data(n_samples=30)
     match = r"group_lasso_path stopped .* 1 of 2 strengths. Largest relative gap: .*e-"

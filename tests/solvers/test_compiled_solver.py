@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skcausalmeta.heads._group_lasso_problem import Solved
 from skcausalmeta.heads._group_lasso_svc import svm_adjoint
-from skcausalmeta.losses import CrammerSinger, Logistic
+from skcausalmeta.losses import CrammerSinger, Squared
 from skcausalmeta.penalties import GroupLasso
 from skcausalmeta.solvers import (
     Problem,
@@ -217,6 +217,19 @@ def test_a_face_that_is_too_large_is_solved_by_parts():
     problem = draw_problem(2, 400, 40, 6, level=0.05, ridge=1e-3, kind="shifted")
     solution = solve_compiled(problem, tol=1e-4)
     assert_certified(problem, solution, 1e-4)
+    # The hinge as a limit of logistic losses: no hundreds of steps on parts of it.
+    assert int(solution.n_iter) <= 120
+
+
+@pytest.mark.parametrize("shape", [(600, 8, 4), (500, 20, 3), (300, 15, 6)])
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_many_rows_of_few_columns(shape, level):
+    options = {"level": level, "grouped": True, "free": True, "offset": 0.5}
+    problem = draw_problem(16, *shape, ridge=1e-2, weights="uneven", **options)
+    solution = solve_compiled(problem)
+    assert_certified(problem, solution)
+    again = solve_compiled(problem, tol=1e-7, start=solution.dual)
+    assert int(again.n_iter) <= 15
 
 
 def test_a_row_of_weight_two_is_two_rows():
@@ -441,7 +454,7 @@ def test_auto_takes_the_kernel_where_it_applies():
     expected = solve_compiled if has_compiled_solver() else solve_newton
     assert _auto._choose(problem, 1e-6) is expected
     for other in (
-        replace(problem, loss=Logistic()),
+        replace(problem, loss=Squared()),
         problem.to(torch.bfloat16),
         replace(problem, features=problem.features.to("meta")),
     ):
@@ -488,6 +501,6 @@ def test_the_package_is_imported_without_the_kernel():
 def test_a_lack_of_memory_is_an_error(monkeypatch):
     outcome = torch.tensor([0, _compiled_solver._NO_MEMORY])
     with pytest.raises(MemoryError, match='solver="fista"'):
-        _compiled_solver._check(outcome)
+        _compiled_solver.check_outcomes(outcome)
     with pytest.raises(RuntimeError, match="did not run"):
-        _compiled_solver._check(outcome - 5)
+        _compiled_solver.check_outcomes(outcome - 5)

@@ -224,3 +224,27 @@ def test_padded_tasks_lose_what_each_loses_alone(name):
     alone = sum(losses([task])[0].sum() for task in tasks)
     expected = torch.autograd.grad(alone, module.strengths.level)[0]
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_relevances_of_few_tasks_stay_near_one():
+    def relevance_after(decay):
+        module = DeviationModule(nn.Linear(3, 2), Strengths((2,), 2))
+        net = DeviationNet(
+            module,
+            head=GroupLassoLogistic(),
+            relevance_decay=decay,
+            optimizer=torch.optim.Adam,
+        ).initialize()
+        net.module_.strengths.relevance.data.fill_(1.0)
+        net.module_.strengths.level.data.fill_(1.0)
+        for _ in range(50):
+            net.optimizer_.zero_grad()
+            for weight in net.module_.parameters():
+                weight.grad = torch.zeros_like(weight)
+            net.optimizer_.step()
+        strengths = net.module_.strengths
+        assert (strengths.level == 1.0).all()  # of a block: all tasks tell
+        return float(strengths.relevance.detach().max())
+
+    assert relevance_after(0.0) == 1.0
+    assert relevance_after(0.1) < 0.5

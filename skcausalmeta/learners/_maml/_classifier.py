@@ -18,6 +18,7 @@ from ...training import EpisodeHook, Training, Validation
 from .._checks import check_sortable
 from .._classifier import BaseMetaClassifier
 from .._known_labels import number_known_labels
+from .._novelty import Rejection
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
 from .._task_batches import check_tasks, encode_tasks
@@ -71,9 +72,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         Classes of an episode, and the most that `adapt` can tell apart. "auto": 5,
         or all if there are fewer. With `tasks`: the most classes of a task, or all
         labels if they are shared.
-    n_shot : int, pair of int or "auto", default="auto"
+    n_shot : int, pair of int, (int, int, "class") or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5.
+        step, log-uniformly; (low, high, "class"): for every class of an episode.
+        "auto": half of the class of median size, at most 5.
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
@@ -127,6 +129,12 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         from the training classes, whose rows the net knows, so that probabilities
         of new classes may stay too sure. None: a temperature of 1 at no cost.
         Classes, scores and training are the same either way.
+    reject : float or Rejection, default=None
+        Share of the rows of a task's classes that `predict` may take for none of them,
+        answered by `rejected_label_`; or a `skcausalmeta.learners.Rejection`. The
+        threshold is learned on episodes of what `validation` holds out; else of the
+        training classes, whose rows the net knows, so that more of the rows of new
+        classes are refused. Scores and probabilities stay as they are. None: no row.
     fit_head : bool, default=True
         Solve a ridge head on the features of the training rows at the end of
         `fit`, which then answers until `adapt`. False saves that time. Where labels
@@ -162,6 +170,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         What the scores of adapted tasks are divided by in `predict_proba`, 1
         without `calibrate`. Probabilities before `adapt` are those of the ridge head,
         or of theta, and are not divided.
+    novelty_threshold_ : float
+        What `reject` refuses rows above, see `novelty_score`. None without.
+    rejected_label_ : int or str
+        Label of refused rows. None without `reject`.
     head_ : estimator
         Ridge head of the training rows, after `fit` and before `adapt`; none with
         shared labels.
@@ -273,6 +285,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         shared_labels: bool | str = "auto",
         validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
+        reject: float | Rejection | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | Training | None = None,
@@ -303,6 +316,7 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self.shared_labels = shared_labels
         self.validation = validation
         self.calibrate = calibrate
+        self.reject = reject
         self.fit_head = fit_head
         self.callbacks = callbacks
         self.net_params = net_params
@@ -321,7 +335,9 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
             code = self._start_code(rows, numbers, len(self.training_classes_))
             self.task_ = StartTask(classes=self.training_classes_, code=code)
         elif self.fit_head:
-            head = RidgeHead().fit(self._features(rows), targets)
+            head = RidgeHead().fit(
+                self._features(rows), targets, sample_weight=self._fit_weights
+            )
             self.task_ = HeadTask(classes=head.classes_, head=head)
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> AdaptedTask:
@@ -401,6 +417,10 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
             unknown label where labels are shared, or `max_memory` is less than one
             task takes.
         """
+        if self.reject is not None:
+            check_is_fitted(self)
+            tasks = check_tasks(X_support, y_support, X_query)
+            return self._predict_each(*tasks)
         return self._predict_by_step(
             X_support, y_support, X_query, staged=False, max_memory=max_memory
         )[-1]
@@ -409,6 +429,8 @@ class MAMLClassifier(GradientLearnerMixin, BaseMetaClassifier):
         self, X_support: ArrayLike, y_support: ArrayLike, X_query: ArrayLike
     ) -> NDArray[Any]:
         """Predict as `predict_episodes` does, before and after every inner step.
+
+        Rows are not refused, whatever `reject` is.
 
         Parameters
         ----------

@@ -29,6 +29,7 @@ from ...training import (
 from ...utils import read_rows
 from .._checks import check_task_rows
 from .._episode_plan import EpisodePlan
+from .._row_weights import refuse_weights
 from .._solved_task import SolvedTask
 from .._synergies import HeadTask
 from .._task_batches import (
@@ -198,6 +199,18 @@ class GradientLearnerMixin:
     @property
     def _n_steps(self) -> int:
         return self.inner_steps if self.adapt_steps is None else self.adapt_steps
+
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[Any],
+    ) -> AdaptedTask:
+        refuse_weights(
+            self,
+            "in adapt, whose inner steps follow the mean loss of the rows",
+            "repeat rows instead",
+        )
 
     @torch.inference_mode(mode=False)  # the caller's, in which no gradient is
     def _adapted(

@@ -286,8 +286,10 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
     ) -> None:
         self.task_ = None
         if self.fit_head:
-            head = RidgeRegressionHead(_RIDGE)
-            self.task_ = HeadTask(head=head.fit(self._features(rows), targets))
+            head = RidgeRegressionHead(_RIDGE).fit(
+                self._features(rows), targets, sample_weight=self._fit_weights
+            )
+            self.task_ = HeadTask(head=head)
         elif tasks is not None:
             code = self._start_code(rows, self._scaled(targets), 0)
             self.task_ = StartTask(

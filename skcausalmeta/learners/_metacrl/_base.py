@@ -150,6 +150,7 @@ class BaseMetaCRL(
         *,
         tasks: ArrayLike | None = None,
         envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train the wrapped learner with factors and weights of tasks.
 
@@ -165,6 +166,8 @@ class BaseMetaCRL(
             Environment of every row. Support and query of an episode then come from
             different ones (`across_envs`), which is where the second level sees
             what is invariant.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as the wrapped learner takes them.
 
         Returns
         -------
@@ -181,7 +184,8 @@ class BaseMetaCRL(
         warm_start = Training.of(learner.net_params).warm_start
         if warm_start and "estimator_" in vars(self):
             learner.net_ = self.estimator_.net_
-        learner.fit(X, y, tasks=tasks, envs=envs)
+        weighed = {} if sample_weight is None else {"sample_weight": sample_weight}
+        learner.fit(X, y, tasks=tasks, envs=envs, **weighed)
         self.estimator_ = learner
         return self
 
@@ -228,7 +232,9 @@ class BaseMetaCRL(
             task_embedding=self.task_embedding,
         )
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
         Parameters
@@ -237,6 +243,8 @@ class BaseMetaCRL(
             Support rows of the kind seen in `fit`.
         y : array-like of shape (n_samples,)
             Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Refused by the wrapped learner, since the hook reads all rows alike.
 
         Returns
         -------
@@ -248,11 +256,12 @@ class BaseMetaCRL(
         NotFittedError
             Before `fit`.
         ValueError
-            For invalid rows or targets; the learner stays as it was.
+            For invalid rows or targets, or for weights; the learner stays as it was.
         """
         check_is_fitted(self)
         # A copy, so that copies of this object stay independent of each other.
-        self.estimator_ = copy.copy(self.estimator_).adapt(X, y)
+        weighed = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.estimator_ = copy.copy(self.estimator_).adapt(X, y, **weighed)
         return self
 
     # -- prediction --------------------------------------------------------------------

@@ -179,7 +179,14 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         classes, numbers = np.unique(targets, return_inverse=True)
         return numbers, len(classes)
 
-    def adapt(self, X: ArrayLike, y: ArrayLike, *, keep_classes: bool = False) -> Self:
+    def adapt(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        keep_classes: bool = False,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Solve a new task from its support rows, or add classes to the present one.
 
         Parameters
@@ -191,6 +198,8 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         keep_classes : bool, default=False
             Add these rows to those of the task last given to `adapt`, as the wrapped
             learner does; the weights of the factors are those of all rows together.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Refused by the wrapped learner, since the hook reads all rows alike.
 
         Returns
         -------
@@ -202,10 +211,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         NotFittedError
             Before `fit`, or with `keep_classes` before a task was adapted to.
         ValueError
-            For invalid rows or labels; the learner stays as it was.
+            For invalid rows or labels, or for weights; the learner stays as it was.
         """
-        if not keep_classes:
-            return super().adapt(X, y)
+        if not keep_classes or sample_weight is not None:
+            return super().adapt(X, y, sample_weight=sample_weight)
         check_is_fitted(self)
         learner = copy.copy(self.estimator_)
         self.estimator_ = learner.adapt(X, y, keep_classes=True)
@@ -221,6 +230,32 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         """Temperature of `predict_proba`, learned with ``estimator__calibrate``."""
         return self.estimator_.temperature_
 
+    @property
+    def novelty_threshold_(self) -> float | None:
+        """Novelty above which `predict` refuses a row, with ``estimator__reject``."""
+        return self.estimator_.novelty_threshold_
+
+    @property
+    def rejected_label_(self) -> Any:
+        """Label of refused rows; None without ``estimator__reject``."""
+        return self.estimator_.rejected_label_
+
+    def novelty_score(self, X: ArrayLike) -> NDArray[Any]:
+        """Return how unlike the classes of the task in use rows are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of the kind seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            As the wrapped learner gives it: of the features before the factors.
+        """
+        check_is_fitted(self)
+        return self.estimator_.novelty_score(X)
+
     def predict(self, X: ArrayLike, *, tasks: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the class of every row.
 
@@ -234,7 +269,7 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels of `classes_`.
+            Labels of `classes_`, or ``rejected_label_`` with ``estimator__reject``.
 
         Raises
         ------

@@ -17,13 +17,14 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import Tags, check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
+from sklearn.utils import (
+    Tags,
+    _safe_indexing,
+    check_consistent_length,
+    column_or_1d,
 )
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...exceptions import InvalidInputError, NotFittedError
 from ...training import (
@@ -48,21 +49,24 @@ from .._checks import (
     refuse_none,
 )
 from .._nested import Makers, NestedParametersMixin
-from .._task_batches import (
-    check_tasks,
-    chunk_of,
-    in_task_chunks,
-    task_cost,
-    tasks_at_once,
-)
+from .._row_weights import check_row_weights, rows_with_weight
+from .._task_batches import check_tasks
 from .._training import adopt
+from ._episodes import predict_new_tasks
 from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
 from ._fit import train_learner
 from ._net import MultiTaskNet
 from ._new_task import ModuleFeatures, RoutedTask, read_new, solve_tasks
 from ._passes import features_of, input_gradients, outputs_of
 from ._routing import ROUTINGS
-from ._targets import TargetKind, TaskTargets, as_targets, read_targets, to_columns
+from ._targets import (
+    TargetKind,
+    TaskTargets,
+    as_targets,
+    pixel_weights,
+    read_targets,
+    to_columns,
+)
 
 _WEIGHT = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -194,6 +198,7 @@ class BaseMultiTask(
         *,
         tasks: ArrayLike | None = None,
         envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Learn modules, routing and heads of all tasks together.
 
@@ -210,6 +215,8 @@ class BaseMultiTask(
         envs : array-like of shape (n_samples,), default=None
             Environment id of every row (time, site, user group...). None: random
             folds stand in for environments.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the losses, >= 0; rows of weight 0 are not there.
 
         Returns
         -------
@@ -235,20 +242,29 @@ class BaseMultiTask(
         check_device(self.device)
         rows = check_rows(self, X)
         task_ids = check_ids(tasks, rows, "tasks")
+        env_ids = check_ids(envs, rows, "envs")
+        weights = check_row_weights(self, sample_weight, rows)
+        kept = None if weights is None else rows_with_weight(weights, rows)
+        if kept is not None and weights is not None:
+            check_consistent_length(rows, y)
+            rows, y, weights = rows[kept], _safe_indexing(y, kept), weights[kept]
+            task_ids = None if task_ids is None else task_ids[kept]
+            env_ids = None if env_ids is None else env_ids[kept]
         types = self._default_type if self.task_types is None else self.task_types
         targets = read_targets(y, len(rows), task_ids, types)
-        env_ids = check_ids(envs, rows, "envs")
         fitted = copy.copy(self)  # a failure leaves self as it was
         validate_data(fitted, X, skip_check_array=True)
         with fitting(self):
-            train_learner(fitted, rows, targets, env_ids)
+            train_learner(fitted, rows, targets, env_ids, weights)
         fitted.task_ = None
         adopt(self, fitted)
         return self
 
     # -- new tasks ---------------------------------------------------------------------
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
         The modules are frozen. The new task gets weights of all their features by a
@@ -270,6 +286,8 @@ class BaseMultiTask(
         y : array-like of shape (n_samples,) or (n_samples, height, width)
             Labels of at least two classes, or values; after `fit` on targets per
             pixel the same per pixel, NaN where one is missing.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, >= 0, as of repeated rows. None: 1.
 
         Returns
         -------
@@ -295,10 +313,16 @@ class BaseMultiTask(
                 "adapt solves one task: y must have the shape of the rows and pixels, "
                 f"{(len(rows), *pixels)}. Got {targets.shape}."
             )
-        kind, encoded = self._read_new(targets, 0)
+        weights = check_row_weights(self, sample_weight, rows)
+        if weights is not None:
+            kept = np.flatnonzero(weights)
+            rows, targets, weights = rows[kept], targets[kept], weights[kept]
+            weights = weights.repeat(targets[0].size)  # of a pixel
+        kind, encoded = self._read_new(targets, 0, weights)
         features = self._unit_features(rows)
         features = features.reshape(1, -1, features.shape[-1])
-        (self.task_,) = self._solve(features, encoded[None], [kind])
+        own = None if weights is None else weights[None]
+        (self.task_,) = self._solve(features, encoded[None], [kind], own)
         return self
 
     def predict_episodes(
@@ -343,53 +367,23 @@ class BaseMultiTask(
         pixels = self.targets_.pixels
         support, targets, query = check_tasks(X_support, y_support, X_query, pixels)
         as_targets(targets.reshape(-1))
-        read = [self._read_new(values, k) for k, values in enumerate(targets)]
-        kinds = [kind for kind, _ in read]
-        encoded = np.stack([values for _, values in read])
-
-        def solve(part: slice) -> NDArray[Any]:
-            features = self._task_features(chunk_of(support, part))
-            features = features.reshape(len(features), -1, features.shape[-1])
-            solved = self._solve(features, encoded[part], kinds[part])
-            asked = self._task_features(chunk_of(query, part))
-            found = [
-                task.kind.decode(task.outputs(rows))  # rows (n_query, n_pixels, d)
-                for task, rows in zip(solved, asked, strict=True)
-            ]
-            return np.stack(found)
-
-        size = self._tasks_within(support, query, kinds, max_memory)
-        answers = in_task_chunks(solve, len(kinds), size)
-        return answers.reshape(*query.shape[:2], *pixels)
-
-    def _tasks_within(
-        self, support: Any, query: Any, kinds: list[TargetKind], max_memory: int | None
-    ) -> int:
-        """Count the tasks of a chunk of `predict_episodes`."""
-        if max_memory is None:
-            return tasks_at_once(support, query)
-        pixels = int(np.prod(self.targets_.pixels))
-        cost = task_cost(
-            self.net_.module_.experts,
-            self.reader_.sample_shape,
-            support,
-            query,
-            len(self.module_units_.center) * pixels,
-            max(1, *(kind.n_classes for kind in kinds)) * pixels,
-        )
-        return cost.tasks_within(max_memory, len(kinds))
+        return predict_new_tasks(self, support, targets, query, max_memory)
 
     def _read_new(
-        self, values: NDArray[Any], task: Any
+        self, values: NDArray[Any], task: Any, weights: NDArray[Any] | None = None
     ) -> tuple[TargetKind, NDArray[np.float32]]:
-        pixels = self.targets_.pixels
-        return read_new(values, self._default_type, task, may_miss=bool(pixels))
+        may_miss, name = bool(self.targets_.pixels), self._default_type
+        return read_new(values, name, task, may_miss=may_miss, weights=weights)
 
     def _solve(
-        self, features: NDArray[Any], encoded: NDArray[Any], kinds: list[TargetKind]
+        self,
+        features: NDArray[Any],
+        encoded: NDArray[Any],
+        kinds: list[TargetKind],
+        weights: NDArray[Any] | None = None,
     ) -> list[RoutedTask]:
-        groups = self.module_units_.groups
-        return solve_tasks(features, encoded, kinds, groups, self.adapt_reg)
+        groups, reg = self.module_units_.groups, self.adapt_reg
+        return solve_tasks(features, encoded, kinds, groups, reg, weights)
 
     @property
     def _classifies(self) -> bool:
@@ -501,7 +495,7 @@ class BaseMultiTask(
                 "After adapt, y must hold the targets of the new task. Got shape "
                 f"{truth.shape} for {len(rows)} rows; pass one column."
             )
-        weights = _row_weights(sample_weight, rows, predicted.shape)
+        weights = pixel_weights(sample_weight, rows, predicted.shape)
         truth = truth.reshape(predicted.shape)
         return self.task_.kind.score(truth, predicted, weights)
 
@@ -540,7 +534,7 @@ class BaseMultiTask(
                 "y must have one column per task seen in fit. Got "
                 f"{len(columns)} columns for {len(self.tasks_)} tasks."
             )
-        weights = _row_weights(sample_weight, rows, columns.shape[1:])
+        weights = pixel_weights(sample_weight, rows, columns.shape[1:])
         # Without ids, columns are the tasks in their order.
         positions = found if ids is None else np.searchsorted(self.tasks_, found)
         scores = np.full(len(self.tasks_), np.nan)
@@ -629,13 +623,3 @@ class BaseMultiTask(
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
-
-
-def _row_weights(
-    sample_weight: ArrayLike | None, rows: NDArray[Any], shape: tuple[int, ...]
-) -> NDArray[np.float64] | None:
-    """Return the weights of rows spread over their pixels, (n, n_pixels)."""
-    if sample_weight is None:
-        return None
-    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)
-    return np.broadcast_to(weights[:, None], shape)

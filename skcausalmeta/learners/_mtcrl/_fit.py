@@ -33,6 +33,7 @@ def train_learner(
     rows: NDArray[Any],
     targets: TaskTargets,
     env_ids: NDArray[Any] | None,
+    weights: NDArray[Any] | None = None,
 ) -> None:
     """Train the net of a learner, and set its fitted attributes.
 
@@ -46,13 +47,16 @@ def train_learner(
         Targets of all tasks.
     env_ids : ndarray of shape (n,) or None
         Environment of every row; None: random folds.
+    weights : ndarray of shape (n,), default=None
+        Weights of the rows, > 0. None: all weigh the same.
     """
     settings = Training.of(learner.net_params)
     validation = Validation.of(learner.validation)
     seeds = named_seeds(
         learner.random_state, "weights", "order", "held-out", "folds", "training"
     )
-    checkpoint = checkpoint_of(learner, settings, rows, targets.encoded, env_ids)
+    others = (targets.encoded, env_ids, *(() if weights is None else (weights,)))
+    checkpoint = checkpoint_of(learner, settings, rows, *others)
     if checkpoint is not None:
         seeds = checkpoint.open(seeds)
     envs = env_numbers(env_ids, len(rows), seeds["folds"])
@@ -72,9 +76,8 @@ def train_learner(
     if isinstance(module.experts, ConvExperts):
         module.experts.set_statistics(source[torch.from_numpy(seen)])
     net = _make_net(learner, module, targets, settings, validation)
-    streams = row_streams(
-        source, targets.encoded, envs, held_out, learner.batch_size, seeds["order"]
-    )
+    size, seed = learner.batch_size, seeds["order"]
+    streams = row_streams(source, targets.encoded, envs, held_out, size, seed, weights)
     with isolated_torch_rng(seeds["training"]):
         train(learner, net, streams, settings, checkpoint)
     learner.net_, learner.reader_, learner.targets_ = net, reader, targets

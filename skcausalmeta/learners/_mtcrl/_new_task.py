@@ -114,7 +114,12 @@ class RoutedTask(SolvedTask):
 
 
 def read_new(
-    values: NDArray[Any], type_name: str, task: Any, *, may_miss: bool
+    values: NDArray[Any],
+    type_name: str,
+    task: Any,
+    *,
+    may_miss: bool,
+    weights: NDArray[Any] | None = None,
 ) -> tuple[TargetKind, NDArray[np.float32]]:
     """Read the targets of a new task: their kind, and encoded (n_rows * n_pixels,).
 
@@ -128,6 +133,8 @@ def read_new(
         Its number, for errors.
     may_miss : bool
         Whether some targets may be missing.
+    weights : ndarray of shape (n_rows * n_pixels,), default=None
+        Weights of the targets. None: 1.
 
     Raises
     ------
@@ -141,7 +148,7 @@ def read_new(
             "Input y contains NaN. A new task needs a label in every support row; "
             "drop the rows without one."
         )
-    kind = read_kind(values, known, type_name, task)
+    kind = read_kind(values, known, type_name, task, weights)
     return kind, kind.encode(values, known)
 
 
@@ -151,6 +158,7 @@ def solve_tasks(
     kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
+    weights: NDArray[np.float64] | None = None,
 ) -> list[RoutedTask]:
     """Solve tasks of any kinds: those with as many classes go together.
 
@@ -174,6 +182,8 @@ def solve_tasks(
         Module of every feature.
     group_reg : float
         Strength of the group Lasso, relative.
+    weights : ndarray of shape (n_tasks, n), default=None
+        Weights of the rows. None: 1.
 
     Returns
     -------
@@ -182,7 +192,9 @@ def solve_tasks(
     solved: dict[int, RoutedTask] = {}
     for part in by_way(np.array([kind.n_classes for kind in kinds])):
         some = [kinds[k] for k in part]
-        found = _solve_alike(features[part], encoded[part], some, groups, group_reg)
+        own = None if weights is None else weights[part]
+        inputs = features[part], encoded[part]
+        found = _solve_alike(*inputs, some, groups, group_reg, own)
         solved.update(zip(part.tolist(), found, strict=True))
     return [solved[k] for k in range(len(kinds))]
 
@@ -193,6 +205,7 @@ def _solve_alike(
     kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
+    weights: NDArray[np.float64] | None,
 ) -> list[RoutedTask]:
     """Solve tasks of one number of classes, all at once."""
     n_classes = kinds[0].n_classes
@@ -204,11 +217,12 @@ def _solve_alike(
         groups=torch.from_numpy(groups),
     )
     known = np.isfinite(encoded)
+    counted = known.astype(np.float64) * (1.0 if weights is None else weights)
     given = torch.from_numpy(np.where(known, encoded, 0.0).astype(np.float64))
     problem, constant = build_group_lasso_problem(
         torch.from_numpy(features),
         one_hot(given.long(), n_classes).double() if n_classes else given[..., None],
-        torch.from_numpy(known.astype(np.float64)),
+        torch.from_numpy(counted),
         Logistic() if n_classes else Squared(),
         settings,
     )

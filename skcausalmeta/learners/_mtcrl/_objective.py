@@ -154,7 +154,7 @@ def risk_weights(members: Tensor, known: Tensor) -> Tensor:
     members : Tensor of shape (n_environments, n)
         Whether a row belongs to an environment.
     known : Tensor of shape (n_tasks, n)
-        1 for a label, 0 for none.
+        Weight of the row for a label, 0 for none.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def risk_weights(members: Tensor, known: Tensor) -> Tensor:
         All 0 where a task has no label in an environment.
     """
     rows = torch.where(members[:, None, :], known, 0.0)
-    return rows / rows.sum(dim=2, keepdim=True).clamp_min(1.0)
+    return rows / rows.sum(dim=2, keepdim=True).clamp_min(_TINY)
 
 
 def routing_gradients(slopes: Tensor, modules: Tensor, weights: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class RowBatch(NamedTuple):
     rows: Tensor  # (n, *sample_shape)
     targets: Tensor  # (n_tasks, n, n_pixels), NaN: missing
     envs: Tensor  # (n,)
+    weights: Tensor | None = None  # (n,), None: all are 1
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -37,10 +38,13 @@ class RowBatch(NamedTuple):
         return self.targets.shape[2]
 
     def known_targets(self) -> tuple[Tensor, Tensor]:
-        """Return targets (n_tasks, n * n_pixels), 0 if missing; and 1 where known."""
+        """Return targets (n_tasks, n * n_pixels), and weights; both 0 if missing."""
         targets = self.targets.flatten(1)
         known = targets.isfinite()
-        return torch.where(known, targets, 0.0), known.to(targets.dtype)
+        weights = known.to(targets.dtype)
+        if self.weights is not None:
+            weights = weights * self.weights.repeat_interleave(self.n_pixels)
+        return torch.where(known, targets, 0.0), weights
 
 
 class RowStream:
@@ -58,6 +62,8 @@ class RowStream:
         Most rows of a batch; those of an epoch are equal but for one row.
     seed : int, default=None
         Seed of the order. None: rows stay in order.
+    weights : Tensor of shape (n,), default=None
+        Weights of the rows in the losses. None: 1.
 
     Examples
     --------
@@ -75,15 +81,20 @@ class RowStream:
         envs: Tensor,
         batch_size: int,
         seed: int | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         self._rows, self._targets, self._envs = rows, targets, envs
+        self._weights = weights
         self.batch_size = min(batch_size, len(rows))
         self._generator = (
             None if seed is None else torch.Generator(device="cpu").manual_seed(seed)
         )
         self.n_envs = int(envs.max()) + 1
         # (n_tasks,): share of labelled rows, which the loss of a task is divided by.
-        self.labelled = targets.isfinite().float().mean(dim=(1, 2))
+        known = targets.isfinite().float()
+        if weights is not None:
+            known = known * weights[:, None]
+        self.labelled = known.mean(dim=(1, 2))
 
     @property
     def generators(self) -> dict[str, Any]:
@@ -103,7 +114,8 @@ class RowStream:
         ).to(rows.device)
         # Equal parts: a short last batch would make the invariance a noisy one.
         for index in order.tensor_split(len(self)):
-            yield RowBatch(rows[index], targets[:, index], envs[index])
+            weights = None if self._weights is None else self._weights[index]
+            yield RowBatch(rows[index], targets[:, index], envs[index], weights)
 
 
 def row_streams(
@@ -113,6 +125,7 @@ def row_streams(
     held_out: NDArray[Any],
     batch_size: int,
     seed: int,
+    weights: NDArray[Any] | None = None,
 ) -> tuple[RowStream, RowStream | None]:
     """Return streams of the rows to train on, and of those held out, if there are.
 
@@ -130,6 +143,8 @@ def row_streams(
         Most rows of a training step.
     seed : int
         Decides the order of the training rows.
+    weights : ndarray of shape (n,), default=None
+        Weights of the rows, of any scale. None: all weigh the same.
     """
     targets = torch.from_numpy(encoded).to(rows.device)
     numbers = torch.from_numpy(envs).to(rows.device)
@@ -141,7 +156,11 @@ def row_streams(
         size = batch_size if seed is not None else len(where)
         if not isinstance(rows, Tensor):
             size = min(size, max(batch_size, _ROWS_AT_ONCE))
-        return RowStream(some, targets[:, where], numbers[where], size, seed=seed)
+        own = None
+        if weights is not None:
+            own = torch.from_numpy(weights[places] / weights[places].mean())
+            own = own.to(some.device, torch.float32)
+        return RowStream(some, targets[:, where], numbers[where], size, seed, own)
 
     train = part(~held_out, seed)
     return train, part(held_out, None) if held_out.any() else None

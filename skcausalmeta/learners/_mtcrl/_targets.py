@@ -11,6 +11,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 
 from ...exceptions import InvalidInputError
 from ...utils import saying_where_text_is
@@ -267,7 +268,11 @@ def _are_whole(values: NDArray[Any]) -> bool:
 
 
 def read_kind(
-    values: NDArray[Any], known: NDArray[Any], name: str, task: Any
+    values: NDArray[Any],
+    known: NDArray[Any],
+    name: str,
+    task: Any,
+    weights: NDArray[Any] | None = None,
 ) -> TargetKind:
     """Read the kind, the classes and the units of the targets of a task.
 
@@ -281,6 +286,8 @@ def read_kind(
         Type of the task, of `TASK_TYPES`.
     task : object
         Its id, for errors.
+    weights : ndarray, default=None
+        Weights of the targets, which decide the units of values. None: 1.
 
     Raises
     ------
@@ -296,10 +303,12 @@ def read_kind(
     if name == "regression":
         with saying_where_text_is(found, f"y of the regression task {task!r}"):
             numbers = found.astype(float)
-        spread = float(numbers.std())
-        return TargetKind(
-            name, None, float(numbers.mean()), spread if spread > 0 else 1.0
-        )
+        center, spread = float(numbers.mean()), float(numbers.std())
+        if weights is not None:
+            own = weights[known]
+            center = float(np.average(numbers, weights=own))
+            spread = float(np.sqrt(np.average((numbers - center) ** 2, weights=own)))
+        return TargetKind(name, None, center, spread if spread > 0 else 1.0)
     check_sortable(found, "y")
     check_classification_targets(found)
     classes = np.unique(found)
@@ -318,3 +327,13 @@ def read_kind(
     if name == "classification":
         name = "binary" if len(classes) == 2 else "multiclass"
     return TargetKind(name, classes, 0.0, 1.0)
+
+
+def pixel_weights(
+    sample_weight: ArrayLike | None, rows: NDArray[Any], shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Return the weights of rows spread over their pixels, (n, n_pixels)."""
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows)
+    return np.broadcast_to(weights[:, None], shape)

@@ -43,6 +43,8 @@ from ._sparsity import choose_sparsity, dense_head, learns, sparse_name
 # Epochs are found on tasks of one fold, and taken if they lower the loss that much.
 _N_VALID, _PATIENCE, _WORTH = 100, 8, 0.005
 _FEWEST_TASKS = 4
+# Of the logarithms of relevances, by the number of tasks.
+_RELEVANCE_DECAY = 1.0
 _MOST_ROWS, _MOST_OF_TASK = 5000, 400
 _BEGIN_EPOCHS = 10
 MONITORED = ("valid_loss", True)
@@ -99,6 +101,7 @@ class CommonTraining:
             n_classes,
             stage.reader,
             stage.seeds["common"],
+            learner._fit_weights,
         )
 
     def run(
@@ -151,17 +154,26 @@ class CommonTraining:
             blocks = (width,)
         learned = learns(self.learner._head_template(), "ridge_reg")
         strengths = Strengths(blocks, self.n_classes, learned)
-        strengths.score_center.copy_(torch.from_numpy(common.training_scores).mean(0))
+        strengths.score_center.copy_(self._middle(common.training_scores))
         if not hooked.is_active:
             some = spread(len(self.data.tasks), _MOST_ROWS)
-            self._settle(strengths, backbone, read_rows(self.stage.rows, some))
+            self._settle(strengths, backbone, some)
         return DeviationModule(backbone, strengths.to(self.learner.device), hooked)
 
+    def _middle(self, scores: NDArray[Any]) -> torch.Tensor:
+        """Return the mean (n_scores,) of scores of the training rows."""
+        if self.data.weights is None:
+            return torch.from_numpy(scores).mean(0)
+        shares = torch.from_numpy(self.data.weights / self.data.weights.sum())
+        return shares @ torch.from_numpy(scores)
+
     def _settle(
-        self, strengths: Strengths, backbone: nn.Module, rows: NDArray[Any]
+        self, strengths: Strengths, backbone: nn.Module, index: NDArray[Any]
     ) -> None:
+        rows, weights = read_rows(self.stage.rows, index), self.data.weights
         features = BackboneFeatures(backbone, self.stage.reader)(rows)
-        strengths.settle(torch.from_numpy(features))
+        given = None if weights is None else torch.from_numpy(weights[index])
+        strengths.settle(torch.from_numpy(features), given)
 
     def _net(
         self,
@@ -179,7 +191,9 @@ class CommonTraining:
         if n_epochs is not None:
             keywords["max_epochs"] = n_epochs
         head = dense_head(self.learner._head_template())
-        return DeviationNet(module, head=head, **keywords)
+        n_tasks = len(np.unique(ids_of(stage)))
+        decay = _RELEVANCE_DECAY / n_tasks
+        return DeviationNet(module, head=head, relevance_decay=decay, **keywords)
 
     def _begin(
         self, strengths: Strengths, nets: PooledModels, common: CommonPredictor
@@ -211,13 +225,13 @@ class CommonTraining:
             envs=None if stage.envs is None else stage.envs[index],
             reader=RowReader(features.shape[1:], device=self.learner.device),
         )
-        plan = self._plan(begin, None)
+        learner = self._quiet(index)
+        plan = self._plan(begin, None, learner)
         trial = copy.deepcopy(strengths)
         trial.center.zero_()
         trial.spread.fill_(1.0)
         trial.relevance.requires_grad_(False)  # features differ from net to net
         module = DeviationModule(nn.Identity(), trial)
-        learner = self._quiet()
         learner.augment = None  # rows are features here
         net = self._net(module, _BEGIN_EPOCHS, begin, learner)
         learner._run(net, begin, plan, common.training_scores[index])
@@ -235,16 +249,23 @@ class CommonTraining:
             self.stage, settings=settings, validation=validation, checkpoint=None
         )
 
-    def _quiet(self) -> Any:
-        """Return the learner without the callbacks of its user, who count one fit."""
+    def _quiet(self, index: NDArray[Any] | None = None) -> Any:
+        """Return the learner without the callbacks of its user, who count one fit.
+
+        With `index`, for these rows alone.
+        """
         learner = copy.copy(self.learner)
         learner.callbacks = None
+        if index is not None and self.data.weights is not None:
+            learner._fit_weights = self.data.weights[index]
         return learner
 
-    def _plan(self, stage: FitStage, validation: Validation | None) -> EpisodePlan:
+    def _plan(
+        self, stage: FitStage, validation: Validation | None, learner: Any
+    ) -> EpisodePlan:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said once, by the fit itself
-            return self.learner._plan(
+            return learner._plan(
                 stage.targets, stage.tasks, stage.envs, validation, stage.seeds
             )
 
@@ -260,13 +281,13 @@ class CommonTraining:
         validation = Validation(held_out, n_episodes=_N_VALID, patience=_PATIENCE)
         searching = self._aside(Validation.of(validation))
         try:
-            plan = self._plan(searching, searching.validation)
+            plan = self._plan(searching, searching.validation, self.learner)
         except (EpisodeError, InvalidInputError):  # too few tasks serve on a side
             return None
         trial = copy.deepcopy(module)
         trial.backbone = copy.deepcopy(nets.members[0].backbone)
         some = spread(len(self.data.tasks), _MOST_ROWS)
-        self._settle(trial.strengths, trial.backbone, read_rows(stage.rows, some))
+        self._settle(trial.strengths, trial.backbone, some)
         learner = self._quiet()
         net = self._net(trial, None, searching, learner).initialize()
         streams = episode_streams(learner, searching, plan, common.training_scores)

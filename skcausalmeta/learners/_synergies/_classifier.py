@@ -31,14 +31,15 @@ from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
 from .._known_labels import number_known_labels
 from .._nested import Makers
+from .._novelty import Rejection
 from .._shared_labels import labels_are_shared
 from .._solved_task import SolvedTask
-from .._task_batches import check_tasks, chunk_of, encode_tasks, in_task_chunks
+from .._task_batches import check_tasks
+from ._by_itself import classify_episodes, solve_classes
 from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
-from ._task_heads import classify_tasks, middle_of, tasks_within
 
 # Support rows that training draws around a common predictor: a class, and in all.
 _MOST_SHOTS, _MOST_SUPPORT = 20, 60
@@ -69,9 +70,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Base-predictor with the contract of `GroupLassoSVC`. None:
         ``GroupLassoSVC(solver="auto")``; around a common predictor
         ``GroupLassoLogistic("learn", "learn", reg_scale="ridge-absolute",
-        intercept_scaling=3)``. "learn" for group_reg or ridge_reg, there alone, has
-        `fit` find the strength. Its parameters are reached as ``head__group_reg`` and
-        so on; setting one fills in the SVC.
+        intercept_scaling=3, refit=True)``. "learn" for group_reg or ridge_reg, there
+        alone, has `fit` find the strength. Its parameters are reached as
+        ``head__group_reg`` and so on; setting one fills in the SVC.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
         "resnet12", "identity" (rows are features), an object such as
@@ -83,10 +84,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         (channels, height, width).
     n_way : int or "auto", default="auto"
         Classes of an episode. "auto": 5, or all if there are fewer.
-    n_shot : int, pair of int or "auto", default="auto"
+    n_shot : int, pair of int, (int, int, "class") or "auto", default="auto"
         Support rows per class. A pair (low, high): drawn anew for every training
-        step, log-uniformly. "auto": half of the class of median size, at most 5;
-        around a common predictor (1, 20), beyond 3 classes (1, 60 // n_classes).
+        step, log-uniformly; (low, high, "class"): for every class of an episode.
+        "auto": half of the class of median size, at most 5; around a common predictor
+        (1, 20), beyond 3 classes (1, 60 // n_classes).
     n_query : int or "auto", default="auto"
         Query rows per class. "auto": what the class of median size leaves, at most
         10. Smaller classes give what they have of "auto" sizes and of pairs; those
@@ -144,6 +146,12 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         `validation` holds out; else from the training classes, whose rows the net
         knows, so that probabilities of new classes may stay too sure. None: a
         temperature of 1. Classes, scores and training are the same either way.
+    reject : float or Rejection, default=None
+        Share of the rows of a task's classes that `predict` may take for none of them,
+        answered by `rejected_label_`; or a `skcausalmeta.learners.Rejection`. The
+        threshold is learned on episodes of what `validation` holds out; else of the
+        training classes, whose rows the net knows, so that more of the rows of new
+        classes are refused. Scores and probabilities stay as they are. None: no row.
     fit_head : bool, default=True
         Solve the heads of the training data at the end of `fit`.
     callbacks : list, default=None
@@ -176,6 +184,10 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     temperature_ : float
         What the scaled scores are divided by in `predict_proba`: the softmax is of
         ``a * decision_function(X) / temperature_``. 1 without `calibrate`.
+    novelty_threshold_ : float
+        What `reject` refuses rows above, see `novelty_score`. None without.
+    rejected_label_ : int or str
+        Label of refused rows. None without `reject`.
     dual_gap_, sparsity_, support_features_
         Certificate, share of unused features and used features of `head_`; around a
         common predictor, of those in which the task deviates.
@@ -289,6 +301,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         across_envs: bool = False,
         validation: float | ArrayLike | Validation | None = None,
         calibrate: int | str | None = None,
+        reject: float | Rejection | None = None,
         fit_head: bool = True,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | Training | None = None,
@@ -316,6 +329,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self.across_envs = across_envs
         self.validation = validation
         self.calibrate = calibrate
+        self.reject = reject
         self.fit_head = fit_head
         self.callbacks = callbacks
         self.net_params = net_params
@@ -354,7 +368,11 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     def _common_head(self) -> GroupLassoLogistic:
         return GroupLassoLogistic(
-            LEARN, LEARN, reg_scale="ridge-absolute", intercept_scaling=_FREE
+            LEARN,
+            LEARN,
+            reg_scale="ridge-absolute",
+            intercept_scaling=_FREE,
+            refit=True,
         )
 
     def _n_classes(self, targets: NDArray[Any]) -> int:
@@ -380,7 +398,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         self, rows: NDArray[Any], targets: NDArray[Any], tasks: NDArray[Any] | None
     ) -> None:
         if not self.around_common_:
-            self.task_ = self._solve(rows, targets) if self.fit_head else None
+            self.task_ = None
+            if self.fit_head:
+                self.task_ = solve_classes(self, rows, targets, self._fit_weights)
             return
         self.task_ = CommonTask(classes=self.training_classes_)
         if self.fit_head:
@@ -392,15 +412,20 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
             classes = self.training_classes_
             numbers = number_known_labels(targets, classes, self)
             return self._solve_common(rows, numbers, classes)
-        features = self.net_.features_of(self.reader_, rows)
-        hooked, code = self.net_.module_.hooked, None
-        if hooked.is_active:
-            classes, numbers = np.unique(targets, return_inverse=True)
-            code = hooked.codes_of(features[None], numbers[None], len(classes))[0]
-            features = hooked.features_of(features, code)
-        center = middle_of(features[None], targets[None])[0, 0] * self.center
-        head = self._new_head().fit(features - center, targets)
-        return HeadTask(classes=head.classes_, head=head, code=code, center=center)
+        return solve_classes(self, rows, targets, None)
+
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> HeadTask:
+        self._check_weighted()
+        if self.around_common_:
+            classes = self.training_classes_
+            numbers = number_known_labels(targets, classes, self)
+            return self._solve_common(rows, numbers, classes, weights=weights)
+        return solve_classes(self, rows, targets, weights)
 
     # -- prediction --------------------------------------------------------------------
 
@@ -444,16 +469,21 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels of `classes_`.
+            Labels of `classes_`, and ``rejected_label_`` of rows that `reject` refuses.
 
         Raises
         ------
         InvalidInputError
             If `tasks` are given after a fit that solved no training tasks.
         """
-        winners = self._scores(X, tasks).argmax(axis=1)
+        rows = check_known_rows(self, X)
+        scores = self._scores_of(rows, tasks)
         classes = self.classes_ if tasks is None else self.training_classes_
-        return classes[winners]
+        found = classes[scores.argmax(axis=1)]
+        if self.reject is None:
+            return found
+        task = self._task_in_use()
+        return self._refuse_rows(found, rows, task, self._scale * scores)
 
     def predict_proba(
         self, X: ArrayLike, *, tasks: ArrayLike | None = None
@@ -478,7 +508,9 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:
         """Return the scores (n, n_classes) by the task in use, or by known tasks."""
-        rows = check_known_rows(self, X)
+        return self._scores_of(check_known_rows(self, X), tasks)
+
+    def _scores_of(self, rows: NDArray[Any], tasks: ArrayLike | None) -> NDArray[Any]:
         if tasks is None:
             return self._task_in_use().scores(self, rows)
         no_labels = CommonTask(classes=self.training_classes_)
@@ -530,6 +562,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         """
         check_is_fitted(self)
         support, labels, query = check_tasks(X_support, y_support, X_query)
+        if self.reject is not None:
+            return self._predict_each(support, labels, query)
         if self.around_common_:
             shared = self.training_classes_
             numbers = number_known_labels(labels, shared, self)
@@ -537,21 +571,4 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
                 support, numbers, query, len(shared), max_memory
             )
             return shared[scores.argmax(axis=-1)]
-        numbers, classes = encode_tasks(labels)
-        ways = np.array([len(names) for names in classes])
-
-        def solve(part: slice) -> NDArray[Any]:
-            one = self._task_features(chunk_of(support, part))
-            two = self._task_features(chunk_of(query, part))
-            hooked = self.net_.module_.hooked
-            one, two = hooked.episodes_of(one, numbers[part], two, ways[part])
-            if self.center:
-                middle = middle_of(one, numbers[part])
-                one, two = one - middle, two - middle
-            return classify_tasks(
-                self._new_head(), one, numbers[part], two, classes[part]
-            )
-
-        size = tasks_within(self, support, query, int(ways.max()), max_memory)
-        winners = in_task_chunks(solve, len(support), size)
-        return np.stack([names[k] for names, k in zip(classes, winners, strict=True)])
+        return classify_episodes(self, support, labels, query, max_memory)

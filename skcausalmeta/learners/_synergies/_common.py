@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 from torch import nn
 
 from ...exceptions import InvalidInputError
@@ -28,6 +30,7 @@ from ...training import (
     scores_of,
 )
 from ...utils import SparseRows, isolated_torch_rng, read_rows
+from .._row_weights import refuse_weights
 
 N_FOLDS = 3
 # Probabilities closer to 0 are no evidence of a pooled model.
@@ -121,12 +124,23 @@ class PooledEstimator(CommonPredictor):
     ) -> None:
         self.estimator, self.view, self.n_classes = estimator, view, n_classes
 
-    def fit(self, rows: NDArray[Any], targets: NDArray[Any]) -> PooledEstimator:
+    def fit(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+    ) -> PooledEstimator:
         """Fit on rows; `targets` are class numbers, or real."""
         one_class = self.n_classes and len(np.unique(targets)) == 1
         # The tasks of a fold may leave one class, which classifiers refuse.
         model = DummyClassifier() if one_class else clone(self.estimator)
-        self.estimator = model.fit(self.view(rows), targets)
+        if weights is None:
+            self.estimator = model.fit(self.view(rows), targets)
+            return self
+        keywords = dict.fromkeys(weight_names(model), weights)
+        # Routing would ask the steps of a pipeline for a request of their own.
+        with config_context(enable_metadata_routing=False):
+            self.estimator = model.fit(self.view(rows), targets, **keywords)
         return self
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -183,6 +197,41 @@ def _scales(step: Any) -> bool:
     return isinstance(step, StandardScaler)
 
 
+def weight_names(estimator: Any) -> list[str]:
+    """Return the keywords by which ``fit`` takes weights of rows.
+
+    Those of the steps of a pipeline, if its last step has one.
+    """
+    steps = getattr(estimator, "steps", None)
+    if steps is None:
+        taken = has_fit_parameter(estimator, "sample_weight")
+        return ["sample_weight"] if taken else []
+    if not hasattr(steps[-1][1], "fit") or not weight_names(steps[-1][1]):
+        return []
+    return [
+        f"{name}__{inner}"
+        for name, step in steps
+        if hasattr(step, "fit")
+        for inner in weight_names(step)
+    ]
+
+
+def refuse_unweighted(learner: Any, kind: Any) -> None:
+    """Refuse an estimator that takes no weights as common predictor of weighted rows.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if isinstance(kind, str) or learner._fit_weights is None or weight_names(kind):
+        return
+    refuse_weights(
+        learner,
+        f"around {type(kind).__name__}, whose fit has none",
+        'use another estimator, common="linear" or common=None, or repeat rows',
+    )
+
+
 @dataclass(frozen=True)
 class TrainingRows:
     """Rows of all training tasks.
@@ -198,6 +247,7 @@ class TrainingRows:
         0 for real targets.
     reader : RowReader
     seed : int
+    weights : ndarray of shape (n_samples,) or None
     """
 
     rows: NDArray[Any]
@@ -206,6 +256,11 @@ class TrainingRows:
     n_classes: int
     reader: RowReader
     seed: int
+    weights: NDArray[Any] | None = None
+
+    def weights_of(self, index: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the weights of some rows, None where all weigh the same."""
+        return None if self.weights is None else self.weights[index]
 
     def folds(self) -> NDArray[np.int64]:
         """Return the fold of every row; rows of a task are in one."""
@@ -224,10 +279,12 @@ def fit_estimator(
     for fold in range(int(folds.max()) + 1):
         own, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         part = PooledEstimator(estimator, view, data.n_classes)
-        part.fit(read_rows(data.rows, others), data.targets[others])
+        seen = read_rows(data.rows, others)
+        part.fit(seen, data.targets[others], data.weights_of(others))
         scores[own] = part.scores(read_rows(data.rows, own))
     found = PooledEstimator(estimator, view, data.n_classes)
-    found.fit(read_rows(data.rows, np.arange(len(data.tasks))), data.targets)
+    every = read_rows(data.rows, np.arange(len(data.tasks)))
+    found.fit(every, data.targets, data.weights)
     found.training_scores = scores
     return found
 
@@ -237,14 +294,12 @@ def fit_linear(
 ) -> PooledEstimator:
     """Fit a linear model on features; the ridge that helps unseen tasks most."""
     features = view(data.rows)
-    known = TrainingRows(
-        features, data.targets, data.tasks, data.n_classes, data.reader, data.seed
-    )
+    known = replace(data, rows=features)
     best: PooledEstimator | None = None
     best_loss = np.inf
     for ridge in _RIDGES:
         model = fit_estimator(_linear(ridge, data.n_classes), _as_given, known)
-        loss = _mean_loss(model.training_scores, data.targets, data.n_classes)
+        loss = _mean_loss(model.training_scores, data)
         if best is None or loss < best_loss:
             best, best_loss = model, loss
     if best is None or not np.isfinite(best_loss):
@@ -267,12 +322,15 @@ def _as_given(rows: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _mean_loss(scores: NDArray[Any], targets: NDArray[Any], n_classes: int) -> float:
-    if not n_classes:
-        return float(np.mean((scores[:, 0] - targets) ** 2))
-    top = scores.max(axis=1)
-    total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
-    return float(np.mean(total - scores[np.arange(len(targets)), targets]))
+def _mean_loss(scores: NDArray[Any], data: TrainingRows) -> float:
+    targets = data.targets
+    if not data.n_classes:
+        losses = (scores[:, 0] - targets) ** 2
+    else:
+        top = scores.max(axis=1)
+        total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+        losses = total - scores[np.arange(len(targets)), targets]
+    return float(np.average(losses, weights=data.weights))
 
 
 def fit_nets(
@@ -302,7 +360,8 @@ def fit_nets(
             model = PooledModel(backbone(), n_features, max(data.n_classes, 1))
         return model.to(device)
 
+    weights = None if data.weights is None else data.weights / data.weights.mean()
     pooled = PooledData(
-        data.rows, data.targets, data.tasks, data.n_classes, data.reader
+        data.rows, data.targets, data.tasks, data.n_classes, data.reader, weights
     )
     return fit_pooled(make, pooled, n_folds=N_FOLDS, seed=data.seed, verbose=verbose)

@@ -130,6 +130,7 @@ def solve_common_task(
     features: NDArray[Any],
     targets: NDArray[Any],
     known: NDArray[Any],
+    keywords: dict[str, Any],
 ) -> dict[str, Any]:
     """Solve a head around the common scores of its support rows.
 
@@ -143,6 +144,8 @@ def solve_common_task(
         Class numbers, or standardised real targets.
     known : ndarray of shape (n_support, n_scores)
         Common scores.
+    keywords : dict
+        ``sample_weight`` of the rows, where they have weights.
 
     Returns
     -------
@@ -152,15 +155,19 @@ def solve_common_task(
     with torch.no_grad():
         device = strengths.center.device
         given = torch.as_tensor(np.asarray(targets), device=device)[None]
-        worth = strengths.amount(given)
-        trust = float(strengths.trust_of(worth, strengths.balanced(given)))
+        weights = keywords.get("sample_weight")
+        counted = (
+            None if weights is None else torch.as_tensor(weights, device=device)[None]
+        )
+        worth = strengths.amount(given, counted)
+        trust = float(strengths.trust_of(worth, strengths.balanced(given, counted)))
     amount = float(worth)
     inputs, offset = head_inputs(strengths, features, known, amount)
     if strengths.n_classes:
         classes = np.arange(strengths.n_classes)
-        head.fit(inputs, targets, offset=offset, classes=classes)
+        head.fit(inputs, targets, offset=offset, classes=classes, **keywords)
     else:
-        head.fit(inputs, targets, offset=offset[:, 0])
+        head.fit(inputs, targets, offset=offset[:, 0], **keywords)
     return {"head": head, "amount": amount, "trust": trust}
 
 

@@ -21,11 +21,12 @@ from ...utils import read_rows, refuse_other_index
 from .._checks import check_given_ids
 from .._episode_plan import EpisodePlan
 from .._nested import Makers
+from .._row_weights import refuse_weights, weighing_keywords
 from .._solved_task import SolvedTask
 from .._task_batches import chunk_of, in_task_chunks
 from .._training import FitStage
 from ._around_common import CommonTraining, check_common, common_kind
-from ._common import CommonPredictor
+from ._common import CommonPredictor, refuse_unweighted
 from ._common_task import CommonTask, score_tasks, solve_common_task
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
@@ -53,6 +54,8 @@ class HeadLearnerMixin:
     around_common_: bool = False
     common_: CommonPredictor | None = None
     sparse_reg_: float = 0.0
+    _fit_weights: NDArray[Any] | None = None
+    fit_head: bool = True
     known_tasks_: KnownTasks | None = None
 
     @property
@@ -77,7 +80,7 @@ class HeadLearnerMixin:
     def _common_head(self) -> Any:
         """Return the default head around a common predictor."""
 
-    def _new_head(self, n_support: int = 1) -> Any:
+    def _new_head(self, n_support: float = 1) -> Any:
         """Return an unfitted head with numbers for its strengths."""
         return with_numbers(self._head_template(), self.sparse_reg_, n_support)
 
@@ -103,8 +106,11 @@ class HeadLearnerMixin:
         self.common_ = self.known_tasks_ = None
         self.sparse_reg_ = 0.0
         self._check_head()
+        if self._fit_weights is not None and self.fit_head:
+            weighing_keywords(self, self._new_head(), self._fit_weights)
         if self.around_common_:
             self._refuse_scale()
+            refuse_unweighted(self, kind)
         return kind
 
     def _refuse_scale(self) -> None:
@@ -136,6 +142,13 @@ class HeadLearnerMixin:
             f"a {type(self.head).__name__}, whose fit or episodes have no parameter "
             "offset (support_offset); use another head, or common=None."
         )
+
+    def _check_weighted(self) -> None:
+        """Refuse weights of support rows where more than the head reads the rows."""
+        if self.net_.module_.hooked.is_active:  # type: ignore[attr-defined]
+            refuse_weights(
+                self, "in adapt with a hook, which reads rows alike", "repeat rows"
+            )
 
     def _train_net(
         self,
@@ -175,14 +188,17 @@ class HeadLearnerMixin:
         targets: NDArray[Any],
         classes: NDArray[Any] | None,
         known: NDArray[Any] | None = None,
+        weights: NDArray[Any] | None = None,
     ) -> CommonTask:
         """Solve a task; `targets` are class numbers, or standardised real targets."""
         if known is None:
             known = self.common_.scores(rows)  # type: ignore[union-attr]
         module = self.net_.module_  # type: ignore[attr-defined]
         features, code = self._hooked_features(rows, targets)
+        head = self._new_head(len(rows) if weights is None else weights.sum())
+        keywords = weighing_keywords(self, head, weights)
         found = solve_common_task(
-            module.strengths, self._new_head(len(rows)), features, targets, known
+            module.strengths, head, features, targets, known, keywords
         )
         return CommonTask(classes=classes, code=code, **found)
 
@@ -211,8 +227,10 @@ class HeadLearnerMixin:
         known = self.common_.training_scores
 
         def solve(index: NDArray[Any]) -> CommonTask:
-            own = read_rows(rows, index)
-            return self._solve_common(own, targets[index], classes, known[index])
+            own, some = read_rows(rows, index), None
+            if self._fit_weights is not None:
+                some = self._fit_weights[index]
+            return self._solve_common(own, targets[index], classes, known[index], some)
 
         self.known_tasks_ = solve_known_tasks(solve, tasks)
 

@@ -30,12 +30,13 @@ from .._episode_plan import EpisodePlan
 from .._episode_sizes import ValueSizes
 from .._nested import Makers
 from .._regressor import BaseMetaRegressor
-from .._task_batches import check_tasks, chunk_of, in_task_chunks
+from .._task_batches import check_tasks
+from ._by_itself import predict_values, solve_values
 from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
-from ._task_heads import SolvedTasks, predict_tasks, solve_training_tasks, tasks_within
+from ._task_heads import SolvedTasks, solve_training_tasks
 
 # Support rows that training draws around a common predictor.
 _SHOTS = (2, 50)
@@ -69,9 +70,9 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         Base-predictor: `LassoHead`, `RidgeHead` (used through its
         ``as_regressor()``) or another with the contract of `LassoHead`. None:
         ``LassoHead()``; around a common predictor ``LassoHead("learn", "learn",
-        reg_scale="ridge-absolute")``. "learn" for lasso_reg or ridge_reg, there alone,
-        has `fit` find the strength. Its parameters are reached as ``head__lasso_reg``
-        and so on; setting one fills in ``LassoHead()``.
+        reg_scale="ridge-absolute", refit=True)``. "learn" for lasso_reg or ridge_reg,
+        there alone, has `fit` find the strength. Its parameters are reached as
+        ``head__lasso_reg`` and so on; setting one fills in ``LassoHead()``.
     backbone : str, Backbone, module or callable, default="auto"
         "auto" (images of side 8 or more: Conv4; else: MLP), "mlp", "conv4",
         "resnet12", "identity" (rows are features), an object such as
@@ -367,7 +368,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         return self.target_center_ + self.target_scale_ * values
 
     def _common_head(self) -> LassoHead:
-        return LassoHead(LEARN, LEARN, reg_scale="ridge-absolute")
+        return LassoHead(LEARN, LEARN, reg_scale="ridge-absolute", refit=True)
 
     def _n_classes(self, targets: NDArray[Any]) -> int:
         return 0
@@ -402,23 +403,29 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         if not self.fit_head:
             return
         features = self._features(rows)
-        self.task_ = self._solve_on(features, targets)
+        weights = self._fit_weights
+        self.task_ = solve_values(self, features, targets, weights)
         if tasks is not None:
             self.training_tasks_ = solve_training_tasks(
-                self.net_, self._new_head(), features, targets, tasks
+                self.net_, self._new_head(), features, targets, tasks, weights
             )
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
         if self.around_common_:
             return self._solve_common(rows, self._standard(targets), None)
-        return self._solve_on(self._features(rows), targets)
+        return solve_values(self, self._features(rows), targets, None)
 
-    def _solve_on(self, features: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
-        hooked = self.net_.module_.hooked
-        codes = hooked.codes_of(features[None], targets[None], 0)
-        code = None if codes is None else codes[0]
-        head = self._new_head().fit(hooked.features_of(features, code), targets)
-        return HeadTask(head=head, code=code)
+    def _solve_weighted(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[Any],
+        weights: NDArray[np.float64],
+    ) -> HeadTask:
+        self._check_weighted()
+        if self.around_common_:
+            wanted = self._standard(targets)
+            return self._solve_common(rows, wanted, None, weights=weights)
+        return solve_values(self, self._features(rows), targets, weights)
 
     def _adapted_head(self, head: Any) -> Any:
         return head.as_regressor() if isinstance(head, RidgeHead) else head
@@ -508,19 +515,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
             wanted = self._standard(targets)
             found = self._episode_scores(support, wanted, query, 1, max_memory)
             return self._in_units(found)
-
-        def solve(part: slice) -> NDArray[Any]:
-            wanted = targets[part]
-            one, two = self.net_.module_.hooked.episodes_of(
-                self._task_features(chunk_of(support, part)),
-                wanted,
-                self._task_features(chunk_of(query, part)),
-                np.zeros(len(wanted), dtype=np.intp),
-            )
-            return predict_tasks(self._new_head(), one, wanted, two)
-
-        size = tasks_within(self, support, query, 1, max_memory)
-        return in_task_chunks(solve, len(support), size)
+        return predict_values(self, support, targets, query, max_memory)
 
     # -- fitted facts ------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 The variances of deviations are learned by their gradient, with a dense head
 (`skcausalmeta.training.Strengths`). Sparsity has no gradient that would keep it: it is
 chosen afterwards, as the largest share of the strength that switches all features off
-whose loss on query rows is within one standard error, or one percent, of the best.
+which costs at most a quarter of what deviations are worth on query rows, and at most
+one per cent of the loss. Where they are not worth one standard error, it is all of it,
+and tasks differ in their intercepts alone.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LEARN: Any = "learn"
 # Shares of the strength that switches all features off.
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_BATCHES, _TASKS = 12, 10
-_SLACK = 0.01
+_OF_WORTH, _OF_LOSS = 0.25, 0.01
 
 
 def learns(head: Any, name: str) -> bool:
@@ -64,7 +66,7 @@ def dense_head(head: Any) -> Any:
     return with_numbers(head, 0.0, 1)
 
 
-def with_numbers(head: Any, sparse_reg: float, n_support: int) -> Any:
+def with_numbers(head: Any, sparse_reg: float, n_support: float) -> Any:
     """Return an unfitted head with numbers in the place of "learn".
 
     Parameters
@@ -73,11 +75,13 @@ def with_numbers(head: Any, sparse_reg: float, n_support: int) -> Any:
         As given to the learner.
     sparse_reg : float
         Share of the strength that switches all features off.
-    n_support : int
-        Rows of the task: a Lasso counts its ridge by row.
+    n_support : float
+        Rows of the task, or their weights in all: a Lasso counts its ridge by row.
     """
     found, name = clone(head), sparse_name(head)
     values: dict[str, Any] = {} if name is None else {name: sparse_reg}
+    if name is not None and not sparse_reg and getattr(head, "refit", False):
+        values["refit"] = False  # nothing is left out
     if learns(head, "ridge_reg"):
         by_row = hasattr(head, "lasso_reg")
         values["ridge_reg"] = 1.0 / n_support if by_row else 1.0
@@ -94,7 +98,14 @@ def choose_sparsity(
     plan: EpisodePlan,
     scores: NDArray[Any],
 ) -> float:
-    """Return the largest share within one standard error, or 1%, of the best.
+    """Return the largest share that costs little of what deviations are worth.
+
+    With L(s) the mean loss on the query rows of training tasks at the share s of the
+    strength that switches all features off, it is ::
+
+        max { s : L(s) - L(s*) <= min((L(1) - L(s*)) / 4, L(s*) / 100) },  s* = argmin L
+
+    or 1 where L(1) - L(s*) is within one standard error of 0, by episode.
 
     Parameters
     ----------
@@ -115,12 +126,18 @@ def choose_sparsity(
     net._set_training(False)
     with torch.no_grad():
         losses = torch.cat([_losses(head, net, batch) for batch in stream])
-    found = losses.cpu().numpy()  # (n_episodes, n_shares)
-    best = int(found.mean(axis=0).argmin())
-    behind = found - found[:, [best]]
-    error = behind.std(axis=0, ddof=1) / np.sqrt(len(behind))
-    slack = np.maximum(error, _SLACK * found[:, best].mean())
-    return GRID[int(np.flatnonzero(behind.mean(axis=0) <= slack).max())]
+    return GRID[_largest(losses.cpu().numpy())]
+
+
+def _largest(losses: NDArray[Any]) -> int:
+    """Return the number of the share, by losses (n_episodes, n_shares)."""
+    means = losses.mean(axis=0)
+    best = int(means.argmin())
+    worth = losses[:, -1] - losses[:, best]
+    if worth.mean() <= worth.std(ddof=1) / np.sqrt(len(worth)):
+        return len(GRID) - 1
+    allowed = min(_OF_WORTH * worth.mean(), _OF_LOSS * means[best])
+    return int(np.flatnonzero(means - means[best] <= allowed).max())
 
 
 def _losses(head: Any, net: DeviationNet, batch: MetaBatch) -> Tensor:

@@ -112,6 +112,7 @@ def solve_training_tasks(
     features: NDArray[Any],
     y: NDArray[Any],
     tasks: NDArray[Any],
+    row_weights: NDArray[np.float64] | None = None,
 ) -> SolvedTasks:
     """Solve the head of every task on all its rows.
 
@@ -129,6 +130,8 @@ def solve_training_tasks(
         Targets.
     tasks : ndarray of shape (n_samples,)
         Task ids.
+    row_weights : ndarray of shape (n_samples,), default=None
+        Weights of the rows. None: 1.
 
     Returns
     -------
@@ -153,7 +156,7 @@ def solve_training_tasks(
             rows = rows_of_tasks[task]
             padded[k, : len(rows)] = features[rows]
             targets[k, : len(rows)] = y[rows]
-            weights[k, : len(rows)] = 1.0
+            weights[k, : len(rows)] = 1.0 if row_weights is None else row_weights[rows]
         solution = head.solve_episodes(
             torch.from_numpy(padded),
             torch.from_numpy(targets),

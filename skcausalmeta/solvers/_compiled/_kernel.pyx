@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The group-Lasso SVM of one task after another, without the interpreter's lock."""
+"""Group-Lasso classifiers of one task after another, without the interpreter's lock."""
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
@@ -13,7 +13,7 @@ cdef extern from "kernel.h" nogil:
                            int *, int *, int *, int *)
     ctypedef struct Data:
         ptrdiff_t n_rows, n_features, n_classes, n_groups
-        int single
+        int single, logistic
         const void *features
         const void *targets
         const void *linear
@@ -44,6 +44,18 @@ cdef extern from "kernel.h" nogil:
     int adjoint_base(const Data *, Adjoint *)
     int adjoint_avx2(const Data *, Adjoint *)
     int adjoint_avx512(const Data *, Adjoint *)
+    ctypedef struct LassoTask:
+        ptrdiff_t n_rows, n_features
+        int single
+        const void *features
+        const void *targets
+        const void *weights
+        double lambda1, lambda2
+        void *coef
+        int n_steps
+    int lasso_base(LassoTask *)
+    int lasso_avx2(LassoTask *)
+    int lasso_avx512(LassoTask *)
 
 
 cdef extern from *:
@@ -83,9 +95,11 @@ cdef extern from *:
 
 ctypedef int (*Solve)(const Data *, Forward *) noexcept nogil
 ctypedef int (*Differentiate)(const Data *, Adjoint *) noexcept nogil
+ctypedef int (*Regress)(LassoTask *) noexcept nogil
 
 cdef Solve[3] SOLVE = [forward_base, forward_avx2, forward_avx512]
 cdef Differentiate[3] DIFFERENTIATE = [adjoint_base, adjoint_avx2, adjoint_avx512]
+cdef Regress[3] REGRESS = [lasso_base, lasso_avx2, lasso_avx512]
 cdef int LEVEL = widest()
 
 cdef Eigen eigen_of_lapack() except NULL:
@@ -111,6 +125,7 @@ def set_isa(str name):
 
 
 def solve_tasks(
+    bint logistic,
     const floating[:, :, ::1] features,
     const floating[:, :, ::1] targets,
     const floating[:, :, ::1] linear,
@@ -137,6 +152,7 @@ def solve_tasks(
     cdef Forward out
     cdef ptrdiff_t task, n_tasks = features.shape[0]
     fill(&data, features, targets, thresholds, groups)
+    data.logistic = logistic
     out.tol = tol
     out.max_steps = max_steps
     with nogil:
@@ -166,6 +182,7 @@ def solve_tasks(
 
 
 def differentiate_tasks(
+    bint logistic,
     const floating[:, :, ::1] features,
     const floating[:, :, ::1] targets,
     const floating[:, :, ::1] linear,
@@ -188,6 +205,7 @@ def differentiate_tasks(
     cdef Adjoint out
     cdef ptrdiff_t task, n_tasks = features.shape[0]
     fill(&data, features, targets, thresholds, groups)
+    data.logistic = logistic
     out.eigen = EIGEN
     with nogil:
         while True:
@@ -211,6 +229,37 @@ def differentiate_tasks(
             outcome[task] = DIFFERENTIATE[LEVEL](&data, &out)
             d_strengths[task, 0] = out.d_lambda1
             d_strengths[task, 1] = out.d_lambda2
+
+
+def solve_lasso_tasks(
+    const floating[:, :, ::1] features,
+    const floating[:, ::1] targets,
+    const floating[:, ::1] weights,
+    const double[::1] lambda1,
+    const double[::1] lambda2,
+    floating[:, ::1] coef,
+    int[:, ::1] counts,
+    long long[::1] counter,
+):
+    """Solve the regressions that `counter` hands out; counts are outcome and steps."""
+    cdef LassoTask task
+    cdef ptrdiff_t number, n_tasks = features.shape[0]
+    task.n_rows = features.shape[1]
+    task.n_features = features.shape[2]
+    task.single = floating is float
+    with nogil:
+        while True:
+            number = next_task(&counter[0])
+            if number >= n_tasks:
+                break
+            task.features = &features[number, 0, 0]
+            task.targets = &targets[number, 0]
+            task.weights = &weights[number, 0]
+            task.lambda1 = lambda1[number]
+            task.lambda2 = lambda2[number]
+            task.coef = &coef[number, 0]
+            counts[number, 0] = REGRESS[LEVEL](&task)
+            counts[number, 1] = task.n_steps
 
 
 cdef void fill(

@@ -1,7 +1,8 @@
 /* Gradients of a loss of the solution, given the one in W.
 
    With M the Jacobian of V -> W(V), E the moves on the face of A and G the gradient
-   in W, U = E u solves the adjoint system, and the gradients follow:
+   in W, U = E u solves the adjoint system, and the gradients follow (for a logistic
+   loss, U = (I + P A)^-1 P F M G):
 
        (E'F M F'E) u = E'F M G,        N = G - F'U,  Q = M N
        dF = R Q' - U W',  dC = -U,     ds_i = <y_i - b_i, (F Q)_i>
@@ -75,33 +76,18 @@ static int solve_psd(double *matrix, ptrdiff_t ldm, ptrdiff_t size, const double
     return 1;
 }
 
-/* M X for X (classes, ldd), and <V_g, X_g> of every group. */
-static void apply_jacobian(const Task *task, const Part *part, const Point *point,
-                           const double *x, double *inner, double *out)
-{
-    memset(inner, 0, part->n_groups * sizeof(double));
-    for (ptrdiff_t l = 0; l < task->n_classes; l++)
-        for (ptrdiff_t j = 0; j < part->d; j++)
-            inner[part->groups ? part->groups[j] : j] +=
-                point->v[l * part->ldd + j] * x[l * part->ldd + j];
-    for (ptrdiff_t j = 0; j < part->d; j++) {
-        ptrdiff_t g = part->groups ? part->groups[j] : j;
-        double t = part->thresholds[g], norm = point->norms[g];
-        double ratio = t > 0 ? t / norm : 0;
-        double bend = t > 0 ? ratio / norm * (inner[g] / norm) : 0;
-        for (ptrdiff_t l = 0; l < task->n_classes; l++) {
-            ptrdiff_t k = l * part->ldd + j;
-            out[k] = ((1 - ratio) * x[k] + bend * point->v[k]) / task->lambda2;
-        }
-    }
-}
-
 /* U of the adjoint system, (classes, ldn), from F M G in `pull`. */
-static int adjoint_move(const Task *task, const Part *part, const Point *point,
-                        const Face *face, const double *pull, Eigen eigen, double *u,
+static int adjoint_move(const Task *task, const Part *part, Point *point, Face *face,
+                        ptrdiff_t *order, const double *pull, Eigen eigen, double *u,
                         Arena *arena)
 {
-    const ptrdiff_t size = face->size, ldh = PADDED(size), ldn = task->ldn;
+    const ptrdiff_t ldn = task->ldn;
+    /* With equal slopes, the face is that of the positive entries. */
+    memset(point->g, 0, task->n_classes * ldn * sizeof(double));
+    find_face(task, point, PTRDIFF_MAX, face, order);
+    const ptrdiff_t size = face->size, ldh = PADDED(size);
+    if (size == 0)
+        return 1;
     Mark mark = arena_mark(arena);
     double *h = arena_take(arena, (size * ldh + PAD) * sizeof(double));
     double *right = arena_take(arena, 2 * ldh * sizeof(double)), *measure = right + ldh;
@@ -210,19 +196,17 @@ static int differentiate(const Data *data, Adjoint *out, Arena *arena)
     double *through = g + n_classes * ldd;
     memcpy(point.a, whole.a, n_classes * ldn * sizeof(double));
     correlate(&task, &part, &point);
-    measure(&task, &part, &point, arena);
+    certify(&task, &part, &point, arena);
     for (ptrdiff_t l = 0; l < n_classes; l++)
         for (ptrdiff_t q = 0; q < part.d; q++)
             g[l * ldd + q] =
                 number(out->gradient, data->single, index[q] * n_classes + l) / task.unit;
     apply_jacobian(&task, &part, &point, g, inner, through);
     thin_f64(through, ldd, n_classes, part.cols, ldn, NULL, part.d, ldn, pull, ldn);
-    /* With equal slopes, the face is that of the positive entries. */
-    for (ptrdiff_t k = 0; k < n_classes * ldn; k++)
-        point.g[k] = 0;
-    find_face(&task, &point, PTRDIFF_MAX, &face, order);
-    if (face.size > 0 &&
-        !adjoint_move(&task, &part, &point, &face, pull, out->eigen, u, arena))
+    if (!(task.logistic ? solve_softmax(&task, &part, &point, &face, order, pull, 0, u,
+                                        arena) == 1
+                        : adjoint_move(&task, &part, &point, &face, order, pull,
+                                       out->eigen, u, arena)))
         return arena->failed ? NO_MEMORY : STUCK;
     /* N in place of G, Q in place of M G. */
     thin_f64(u, ldn, n_classes, part.rows, ldd, NULL, task.n, ldd, right, ldd);

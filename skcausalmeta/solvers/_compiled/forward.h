@@ -9,24 +9,14 @@
 #define MOST_ROUNDS 20
 /* Gradient steps before the first Newton step, by the entries of A. */
 #define FEW_STEPS 12
-/* Newton steps without progress before a task counts as stuck, and before systems are
-   formed in double precision; progress is a share of what D has left to rise. */
+/* Newton steps without progress before a task counts as stuck; progress is a share of
+   what D has left to rise. */
 #define IDLE_STEPS 8
-#define COARSE_STEPS 2
 #define PROGRESS 0.02
-/* Largest system at first and at last; beyond it, the rows that lack most go first,
-   and gradient steps for all rows follow. */
-#define LARGEST_FACE 700
-#define LARGEST_OF_ALL 1400
 #define STEPS_BETWEEN 20
 /* The damping of a Newton step, relative to the largest curvature. */
 #define FIRST_DAMPING 1e-2
 #define SMALL_DAMPING 1e-8
-/* Systems are formed in single precision, unless the tolerance is below the first
-   value or lambda2 outside of the others. */
-#define COARSE_TOL 1e-8
-#define LEAST_SCALE 1e-8
-#define MOST_SCALE 1e8
 
 /* Newton steps on a part until its gap is at most `tol`; A in place. */
 static void solve_part(const Task *task, const Part *part, double *a, double tol,
@@ -46,6 +36,8 @@ static void solve_part(const Task *task, const Part *part, double *a, double tol
     if (!new_point(&point, task, part->ldd, part->n_groups, arena) ||
         !new_face(&face, task, arena))
         return;
+    if (is_tall(task, part))
+        follow_path(task, part, a, tol, out, arena);
     memcpy(point.a, a, size * sizeof(double));
     memcpy(best_a, a, size * sizeof(double));
     correlate(task, part, &point);
@@ -159,7 +151,7 @@ static void solve_lasso(const Task *task, const Part *all, Point *point, int war
         Mark mark = arena_mark(arena);
         Part part;
         correlate(task, all, point);
-        measure(task, all, point, arena);
+        certify(task, all, point, arena);
         int better = point->relative_gap < best;
         if (better) {
             best = point->relative_gap;
@@ -174,7 +166,7 @@ static void solve_lasso(const Task *task, const Part *all, Point *point, int war
             mark_near(all, point->norms, round || warm ? MARGIN : FIRST_MARGIN, mask);
         if (!gather(task, all, mask, &part, arena))
             break;
-        if (round == 0) {
+        if (round == 0 && !task->logistic) {
             int n_steps = warm ? 0 : first_steps(task, &part);
             curvature = warm_up(task, &part, n_steps, point->a, arena);
             out->n_gradient_steps += n_steps;
@@ -189,7 +181,11 @@ static void solve_lasso(const Task *task, const Part *all, Point *point, int war
                     break;
             }
         }
-        solve_part(task, &part, point->a, 0.9 * out->tol, curvature, damping, out, arena);
+        if (task->logistic)
+            solve_logistic_part(task, &part, point->a, 0.9 * out->tol, out, arena);
+        else
+            solve_part(task, &part, point->a, 0.9 * out->tol, curvature, damping, out,
+                       arena);
         damping = SMALL_DAMPING;
         arena_release(arena, mark);
     }
@@ -209,12 +205,16 @@ static void solve_ridge(const Task *task, const Part *all, Point *point, int war
     if (!(small ? gram(task, all, &part, arena)
                 : gather(task, all, mask, &part, arena)))
         return;
-    int n_steps = warm ? 0 : first_steps(task, all);
-    double curvature = warm_up(task, &part, n_steps, point->a, arena);
-    out->n_gradient_steps += n_steps;
     out->n_rounds++;
-    solve_part(task, &part, point->a, 0.9 * out->tol, curvature, SMALL_DAMPING, out,
-               arena);
+    if (task->logistic) {
+        solve_logistic_part(task, &part, point->a, 0.9 * out->tol, out, arena);
+    } else {
+        int n_steps = warm ? 0 : first_steps(task, all);
+        double curvature = warm_up(task, &part, n_steps, point->a, arena);
+        out->n_gradient_steps += n_steps;
+        solve_part(task, &part, point->a, 0.9 * out->tol, curvature, SMALL_DAMPING, out,
+                   arena);
+    }
     arena_release(arena, mark);
 }
 

@@ -28,9 +28,13 @@
 
 #include "point.h"
 #include "newton.h"
+#include "logistic_system.h"
+#include "logistic.h"
+#include "smoothing.h"
 #include "result.h"
 #include "forward.h"
 #include "adjoint.h"
+#include "lasso.h"
 
 #define NAME_(what, isa) what##_##isa
 #define NAME(what, isa) NAME_(what, isa)
@@ -43,4 +47,9 @@ int NAME(forward, ISA)(const Data *data, Forward *out)
 int NAME(adjoint, ISA)(const Data *data, Adjoint *out)
 {
     return adjoint(data, out);
+}
+
+int NAME(lasso, ISA)(LassoTask *task)
+{
+    return lasso(task);
 }

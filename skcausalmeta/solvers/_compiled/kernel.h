@@ -1,10 +1,13 @@
-/* The group-Lasso SVM of one task, and the gradients of a loss of its solution.
+/* The group-Lasso SVM or logistic regression of one task, and the gradients of a loss of
+   its solution.
 
    With rows x_i of F, targets y_i, row weights s_i, the linear term c_i = 1 - y_i + o_i
    (o the offset of the scores) and thresholds t_g = lambda1 w_g:
 
        max_A  <C, A> - 1/(2 lambda2) ||BST(V, t)||^2,   V = F'(SY - A),
        a_i in the simplex of size s_i,                  A = S B
+
+   Logistic regression has C = O and, in D, s_i times the entropy of b_i in addition.
 
    Arrays of the caller are row-major and hold `float` if `single`, else `double`. */
 
@@ -21,7 +24,7 @@ typedef void (*Eigen)(char *, char *, int *, double *, int *, double *, double *
 
 typedef struct {
     ptrdiff_t n_rows, n_features, n_classes, n_groups;
-    int single;
+    int single, logistic;
     const void *features; /* (n_rows, n_features) */
     const void *targets;  /* (n_rows, n_classes) */
     const void *linear;   /* (n_rows, n_classes) */
@@ -52,9 +55,22 @@ typedef struct {
     const double *group_weights; /* (n_groups,) or NULL */
 } Adjoint;
 
+/* One output of a regression with a Lasso and a ridge. */
+typedef struct {
+    ptrdiff_t n_rows, n_features;
+    int single;
+    const void *features; /* (n_rows, n_features) */
+    const void *targets;  /* (n_rows,) */
+    const void *weights;  /* (n_rows,) */
+    double lambda1, lambda2;
+    void *coef; /* (n_features,) */
+    int n_steps;
+} LassoTask;
+
 #define DECLARE(isa)                                                                \
     int forward_##isa(const Data *, Forward *);                                     \
-    int adjoint_##isa(const Data *, Adjoint *);
+    int adjoint_##isa(const Data *, Adjoint *);                                     \
+    int lasso_##isa(LassoTask *);
 
 DECLARE(base)
 DECLARE(avx2)

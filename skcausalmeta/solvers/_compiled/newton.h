@@ -132,18 +132,26 @@ static double line_search(const Task *task, const Part *part, const Point *point
             }
         straight += dot_f64(task->linear + l * ldn, direction + l * ldn, task->n);
     }
-    for (int round = 0; round < 12; round++) {
-        double falling = 0, norm2, norm;
+    for (int round = 0; round < 30; round++) {
+        double falling = 0, fallen = 0, terms = 0;
         for (ptrdiff_t g = 0; g < n_groups; g++) {
-            norm2 = point->norms[g] * point->norms[g] +
-                    t * (2 * cross[g] + t * square[g]);
-            norm = sqrt(norm2 > 1e-300 ? norm2 : 1e-300);
-            double kept = 1 - part->thresholds[g] / norm;
-            falling += (kept > 0 ? kept : 0) * (cross[g] + t * square[g]);
+            double before = point->norms[g], threshold = part->thresholds[g];
+            double norm2 = before * before + t * (2 * cross[g] + t * square[g]);
+            double norm = sqrt(norm2 > 1e-300 ? norm2 : 1e-300);
+            double excess = norm > threshold ? norm - threshold : 0;
+            double had = before > threshold ? before - threshold : 0;
+            falling += excess / norm * (cross[g] + t * square[g]);
+            fallen += (excess - had) * (excess + had);
+            terms += had * had;
         }
         double rising = straight - falling / task->lambda2;
-        /* At the end of the step entries reach 0 exactly: it is worth a little. */
-        if (round == 0 ? rising >= -0.3 * slope : fabs(rising) < 0.02 * slope)
+        /* At the end of the step entries reach 0 exactly: it is worth a little, if D
+           rises there by more than rounding hides. */
+        double risen = t * straight - fallen / (2 * task->lambda2);
+        double hidden = 1e-13 * (fabs(straight) + terms / task->lambda2);
+        if (round == 0 && rising >= -0.3 * slope && risen >= 0.1 * slope - hidden)
+            break;
+        if (round > 0 && fabs(rising) < 0.02 * slope)
             break;
         if (rising > 0) {
             low = t;
@@ -154,7 +162,8 @@ static double line_search(const Task *task, const Part *part, const Point *point
         }
         double share = at_low / (at_low - at_high);
         share = share > 0.1 ? (share < 0.9 ? share : 0.9) : 0.1;
-        t = low + share * (high - low);
+        /* D is sure to have risen at `low` only. */
+        t = round == 29 && low > 0 ? low : low + share * (high - low);
     }
     arena_release(arena, mark);
     return t;

@@ -13,6 +13,9 @@ typedef struct {
     double gap, primal, relative_gap, rounding;
 } Point;
 
+/* A relative difference that the order of a sum makes. */
+#define ROUNDED 4e-15
+
 static double number(const void *array, int single, ptrdiff_t k)
 {
     return single ? (double)((const float *)array)[k] : ((const double *)array)[k];
@@ -56,12 +59,12 @@ static void correlate(const Task *task, const Part *part, Point *point)
              task->n, part->ldd, point->v, part->ldd);
 }
 
-/* All that V tells of a point; columns are taken from `rows` where there are no
-   `cols`. */
-static void measure(const Task *task, const Part *part, Point *point, Arena *arena)
+/* W(V) and Z = F W, and the penalty of W; columns are taken from `rows` where there are
+   no `cols`. */
+static double answer(const Task *task, const Part *part, Point *point, Arena *arena)
 {
     const ptrdiff_t ldn = task->ldn, n_classes = task->n_classes;
-    double penalty = 0, gap = 0, primal = 0, rounding = 0;
+    double penalty = 0;
     if (part->gram) {
         for (ptrdiff_t k = 0; k < n_classes * ldn; k++) {
             point->z[k] = point->v[k] / task->lambda2;
@@ -85,7 +88,7 @@ static void measure(const Task *task, const Part *part, Point *point, Arena *are
             double *cols = arena_zeros(arena, (n_on + 1) * ldn * sizeof(double));
             double *w = arena_take(arena, n_classes * ldo * sizeof(double));
             if (arena->failed)
-                return;
+                return 0;
             for (ptrdiff_t i = 0; i < task->n; i++)
                 for (ptrdiff_t q = 0; q < n_on; q++)
                     cols[q * ldn + i] = part->rows[i * part->ldd + point->on[q]];
@@ -96,6 +99,15 @@ static void measure(const Task *task, const Part *part, Point *point, Arena *are
             arena_release(arena, mark);
         }
     }
+    return penalty;
+}
+
+/* All that V tells of a point of the hinge. */
+static void measure(const Task *task, const Part *part, Point *point, Arena *arena)
+{
+    const ptrdiff_t ldn = task->ldn, n_classes = task->n_classes;
+    double penalty = answer(task, part, point, arena);
+    double gap = 0, primal = 0, rounding = 0;
     for (ptrdiff_t i = 0; i < task->n; i++) {
         double top = -HUGE_VAL, size = 0, lack = 0, own = 0;
         for (ptrdiff_t l = 0; l < n_classes; l++) {
@@ -123,6 +135,28 @@ static void measure(const Task *task, const Part *part, Point *point, Arena *are
     point->rounding = 2 * 2.220446049250313e-16 * rounding;
 }
 
+/* M X for X (classes, ldd), M the Jacobian of V -> W(V), and <V_g, X_g> of every
+   group. */
+static void apply_jacobian(const Task *task, const Part *part, const Point *point,
+                           const double *x, double *inner, double *out)
+{
+    memset(inner, 0, part->n_groups * sizeof(double));
+    for (ptrdiff_t l = 0; l < task->n_classes; l++)
+        for (ptrdiff_t j = 0; j < part->d; j++)
+            inner[part->groups ? part->groups[j] : j] +=
+                point->v[l * part->ldd + j] * x[l * part->ldd + j];
+    for (ptrdiff_t j = 0; j < part->d; j++) {
+        ptrdiff_t g = part->groups ? part->groups[j] : j;
+        double t = part->thresholds[g], norm = point->norms[g];
+        double ratio = t > 0 ? (norm > t ? t / norm : 1) : 0;
+        double bend = t > 0 && norm > t ? ratio / norm * (inner[g] / norm) : 0;
+        for (ptrdiff_t l = 0; l < task->n_classes; l++) {
+            ptrdiff_t k = l * part->ldd + j;
+            out[k] = ((1 - ratio) * x[k] + bend * point->v[k]) / task->lambda2;
+        }
+    }
+}
+
 /* Rows of positive weight, in units in which they have norms near 1. 0: refused. */
 static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
 {
@@ -143,6 +177,7 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
     task->n = n;
     task->ldn = ldn;
     task->n_classes = n_classes;
+    task->logistic = data->logistic;
     task->sums = arena_zeros(arena, ldn * sizeof(double));
     task->linear = arena_zeros(arena, 2 * n_classes * ldn * sizeof(double));
     all->rows = arena_zeros(arena, (n > 0 ? n : 1) * ldd * sizeof(double));
@@ -187,7 +222,8 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
     if (!(task->lambda2 > 1e-30) || !(task->lambda2 < 1e30))
         return 0;
     for (ptrdiff_t g = 0; g < data->n_groups; g++) {
-        thresholds[g] = data->thresholds[g] / task->unit;
+        /* What rounding alone puts above its threshold is off. */
+        thresholds[g] = (1 + ROUNDED) * data->thresholds[g] / task->unit;
         if (!(thresholds[g] >= 0) || !(thresholds[g] < 1e150))
             return 0;
     }

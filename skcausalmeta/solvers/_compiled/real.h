@@ -4,6 +4,7 @@
 #include "dense.h"
 #include "ascent.h"
 #include "quadratic.h"
+#include "softmax.h"
 
 #undef R
 #undef SUFFIX

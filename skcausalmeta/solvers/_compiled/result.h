@@ -1,21 +1,25 @@
 /* The first point, and the last one as the caller gets it. */
 
-/* The first B, (n_rows, n_classes): the given one, or uniform over the classes of the
-   largest linear term, which is optimal if every feature is off. */
+/* The first B, (n_rows, n_classes): the given one, or what is optimal if every feature
+   is off: uniform over the classes of the largest linear term, or its softmax. */
 static void first_dual(const Data *data, const Forward *out)
 {
     const ptrdiff_t n_classes = data->n_classes;
     for (ptrdiff_t from = 0; from < data->n_rows * n_classes; from += n_classes) {
-        double top = -HUGE_VAL;
+        double top = -HUGE_VAL, total = 0;
         int n_best = 0;
         for (ptrdiff_t k = from; k < from + n_classes; k++) {
             double value = number(data->linear, data->single, k);
             n_best = value > top ? 1 : n_best + (value == top);
             top = value > top ? value : top;
         }
+        for (ptrdiff_t k = from; k < from + n_classes && data->logistic; k++)
+            total += exp(number(data->linear, data->single, k) - top);
         for (ptrdiff_t k = from; k < from + n_classes; k++) {
-            int best = number(data->linear, data->single, k) == top;
-            double share = best ? 1.0 / n_best : 0;
+            double value = number(data->linear, data->single, k);
+            double share = value == top ? 1.0 / n_best : 0;
+            if (data->logistic)
+                share = exp(value - top) / total;
             put(out->dual, data->single, k,
                 out->start ? number(out->start, data->single, k) : share);
         }
@@ -48,13 +52,13 @@ static int tidy(const Task *task, const Point *point, double step, double *a)
 }
 
 /* Rows of weight 0 answer as they would at the least weight: by the classes of the
-   largest slope. The derivative in their weight needs it. */
+   largest slope, or by the softmax. The derivative in their weight needs it. */
 static void answer_absent(const Data *data, const Task *task, const Part *all,
-                          const Point *point, const Forward *out)
+                          const Point *point, double *slopes, const Forward *out)
 {
     const ptrdiff_t n_classes = data->n_classes, d = data->n_features;
     for (ptrdiff_t i = 0; i < data->n_rows; i++) {
-        double top = -HUGE_VAL;
+        double top = -HUGE_VAL, total = 0;
         ptrdiff_t best = 0;
         if (number(data->weights, data->single, i) > 0)
             continue;
@@ -65,9 +69,13 @@ static void answer_absent(const Data *data, const Task *task, const Part *all,
                          task->unit * point->w[l * all->ldd + point->on[q]];
             best = slope > top ? l : best;
             top = slope > top ? slope : top;
+            slopes[l] = slope;
         }
+        for (ptrdiff_t l = 0; l < n_classes && task->logistic; l++)
+            total += exp(slopes[l] - top);
         for (ptrdiff_t l = 0; l < n_classes; l++)
-            put(out->dual, data->single, i * n_classes + l, l == best);
+            put(out->dual, data->single, i * n_classes + l,
+                task->logistic ? exp(slopes[l] - top) / total : l == best);
     }
 }
 
@@ -88,14 +96,16 @@ static void finish(const Data *data, const Task *task, const Part *all, Point *p
     const ptrdiff_t size = task->n_classes * task->ldn;
     double *a = arena_zeros(arena, size * sizeof(double));
     double *before = arena_take(arena, size * sizeof(double));
+    double *slopes = arena_take(arena, task->n_classes * sizeof(double));
     if (arena->failed)
         return;
     round_dual(data, task, out, point->a);
     correlate(task, all, point);
-    measure(task, all, point, arena);
+    certify(task, all, point, arena);
     double gap = point->relative_gap;
     /* ||F||^2 is at most the sum of the squared row norms, which are near 1. */
-    if (tidy(task, point, task->lambda2 / (double)(task->n > 0 ? task->n : 1), a)) {
+    if (!task->logistic &&
+        tidy(task, point, task->lambda2 / (double)(task->n > 0 ? task->n : 1), a)) {
         memcpy(before, point->a, size * sizeof(double));
         memcpy(point->a, a, size * sizeof(double));
         round_dual(data, task, out, point->a);
@@ -114,7 +124,7 @@ static void finish(const Data *data, const Task *task, const Part *all, Point *p
             put(out->coef, data->single, j * task->n_classes + l,
                 point->w[l * all->ldd + j] / task->unit);
         }
-    answer_absent(data, task, all, point, out);
+    answer_absent(data, task, all, point, slopes, out);
     out->gap = point->gap;
     out->relative_gap = point->relative_gap;
     out->rounding = point->rounding;

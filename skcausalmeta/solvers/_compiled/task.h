@@ -16,7 +16,20 @@ typedef struct {
     double *linear, *fixed;      /* C and SY, (classes, ldn) */
     double lambda2;              /* in units of `unit`^2, as thresholds of `unit` */
     double unit;                 /* a power of 2: rows / unit have norms near 1 */
+    int logistic;                /* the loss; else the hinge */
 } Task;
+
+/* Systems are formed in single precision, unless the tolerance is below the first
+   value or lambda2 outside of the others. */
+#define COARSE_TOL 1e-8
+#define LEAST_SCALE 1e-8
+#define MOST_SCALE 1e8
+/* Largest face at first and at last; beyond it, the rows that lack most go first, and
+   gradient steps for all rows follow. */
+#define LARGEST_FACE 700
+#define LARGEST_OF_ALL 1400
+/* Newton steps without progress before systems are formed in double precision. */
+#define COARSE_STEPS 2
 
 /* Columns in use. With `gram`, rows is F F' (n, ldn) and there are no columns. */
 typedef struct {

@@ -345,6 +345,7 @@ def test_early_stopping_restores_the_best_weights():
     losses = [row["valid_loss"] for row in learner.history_]
     assert len(losses) < 60
     assert np.argmin(losses) == len(losses) - 4
+    assert not learner.net_.interrupted_
 
 
 def test_regression_gives_the_units_back():

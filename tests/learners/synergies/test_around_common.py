@@ -211,26 +211,39 @@ def test_the_certificate_is_the_gap_of_the_problem_around_the_common_scores(fitt
     assert learner.dual_gap_ == pytest.approx(found, abs=1e-6 * objective)
 
 
+def what_is_certified(head, features):
+    """Features, weights and strength of the problem that was solved last."""
+    if not head.refit:
+        return features, head.coef_, head.lambda1_
+    assert head.selection_gap_ >= 0
+    return (
+        features[:, head.support_features_],
+        head.coef_[..., head.support_features_],
+        0.0,
+    )
+
+
 def logistic_gap(learner, features, offset, y):
     """Objective, and what it is above its dual at the certified point."""
     head = learner.head_
+    features, coef, lambda1 = what_is_certified(head, features)
     middle = features.mean(axis=0)
-    free = (head.intercept_ + head.coef_ @ middle) / head.intercept_scaling
-    scores = features @ head.coef_.T + head.intercept_ + offset
+    free = (head.intercept_ + coef @ middle) / head.intercept_scaling
+    scores = features @ coef.T + head.intercept_ + offset
     truth = np.eye(scores.shape[1])[np.searchsorted(learner.classes_, y)]
     top = scores.max(axis=1, keepdims=True)
     loss = np.log(np.exp(scores - top).sum(axis=1)) + top[:, 0]
     loss = (loss - (scores * truth).sum(axis=1)).sum()
-    norms = np.linalg.norm(head.coef_, axis=0)
+    norms = np.linalg.norm(coef, axis=0)
     ridge = (norms**2).sum() + (free**2).sum()
-    objective = loss + head.lambda2_ / 2 * ridge + head.lambda1_ * norms.sum()
+    objective = loss + head.lambda2_ / 2 * ridge + lambda1 * norms.sum()
     shares = head.dual_coef_
     assert (shares >= 0).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum()
     residual = shares - truth
     pulls = np.linalg.norm((features - middle).T @ residual, axis=1)
-    beyond = np.maximum(pulls - head.lambda1_, 0.0)
+    beyond = np.maximum(pulls - lambda1, 0.0)
     constant = head.intercept_scaling * np.linalg.norm(residual.sum(axis=0))
     cost = ((beyond**2).sum() + constant**2) / (2 * head.lambda2_)
     return objective, objective - (entropy + (offset * residual).sum() - cost)
@@ -239,15 +252,16 @@ def logistic_gap(learner, features, offset, y):
 def lasso_gap(learner, features, offset, y):
     """The same for a Lasso with a ridge, whose rows are averaged."""
     head, n = learner.head_, len(y)
+    features, coef, lambda1 = what_is_certified(head, features)
     standard = (y - learner.target_center_) / learner.target_scale_
     left = standard - offset[:, 0]
-    rest = left - features @ head.coef_ - head.intercept_
-    sizes = np.abs(head.coef_)
-    objective = (rest**2).sum() / (2 * n) + head.lambda1_ * sizes.sum()
+    rest = left - features @ coef - head.intercept_
+    sizes = np.abs(coef)
+    objective = (rest**2).sum() / (2 * n) + lambda1 * sizes.sum()
     objective += head.lambda2_ / 2 * (sizes**2).sum()
     dual = (rest - rest.mean()) / n
     pulls = np.abs((features - features.mean(axis=0)).T @ dual)
-    cost = (np.maximum(pulls - head.lambda1_, 0) ** 2).sum() / (2 * head.lambda2_)
+    cost = (np.maximum(pulls - lambda1, 0) ** 2).sum() / (2 * head.lambda2_)
     return objective, objective - (dual @ left - n / 2 * dual @ dual - cost)
 
 

@@ -17,6 +17,7 @@ from skcausalmeta.datasets import make_shared_tasks
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import GroupLassoLogistic, LassoHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
+from skcausalmeta.learners._synergies import _around_common
 from skcausalmeta.training import PooledData, PooledModel, RowReader, fit_pooled
 
 SHARED = {"n_samples": 24, "n_features": 4, "n_deviating": 1, "noise": 1.0}
@@ -287,3 +288,24 @@ def test_an_interrupted_common_predictor_leaves_the_learner_as_it_was(monkeypatc
     with pytest.raises(KeyboardInterrupt):
         fresh.fit(TWO.data, TWO.target, tasks=TWO.tasks)
     assert not hasattr(fresh, "net_")
+
+
+def test_epochs_that_helped_are_trained_though_patience_ran_out(monkeypatch):
+    monkeypatch.setattr(_around_common, "_PATIENCE", 1)
+    monkeypatch.setattr(_around_common, "_N_VALID", 8)
+    monkeypatch.setattr(_around_common, "_valid_loss", lambda net, stream: np.inf)
+    trials, run = [], SparseMetaClassifier._run
+
+    def spy(learner, net, stage, *args):
+        run(learner, net, stage, *args)
+        if stage.validation is not None:
+            trials.append(net)
+
+    monkeypatch.setattr(SparseMetaClassifier, "_run", spy)
+    learner = SparseMetaClassifier(
+        batches_per_epoch=2, tasks_per_batch=3, verbose=0, random_state=0
+    ).fit(TWO.data, TWO.target, tasks=TWO.tasks)
+    (trial,) = trials
+    losses = [row["valid_loss"] for row in trial.history]
+    assert len(losses) < 30  # it was stopped
+    assert learner.n_iter_ == np.argmin(losses) + 1

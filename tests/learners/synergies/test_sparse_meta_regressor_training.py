@@ -279,6 +279,7 @@ def test_training_stops_when_nothing_improves():
         max_epochs=9,
     ).fit(X, Y, tasks=TASKS)
     assert learner.n_iter_ == 3
+    assert not learner.net_.interrupted_
 
 
 def test_held_out_tasks_are_not_trained_on():

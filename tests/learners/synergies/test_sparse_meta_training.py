@@ -176,6 +176,7 @@ def test_training_stops_when_nothing_improves():
         max_epochs=9,
     ).fit(X, Y)
     assert learner.n_iter_ == 3
+    assert not learner.net_.interrupted_
     assert len({row["valid_accuracy"] for row in learner.history_}) == 1
 
 

@@ -49,15 +49,16 @@ def means_of(behind, best=1.0):
     return best + np.interp(GRID, *zip(*behind, strict=True))
 
 
-def test_the_largest_share_within_one_standard_error_is_taken(monkeypatch):
-    # The standard error of a difference is 1 / 10.
-    means = means_of([(0, 0), (0.5, 0.09), (0.6, 0.11), (1, 0.5)])
-    assert chosen(monkeypatch, means, 1.0) == 0.5
-    # Ten times less noise: what is a tenth behind is truly behind.
-    assert chosen(monkeypatch, means, 0.1) == 0.05
+def test_a_quarter_of_what_deviations_are_worth_is_given_for_sparsity(monkeypatch):
+    # They are worth 0.02 of a loss of 1.
+    means = means_of([(0, 0), (0.5, 0.0049), (0.6, 0.0051), (1, 0.02)])
+    assert chosen(monkeypatch, means, 1e-6) == 0.5
+    # Noise decides whether they are worth anything, not what is given.
+    assert chosen(monkeypatch, means, 0.05) == 0.5
+    assert chosen(monkeypatch, means, 0.3) == 1.0
 
 
-def test_one_percent_of_the_loss_is_nothing(monkeypatch):
+def test_one_percent_of_the_loss_is_the_most_that_is_given(monkeypatch):
     means = means_of([(0, 0), (0.3, 0.009), (0.4, 0.011), (1, 0.5)])
     assert chosen(monkeypatch, means, 1e-6) == 0.3
     assert chosen(monkeypatch, means - 0.9, 1e-6) < 0.1  # of a loss of a tenth
