@@ -471,9 +471,11 @@ def _set_state(thing: Any, state: dict[str, Any]) -> None:
     object.__setattr__(thing, "__dict__", state)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1000)
 def _defaults(cls: type) -> Mapping[str, Any]:
     """Defaults of parameters, some of which an older version did not have."""
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return {}
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

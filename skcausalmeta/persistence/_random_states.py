@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..exceptions import PersistenceError
+from ..utils import printable
 
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 # Words of the arrays of a state: name -> (type, length).
@@ -78,7 +79,7 @@ def _bit_generator(state: dict[str, Any]) -> Any:
     name = state.get("bit_generator")
     if not isinstance(name, str) or name not in _BIT_GENERATORS:
         raise PersistenceError(
-            f"Random states must be of {_BIT_GENERATORS}. Got {repr(name)[:80]}; the "
+            f"Random states must be of {_BIT_GENERATORS}. Got {_told(name)}; the "
             "file is damaged, get another copy."
         )
     _check_inner(name, state.get("state"))
@@ -116,5 +117,15 @@ def _require(sound: bool, got: Any) -> None:
     if not sound:
         raise PersistenceError(
             "Random states must be sound. Got "
-            f"{repr(got)[:80]}; the file is damaged, get another copy."
+            f"{_told(got)}; the file is damaged, get another copy."
         )
+
+
+def _told(got: Any) -> str:
+    """What a file holds, in one line: arrays and tensors print as many."""
+    if isinstance(got, Mapping):
+        names = [key if isinstance(key, (str, int)) else type(key) for key in got]
+        return printable(f"a state with {names}"[:80])
+    if got is None or isinstance(got, (bool, int, float, str, type)):
+        return printable(repr(got)[:80])
+    return type(got).__name__

@@ -7,11 +7,15 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import LabelEncoder
 from skorch.history import History
 
+from benchmarks._harness import Watch
 from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.persistence import describe, load, read_value, save, write_value
+from skcausalmeta.persistence._decode import _defaults
+from skcausalmeta.persistence._random_states import generator_of
 
 SECONDS, BYTES = 2.0, 100 * 2**20
 
@@ -263,6 +267,35 @@ def test_states_of_generators_are_checked(forge, tmp_path, name, change):
 
     with pytest.raises(PersistenceError, match="Random states"):
         read_value(forge.change(tmp_path / "state", forged))
+
+
+@pytest.mark.parametrize(
+    "odd", [np.arange(999), torch.ones(9, 9), {"a\n": 1}, "\x1b[2J", ["\n"]]
+)
+def test_odd_states_are_told_in_a_line(monkeypatch, odd):
+    """What prints as many lines, or imports a module to do so, is not printed."""
+    monkeypatch.setattr(torch.Tensor, "__repr__", lambda tensor: pytest.fail("shown"))
+    sound = np.random.MT19937(0).state
+    states = [odd, {"bit_generator": odd}, {**sound, "state": odd}]
+    states += [{**sound, "state": {"key": odd, "pos": 0}}]
+    states += [{**sound, "state": {"key": sound["state"]["key"], "odd": odd}}]
+    if isinstance(odd, str | torch.Tensor):
+        states += [{**sound, "state": {odd: 0}}]
+    for state in states:
+        with pytest.raises(PersistenceError, match="Random states must") as refused:
+            generator_of(state)
+        assert str(refused.value).isprintable()
+
+
+def test_a_class_without_parameters_is_read_without_a_parser(tmp_path):
+    save(LabelEncoder().fit(["b", "a"]), tmp_path / "encoder")
+    _defaults.cache_clear()
+    watch = Watch()
+    watch.on = True
+    found = load(tmp_path / "encoder")
+    watch.on = False
+    assert watch.seen == []
+    assert found.transform(["a", "b"]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("length", [0, 1, 623, 625])
