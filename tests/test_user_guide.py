@@ -57,5 +57,6 @@ def test_parts_of_your_own_are_checked(check):
 
 def test_every_page_is_in_the_table_of_contents():
     index = (DOCS / "index.rst").read_text(encoding="utf-8")
-    names = {path.stem for path in DOCS.glob("*.rst")} - {"index"}
+    made = {"sg_execution_times"}  # by a build
+    names = {path.stem for path in DOCS.glob("*.rst")} - {"index"} - made
     assert [name for name in names if f"   {name}\n" not in index] == []

@@ -299,7 +299,7 @@ def test_unfinished_strengths_warn_with_numbers(monkeypatch):
     # The tensor solver, of which one step is too few.
     tensors = "skcausalmeta.solvers._auto.compiled_applies"
     monkeypatch.setattr(tensors, lambda problem: False)
-    polish = "skcausalmeta.heads._group_lasso_svc.has_compiled_solver"
+    polish = "skcausalmeta.heads._group_lasso_base.has_compiled_solver"
     monkeypatch.setattr(polish, lambda: False)
     X, y = make_data(n_samples=30)
     svc = GroupLassoSVCCV([1.0, 0.01], cv=2, tol=1e-14, max_iter=1, solver="newton")

@@ -311,6 +311,7 @@ def test_routing_output_and_data_frames_come_back(tmp_path):
         assert again.get_metadata_routing().fit.requests == {
             "tasks": True,
             "envs": "site",
+            "sample_weight": None,
         }
     assert list(again.feature_names_in_) == list("abcdef")
     pandas.testing.assert_frame_equal(again.transform(frame), learner.transform(frame))
