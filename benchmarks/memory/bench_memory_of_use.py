@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks._harness import Harness, in_process, make_parser
-from benchmarks.scale._long_use import LEARNERS, measure
+from benchmarks.memory._long_use import LEARNERS, measure
 
 MEASURES = (
     "skcausalmeta/heads",
@@ -29,7 +29,7 @@ def main() -> None:
     harness = Harness("memory_of_use", arguments)
     run = measure
     if not arguments.smoke:
-        run = partial(in_process, "benchmarks.scale._long_use")
+        run = partial(in_process, "benchmarks.memory._long_use")
     rows, left = [], False
     for what, n_calls in CALLS.items():
         for learner in LEARNERS:
