@@ -54,6 +54,8 @@ class GroupLassoSettings:
     relative_ridge : bool, default=True
         Whether `ridge_reg` is in units of the mean squared row norm; counts where
         `relative` is true only.
+    group_weights : Tensor of shape (n_groups,) or (n_tasks, n_groups), default=None
+        Factors of `group_reg` for the groups, > 0. None: 1 for all.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class GroupLassoSettings:
     intercept: float
     groups: Tensor | None
     relative_ridge: bool = True
+    group_weights: Tensor | None = None
 
 
 def build_group_lasso_problem(
@@ -130,7 +133,7 @@ def build_group_lasso_problem(
         # A task without any signal has no unit; sqrt has no gradient at 0.
         square = torch.where(mean > 0, mean, ones)
     constant = settings.intercept * square.sqrt()
-    group_weights, groups = None, settings.groups
+    group_weights, groups = settings.group_weights, settings.groups
     if settings.intercept:
         column = constant[:, None, None].expand(-1, features.shape[1], 1)
         features = torch.cat([features, column], dim=-1)
@@ -138,8 +141,10 @@ def build_group_lasso_problem(
         if groups is not None:
             n_groups = int(groups.max()) + 1
             groups = torch.cat([groups, groups.new_tensor([n_groups])])
-        group_weights = features.new_ones(n_groups + 1)
-        group_weights[-1] = 0.0
+        if group_weights is None:
+            group_weights = features.new_ones(n_groups)
+        free = group_weights.new_zeros(*group_weights.shape[:-1], 1)
+        group_weights = torch.cat([group_weights, free], dim=-1)
     penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
     problem = Problem(features, targets, weights, loss, penalty, offset)
     lambda1 = settings.group_reg * ones
@@ -171,10 +176,10 @@ def standardised(problem: Problem) -> tuple[Problem, Tensor]:
 def lambda1_max(problem: Problem) -> Tensor:
     """A value of lambda1 that switches every penalised feature off.
 
-    W = 0 is optimal if and only if ``||(F'R)_g|| <= lambda1`` for every group at some
-    B that is optimal without features. ``problem.start()`` is one. For the logistic
-    loss and for two classes it is the only one: there the bound is the smallest
-    such value.
+    W = 0 is optimal if and only if ``||(F'R)_g|| <= lambda1 w_g`` for every group at
+    some B that is optimal without features. ``problem.start()`` is one. For the
+    logistic loss and for two classes it is the only one: there the bound is the
+    smallest such value.
 
     Returns
     -------
@@ -184,7 +189,8 @@ def lambda1_max(problem: Problem) -> Tensor:
     correlation = problem.correlation(problem.start())
     norms = penalty.group_norms(correlation)
     if penalty.group_weights is not None:
-        norms = norms * penalty.group_weights
+        held = penalty.group_weights > 0
+        norms = norms * held / torch.where(held, penalty.group_weights, 1.0)
     return norms.amax(-1)
 
 

@@ -44,22 +44,17 @@ from .._checks import (
     check_ids,
     check_known_rows,
     check_rows,
-    check_task_rows,
     refuse_none,
 )
 from .._nested import Makers, NestedParametersMixin
-from .._task_batches import (
-    check_tasks,
-    chunk_of,
-    in_task_chunks,
-    task_cost,
-    tasks_at_once,
-)
 from .._training import adopt
+from ._adapt import predict_episodes, solve_new_task
 from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
 from ._fit import train_learner
+from ._gradients import GRADIENTS
 from ._net import MultiTaskNet
-from ._new_task import ModuleFeatures, RoutedTask, read_new, solve_tasks
+from ._new_task import ModuleFeatures, RoutedTask
+from ._objective import IRM_FORMS, IRM_SCALES
 from ._passes import features_of, input_gradients, outputs_of
 from ._routing import ROUTINGS
 from ._targets import TargetKind, TaskTargets, as_targets, read_targets, to_columns
@@ -97,8 +92,9 @@ class BaseMultiTask(
         "lambda_sps": [_WEIGHT],
         "lambda_bal": [_WEIGHT],
         "lambda_irm": [_WEIGHT],
-        "irm_form": [StrOptions({"norm", "variance", "unbiased"})],
-        "irm_scale": [StrOptions({"relative", "absolute"})],
+        "irm_form": [StrOptions(set(IRM_FORMS))],
+        "irm_scale": [StrOptions(set(IRM_SCALES))],
+        "gradients": [StrOptions(set(GRADIENTS))],
         "adapt_reg": [_WEIGHT],
         "batch_size": [_COUNT],
         "max_epochs": [_COUNT],
@@ -142,6 +138,7 @@ class BaseMultiTask(
         lambda_irm: float = 1.0,
         irm_form: str = "norm",
         irm_scale: str = "relative",
+        gradients: str = "sum",
         adapt_reg: float = 0.1,
         batch_size: int = 256,
         max_epochs: int = 40,
@@ -167,6 +164,7 @@ class BaseMultiTask(
         self.lambda_irm = lambda_irm
         self.irm_form = irm_form
         self.irm_scale = irm_scale
+        self.gradients = gradients
         self.adapt_reg = adapt_reg
         self.batch_size = batch_size
         self.max_epochs = max_epochs
@@ -248,7 +246,9 @@ class BaseMultiTask(
 
     # -- new tasks ---------------------------------------------------------------------
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike, *, envs: ArrayLike | None = None
+    ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
         The modules are frozen. The new task gets weights of all their features by a
@@ -256,8 +256,11 @@ class BaseMultiTask(
         standardised values for a regressor, with a group Lasso that has the modules
         as its groups. It takes the place of the sparsity of the routing in `fit`:
         the task reads few modules, and the certificate `dual_gap_` proves that the
-        problem was solved. `predict`, `score`, `classes_` and the like then speak of
-        the new task; ``predict(X, tasks=...)`` still answers for those of `fit`.
+        problem was solved. With `envs` the modules whose gradients differ between
+        the environments by more than chance are penalised more, the worst first (a
+        rule of ours), so that the task rests on those that serve it everywhere.
+        `predict`, `score`, `classes_` and the like then speak of the new task;
+        ``predict(X, tasks=...)`` still answers for those of `fit`.
 
         Attributes are rebound, never changed in place, so
         ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares the
@@ -270,6 +273,9 @@ class BaseMultiTask(
         y : array-like of shape (n_samples,) or (n_samples, height, width)
             Labels of at least two classes, or values; after `fit` on targets per
             pixel the same per pixel, NaN where one is missing.
+        envs : array-like of shape (n_samples,), default=None
+            Environment id of every row. None, or one environment: all modules are
+            penalised alike.
 
         Returns
         -------
@@ -283,22 +289,12 @@ class BaseMultiTask(
         ValueError
             For invalid rows or targets; the learner stays as it was.
         """
-        refuse_other_index(X=X, y=y)
+        refuse_other_index(X=X, y=y, envs=envs)
         rows = check_known_rows(self, X)
         if y is None:
             refuse_none(self, "label" if self._classifies else "real number")
-        pixels = self.targets_.pixels
-        targets = as_targets(y if pixels else column_or_1d(y, warn=True))
-        check_consistent_length(rows, targets)
-        if targets.shape[1:] != pixels:
-            raise InvalidInputError(
-                "adapt solves one task: y must have the shape of the rows and pixels, "
-                f"{(len(rows), *pixels)}. Got {targets.shape}."
-            )
-        kind, encoded = self._read_new(targets, 0)
-        features = self._unit_features(rows)
-        features = features.reshape(1, -1, features.shape[-1])
-        (self.task_,) = self._solve(features, encoded[None], [kind])
+        targets = as_targets(y if self.targets_.pixels else column_or_1d(y, warn=True))
+        self.task_ = solve_new_task(self, rows, targets, check_ids(envs, rows, "envs"))
         return self
 
     def predict_episodes(
@@ -340,56 +336,7 @@ class BaseMultiTask(
             `max_memory` is less than one task takes.
         """
         check_is_fitted(self)
-        pixels = self.targets_.pixels
-        support, targets, query = check_tasks(X_support, y_support, X_query, pixels)
-        as_targets(targets.reshape(-1))
-        read = [self._read_new(values, k) for k, values in enumerate(targets)]
-        kinds = [kind for kind, _ in read]
-        encoded = np.stack([values for _, values in read])
-
-        def solve(part: slice) -> NDArray[Any]:
-            features = self._task_features(chunk_of(support, part))
-            features = features.reshape(len(features), -1, features.shape[-1])
-            solved = self._solve(features, encoded[part], kinds[part])
-            asked = self._task_features(chunk_of(query, part))
-            found = [
-                task.kind.decode(task.outputs(rows))  # rows (n_query, n_pixels, d)
-                for task, rows in zip(solved, asked, strict=True)
-            ]
-            return np.stack(found)
-
-        size = self._tasks_within(support, query, kinds, max_memory)
-        answers = in_task_chunks(solve, len(kinds), size)
-        return answers.reshape(*query.shape[:2], *pixels)
-
-    def _tasks_within(
-        self, support: Any, query: Any, kinds: list[TargetKind], max_memory: int | None
-    ) -> int:
-        """Count the tasks of a chunk of `predict_episodes`."""
-        if max_memory is None:
-            return tasks_at_once(support, query)
-        pixels = int(np.prod(self.targets_.pixels))
-        cost = task_cost(
-            self.net_.module_.experts,
-            self.reader_.sample_shape,
-            support,
-            query,
-            len(self.module_units_.center) * pixels,
-            max(1, *(kind.n_classes for kind in kinds)) * pixels,
-        )
-        return cost.tasks_within(max_memory, len(kinds))
-
-    def _read_new(
-        self, values: NDArray[Any], task: Any
-    ) -> tuple[TargetKind, NDArray[np.float32]]:
-        pixels = self.targets_.pixels
-        return read_new(values, self._default_type, task, may_miss=bool(pixels))
-
-    def _solve(
-        self, features: NDArray[Any], encoded: NDArray[Any], kinds: list[TargetKind]
-    ) -> list[RoutedTask]:
-        groups = self.module_units_.groups
-        return solve_tasks(features, encoded, kinds, groups, self.adapt_reg)
+        return predict_episodes(self, X_support, y_support, X_query, max_memory)
 
     @property
     def _classifies(self) -> bool:
@@ -609,12 +556,6 @@ class BaseMultiTask(
     def _unit_features(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Return features (n, n_pixels, d) of checked rows in units of a new task."""
         return self.module_units_(self._features(rows, pooled=False))
-
-    def _task_features(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return `_unit_features` (n_tasks, n, n_pixels, d) of rows of tasks."""
-        rows = check_task_rows(self, X)
-        features = self._unit_features(rows.reshape(-1, *rows.shape[2:]))
-        return features.reshape(*X.shape[:2], *features.shape[1:])
 
     @property
     def _n_features_out(self) -> int:

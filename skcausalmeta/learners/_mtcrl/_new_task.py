@@ -151,13 +151,14 @@ def solve_tasks(
     kinds: list[TargetKind],
     groups: NDArray[np.int64],
     group_reg: float,
+    module_weights: NDArray[np.float64] | None = None,
 ) -> list[RoutedTask]:
     """Solve tasks of any kinds: those with as many classes go together.
 
     With modules as the groups g of the weights W, ::
 
         min_{W, b}  sum_i loss(W'x_i + b, y_i)
-                    + lambda1 sum_g ||W_g||_F + lambda2 / 2 ||W||_F^2
+                    + lambda1 sum_g u_g ||W_g||_F + lambda2 / 2 ||W||_F^2
 
     for the logistic or the squared loss, where lambda1 is the share `group_reg` of
     the smallest value that leaves every module out.
@@ -174,6 +175,8 @@ def solve_tasks(
         Module of every feature.
     group_reg : float
         Strength of the group Lasso, relative.
+    module_weights : ndarray of shape (n_tasks, n_modules), default=None
+        Factors u_g of lambda1, > 0. None: 1 for all.
 
     Returns
     -------
@@ -182,7 +185,16 @@ def solve_tasks(
     solved: dict[int, RoutedTask] = {}
     for part in by_way(np.array([kind.n_classes for kind in kinds])):
         some = [kinds[k] for k in part]
-        found = _solve_alike(features[part], encoded[part], some, groups, group_reg)
+        u = None if module_weights is None else torch.from_numpy(module_weights[part])
+        settings = GroupLassoSettings(
+            group_reg=group_reg,
+            ridge_reg=_RIDGE,
+            relative=True,
+            intercept=_INTERCEPT,
+            groups=torch.from_numpy(groups),
+            group_weights=u,
+        )
+        found = _solve_alike(features[part], encoded[part], some, settings)
         solved.update(zip(part.tolist(), found, strict=True))
     return [solved[k] for k in range(len(kinds))]
 
@@ -191,18 +203,10 @@ def _solve_alike(
     features: NDArray[np.float64],
     encoded: NDArray[np.float32],
     kinds: list[TargetKind],
-    groups: NDArray[np.int64],
-    group_reg: float,
+    settings: GroupLassoSettings,
 ) -> list[RoutedTask]:
     """Solve tasks of one number of classes, all at once."""
     n_classes = kinds[0].n_classes
-    settings = GroupLassoSettings(
-        group_reg=group_reg,
-        ridge_reg=_RIDGE,
-        relative=True,
-        intercept=_INTERCEPT,
-        groups=torch.from_numpy(groups),
-    )
     known = np.isfinite(encoded)
     given = torch.from_numpy(np.where(known, encoded, 0.0).astype(np.float64))
     problem, constant = build_group_lasso_problem(
