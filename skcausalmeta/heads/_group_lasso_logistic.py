@@ -128,6 +128,12 @@ class GroupLassoLogistic(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    n_reweight : int, default=0
+        Rounds of an adaptive group Lasso: the problem is solved again with
+        ``lambda1 u_g`` in the place of lambda1, where ``u_g = 1.1 / (n_g + 0.1)`` and
+        n_g is the norm of the group in the solution before, relative to the largest.
+        Features that matter are shrunk less, others more. The layer holds u_g
+        constant in its derivative; gap and objective are those of the last problem.
 
     Attributes
     ----------

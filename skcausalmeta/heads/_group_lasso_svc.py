@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..implicit import solve_psd
@@ -193,6 +194,18 @@ class GroupLassoSVC(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+    n_reweight : int, default=0
+        Rounds of an adaptive group Lasso: the problem is solved again with
+        ``lambda1 u_g`` in the place of lambda1, where ``u_g = 1.1 / (n_g + 0.1)`` and
+        n_g is the norm of the group in the solution before, relative to the largest.
+        Features that matter are shrunk less, others more. The layer holds u_g
+        constant in its derivative; gap and objective are those of the last problem.
+    dual_reg : float, default=0.0
+        Strength rho of ``- rho / (2 lambda2) ||diag(s) (B - Y)||_F^2`` in the dual,
+        which makes it strongly concave. It is the same as a feature of square rho that
+        every row has for itself, without a group penalty; relative: rho in units of
+        the mean squared row norm. The official code of [1]_ has 1 in the units of its
+        features.
     solver_options : dict, default=None
         ``{"solver": name, ...}``: conic solver for "cvxpy" and its keywords.
 
@@ -254,6 +267,7 @@ class GroupLassoSVC(GroupLassoClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
         "solver": [StrOptions(set(_SOLVERS))],
+        "dual_reg": [Interval(Real, 0, None, closed="left")],
         "solver_options": [dict, None],
     }
 
@@ -270,6 +284,8 @@ class GroupLassoSVC(GroupLassoClassifier):
         tol: float = 1e-6,
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
+        n_reweight: int = 0,
+        dual_reg: float = 0.0,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -283,7 +299,9 @@ class GroupLassoSVC(GroupLassoClassifier):
             tol=tol,
             max_iter=max_iter,
             class_weight=class_weight,
+            n_reweight=n_reweight,
         )
+        self.dual_reg = dual_reg
         self.solver_options = solver_options
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:
