@@ -62,9 +62,15 @@ def test_units_do_not_matter_and_the_layer_agrees(groups, params):
 # -- n_reweight -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [GroupLassoSVC, GroupLassoLogistic])
-def test_a_round_weighs_the_groups_by_the_solution_before(cls):
-    params = {"solver": "newton", "tol": 1e-10, **ABSOLUTE}
+@pytest.mark.parametrize(
+    ("cls", "solver"),
+    [
+        (GroupLassoLogistic, "newton"),
+        *((GroupLassoSVC, solver) for solver in ("cvxpy", "auto", "newton")),
+    ],
+)
+def test_a_round_weighs_the_groups_by_the_solution_before(cls, solver):
+    params = {"solver": solver, "tol": 1e-10, **ABSOLUTE}
     plain = cls(1.0, 0.5, **params).fit(X, Y)
     found = cls(1.0, 0.5, n_reweight=1, **params).fit(X, Y)
     norms = np.linalg.norm(plain.coef_, axis=0)
