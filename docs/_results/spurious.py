@@ -119,7 +119,7 @@ BENCHMARKS = [
                 {"problem": "throughput"},
             ),
         ],
-    )
+    ),
     Benchmark(
         "mtcrl_free",
         "Multi-task learning where ties change, without known groups",
@@ -129,7 +129,7 @@ BENCHMARKS = [
                 "Mean over the tasks, t intervals over seeds. Settings of every "
                 "contender were searched on seeds 100 and 101, on their shifted rows "
                 "too, and fixed. PCGrad, GradVac and IRM are those of a shared net; "
-                "\"inputs\" takes the invariance in factors on the inputs of a task.",
+                '"inputs" takes the invariance in factors on the inputs of a task.',
                 ("problem", "contender"),
                 [
                     Column("shifted", "gain, shifted", "gain"),
