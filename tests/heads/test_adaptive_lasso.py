@@ -70,7 +70,7 @@ def test_units_do_not_matter_and_the_layer_agrees(groups, params):
     ],
 )
 def test_a_round_weighs_the_groups_by_the_solution_before(cls, solver):
-    params = {"solver": solver, "tol": 1e-10, **ABSOLUTE}
+    params = {"solver": solver, "tol": 1e-8, **ABSOLUTE}
     plain = cls(1.0, 0.5, **params).fit(X, Y)
     found = cls(1.0, 0.5, n_reweight=1, **params).fit(X, Y)
     norms = np.linalg.norm(plain.coef_, axis=0)
@@ -78,8 +78,8 @@ def test_a_round_weighs_the_groups_by_the_solution_before(cls, solver):
     V = X.T @ (np.eye(3)[Y] - found.dual_coef_)
     lengths = np.linalg.norm(V, axis=1)
     kept = np.maximum(0, 1 - u / lengths)[:, None] * V
-    np.testing.assert_allclose(found.coef_.T, kept / 0.5, atol=1e-5)
-    assert found.dual_gap_ < 1e-8 * found.objective_
+    np.testing.assert_allclose(found.coef_.T, kept / 0.5, atol=1e-4)
+    assert found.dual_gap_ < 1e-7 * found.objective_
     assert found.lambda1_ == 1.0
     assert (found.coef_ != 0).sum() < (plain.coef_ != 0).sum()
 
