@@ -8,9 +8,11 @@ sinusoid
     10-shot sinusoids, 5 inner steps: mean squared error against inner steps.
 conv
     Convolutional nets of 1, 2 and 4 layers, mean-pooled, on Omniglot or
-    Tiny-ImageNet-FS: MAML, linear layers (LinNet), Meta-SGD, Meta-Curvature, KFO and
-    ANIL, with the same budget on the same test episodes. Images are averaged down
-    to ``--side`` pixels.
+    Tiny-ImageNet-FS: MAML, linear layers (LinNet), Meta-SGD, Meta-Curvature, KFO as
+    its authors run it, with tanh layers and with flat kernels, T-nets, WarpGrad and
+    ANIL, with the same budget on the same test episodes. Several ``--rates`` are
+    searched: for every contender and depth the inner rate that is best on validation
+    classes, with a seed that is kept for choosing. ``--learners`` names some.
 
 Data are read from ``--data-dir`` or the environment variable SKCAUSALMETA_DATA;
 ``--smoke`` makes its own small images. ``--full`` trains on full images with more
@@ -33,7 +35,7 @@ from skcausalmeta.datasets import (
     fetch_tiny_imagenet,
     make_sinusoid_tasks,
 )
-from skcausalmeta.learners import MAMLClassifier, MAMLRegressor
+from skcausalmeta.learners import KFOUpdate, MAMLClassifier, MAMLRegressor
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
 
@@ -49,9 +51,22 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "LinNet": {"linear_layers": 3},
     "Meta-SGD": {"update": "meta-sgd"},
     "Meta-Curvature": {"update": "meta-curvature"},
-    "KFO": {"update": "kfo"},
+    "KFO": {"update": "kfo", "psd": True, "adapt_transform": True},
+    "KFO, tanh": {
+        "update": "kfo",
+        "psd": True,
+        "adapt_transform": True,
+        "n_hidden": 2,
+    },
+    "KFO, flat": {"update": "kfo", "kernels": "flat"},
+    "T-Net": {"update": "t-net"},
+    "WarpGrad": {"update": "warp-grad"},
     "ANIL": {"adapt_layers": "head"},
 }
+# On vectors and matrices alone, where kernels do not matter.
+PLAIN: dict[str, dict[str, Any]] = {"MAML": {}, "KFO": {"update": "kfo"}}
+OF_RULE = ("psd", "adapt_transform", "n_hidden", "kernels")
+CHOOSING = 100
 TOY: dict[str, dict[str, Any]] = {
     "shallow": {},
     "deep": {"linear_layers": 3},
@@ -91,7 +106,10 @@ def budget(n_batches: int) -> dict[str, int]:
 
 def learner_params(params: dict[str, Any], **net: Any) -> dict[str, Any]:
     """Parameters of a learner from those of a line and more keywords of the net."""
-    own = {name: value for name, value in params.items() if name != "linear_layers"}
+    of_rule = {name: params[name] for name in OF_RULE if name in params}
+    own = {k: v for k, v in params.items() if k not in (*OF_RULE, "linear_layers")}
+    if of_rule:
+        own["update"] = KFOUpdate(**of_rule)
     if "linear_layers" in params:
         net["linear_layers"] = params["linear_layers"]
     return {**own, "net_params": net}
@@ -162,10 +180,10 @@ def images(data: str, data_dir: str | None, size: Size, smoke: bool) -> dict[str
     if smoke:
         rng, y = np.random.RandomState(0), np.repeat(np.arange(6), 25)
         shape = (len(y), 1, size.side, size.side)
-        return dict.fromkeys(("train", "test"), (rng.random_sample(shape), y))
+        return dict.fromkeys(("train", "val", "test"), (rng.random_sample(shape), y))
     return {
         split: (reduced(bunch.data, size.side), bunch.target)
-        for split in ("train", "test")
+        for split in ("train", "val", "test")
         for bunch in [FETCH[data](data_home=data_dir, split=split)]
     }
 
@@ -189,11 +207,14 @@ def conv_run(
     size: Size,
     seed: int,
     device: str,
+    *,
+    inner_lr: float = 0.1,
+    judge: str = "test",
 ) -> dict[str, Any]:
-    """Train once; accuracies of the test episodes."""
+    """Train once; accuracies of the episodes of the classes that judge."""
     learner = MAMLClassifier(
         backbone=Conv4(size.n_filters, depth, global_pool=True),
-        inner_lr=0.1,
+        inner_lr=inner_lr,
         n_way=5,
         n_shot=n_shot,
         n_query=5,
@@ -211,7 +232,7 @@ def conv_run(
     seconds = time.process_time() - start
     result = evaluate_few_shot(
         learner,
-        *splits["test"],
+        *splits[judge],
         n_way=5,
         n_shot=n_shot,
         n_query=15,
@@ -225,7 +246,8 @@ def conv_settings(args: Any, size: Size) -> Iterator[tuple[dict[str, Any], str, 
     """Settings of all runs, seed by seed so that a part of them is a table too."""
     for seed in args.seeds:
         for depth in size.depths:
-            for name, params in LEARNERS.items():
+            for name in args.learners:
+                params = LEARNERS[name]
                 yield (
                     {
                         "part": "conv",
@@ -278,19 +300,19 @@ def report_toy(harness: Harness, args: Any, size: Size) -> None:
 
 def report_sinusoid(harness: Harness, args: Any, size: Size) -> None:
     rows = []
-    for name in ("MAML", "KFO"):
+    for name, params in PLAIN.items():
         errors = []
         for seed in args.seeds:
             settings = {
                 "part": "sinusoid",
                 "learner": name,
-                "params": LEARNERS[name],
+                "params": params,
                 "batches": size.sinusoid_batches,
                 "seed": seed,
             }
             result = harness.run(
                 settings,
-                lambda name=name, seed=seed: sinusoid_run(LEARNERS[name], size, seed),
+                lambda params=params, seed=seed: sinusoid_run(params, size, seed),
             )
             errors.append(np.array(result["errors"]))
         joint = np.concatenate(errors, axis=1)
@@ -300,15 +322,50 @@ def report_sinusoid(harness: Harness, args: Any, size: Size) -> None:
     harness.table("Sinusoids, 10-shot, MSE", ["learner", *steps, "+-"], rows)
 
 
+def chosen_rate(
+    harness: Harness, splits: Any, settings: dict[str, Any], args: Any, size: Size
+) -> float:
+    """Inner rate that is best on validation classes, with the seed that chooses."""
+    means = {}
+    for rate in args.rates:
+        one = {**settings, "part": "conv-rate", "inner_lr": rate, "seed": CHOOSING}
+        result = harness.run(
+            one,
+            lambda rate=rate: conv_run(
+                splits,
+                settings["params"],
+                settings["depth"],
+                settings["n_shot"],
+                size,
+                CHOOSING,
+                args.device,
+                inner_lr=rate,
+                judge="val",
+            ),
+        )
+        means[rate] = float(np.mean(result["scores"]))
+    return max(means, key=lambda rate: means[rate])
+
+
 def report_conv(harness: Harness, args: Any, size: Size) -> None:
     splits = images(args.data, args.data_dir, size, args.smoke)
     found: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds: dict[tuple[str, int], list[float]] = {}
     for settings, name, depth in conv_settings(args, size):
+        rate = {}
+        if len(args.rates) > 1:
+            rate = {"inner_lr": chosen_rate(harness, splits, settings, args, size)}
         result = harness.run(
-            settings,
-            lambda s=settings, depth=depth: conv_run(
-                splits, s["params"], depth, args.shots, size, s["seed"], args.device
+            {**settings, **rate},
+            lambda s=settings, depth=depth, rate=rate: conv_run(
+                splits,
+                s["params"],
+                depth,
+                args.shots,
+                size,
+                s["seed"],
+                args.device,
+                **rate,
             ),
         )
         found.setdefault((name, depth), []).append(np.array(result["scores"]))
@@ -316,7 +373,7 @@ def report_conv(harness: Harness, args: Any, size: Size) -> None:
     rows = []
     for depth in size.depths:
         base = np.concatenate(found["MAML", depth])
-        for name in LEARNERS:
+        for name in args.learners:
             scores = np.concatenate(found[name, depth])
             mean, half = mean_confidence_interval(scores)
             gain, gain_half = mean_confidence_interval(scores - base)
@@ -339,12 +396,16 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1])
+    parser.add_argument("--learners", choices=list(LEARNERS), nargs="+")
     parser.add_argument("--batches", type=int, help="meta-batches of the part conv")
     parser.add_argument("--episodes", type=int, help="test episodes of the part conv")
     parser.add_argument("--full", action="store_true", help="sizes for a GPU")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     size = FULL if args.full else SMALL
+    args.learners = ["MAML", *(set(args.learners or LEARNERS) - {"MAML"})]
+    args.learners.sort(key=list(LEARNERS).index)
     if args.smoke:
         size, args.seeds = SMOKE, [0, 1]
     given = {"n_batches": args.batches, "episodes": args.episodes}

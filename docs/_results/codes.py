@@ -69,6 +69,20 @@ BENCHMARKS = [
                 [column for column in _codes("r") if "ICA" not in column.header],
                 {"block_size": 1, "mixing": lambda name: name != "shapes3d"},
             ),
+            *(
+                Table(
+                    f"DCI: {figure} of the codes",
+                    "Of the same codes, by Lasso regressions of the factors on them: "
+                    + text,
+                    ("rho",),
+                    _codes(figure),
+                    {"block_size": 1, "mixing": lambda name: name != "shapes3d"},
+                )
+                for figure, text in (
+                    ("disentanglement", "a code is about one factor where it is 1."),
+                    ("completeness", "a factor is in one code where it is 1."),
+                )
+            ),
             Table(
                 "Supports in blocks, which the theory excludes (MCC)",
                 "The factors of a task come in blocks of so many.",

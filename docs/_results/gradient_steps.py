@@ -13,6 +13,10 @@ _LEARNERS = {
     "Meta-SGD": "Meta-SGD",
     "Meta-Curvature": "Meta-Curvature",
     "KFO": "KFO",
+    "KFO, tanh": "KFO, 2 tanh layers",
+    "KFO, flat": "KFO, flat kernels",
+    "T-Net": "T-net",
+    "WarpGrad": "WarpGrad, linear",
     "ANIL": "ANIL",
 }
 _NETS = {"conv": "Conv4-64", "dense": "40-40 net"}

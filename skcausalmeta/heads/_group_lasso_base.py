@@ -31,6 +31,7 @@ from ._group_lasso_problem import (
     Solver,
     build_group_lasso_problem,
     differentiable_coef,
+    reweighted,
     standardised,
 )
 from ._inputs import TrainingBatch, centred
@@ -49,6 +50,7 @@ class Columns(NamedTuple):
 
     constant: Tensor  # (n_tasks,), value of the last column, 0 without intercept
     middle: Tensor | None  # (n_tasks, 1, n_features), what was taken off
+    n_features: int  # they come first
 
 
 class GroupLassoClassifier(Head):
@@ -72,7 +74,9 @@ class GroupLassoClassifier(Head):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
         "refit": ["boolean"],
+        "n_reweight": [Interval(Integral, 0, None, closed="left")],
     }
+    dual_reg: float = 0.0
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class GroupLassoClassifier(Head):
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
         refit: bool = False,
+        n_reweight: int = 0,
     ) -> None:
         self.group_reg = group_reg
         self.ridge_reg = ridge_reg
@@ -100,6 +105,7 @@ class GroupLassoClassifier(Head):
         self.max_iter = max_iter
         self.class_weight = class_weight
         self.refit = refit
+        self.n_reweight = n_reweight
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -246,17 +252,28 @@ class GroupLassoClassifier(Head):
             relative_ridge=self.reg_scale == "relative",
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
+            private=self.dual_reg,
         )
         problem, constant = build_group_lasso_problem(
             features, targets, weights, self._loss, settings, offset
         )
-        return problem, Columns(constant, middle)
+        columns = Columns(constant, middle, features.shape[-1])
+        return self._adaptive(problem), columns
+
+    def _adaptive(self, problem: Problem) -> Problem:
+        """The problem with weights of the groups by solutions, which are constants."""
+        for _ in range(self.n_reweight):
+            with torch.no_grad():
+                standard, _ = standardised(problem)
+                coef = self._solver(layer=True)(standard).coef
+            problem = reweighted(problem, coef)
+        return problem
 
     def _split(self, weights: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Weights of all columns -> coef and intercept of the features as given."""
+        coef = weights[:, : columns.n_features]
         if columns.middle is None:
-            return weights, torch.zeros_like(weights[:, 0])
-        coef = weights[:, :-1]
+            return coef, torch.zeros_like(weights[:, 0])
         intercept = weights[:, -1] * columns.constant[:, None]
         return coef, intercept - (columns.middle @ coef)[:, 0]
 

@@ -146,6 +146,12 @@ class GroupLassoLogistic(GroupLassoClassifier):
         Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
         solved for once more with ``group_reg=0``, so that they are not shrunk by it.
         The derivative holds the choice fixed.
+    n_reweight : int, default=0
+        Rounds of an adaptive group Lasso: the problem is solved again with
+        ``lambda1 u_g`` in the place of lambda1, where ``u_g = 1.1 / (n_g + 0.1)`` and
+        n_g is the norm of the group in the solution before, relative to the largest.
+        Features that matter are shrunk less, others more. The layer holds u_g
+        constant in its derivative; gap and objective are those of the last problem.
 
     Attributes
     ----------

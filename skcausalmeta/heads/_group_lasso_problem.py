@@ -18,6 +18,9 @@ from ..implicit import implicit_root
 from ..penalties import GroupLasso
 from ..solvers import Problem, Solution, compiled_applies, compiled_gradients
 
+# Added to the share of a group, so that one that is left out may come back.
+_LEAST_SHARE = 0.1
+
 Solver = Callable[[Problem], Solution]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -55,6 +58,11 @@ class GroupLassoSettings:
     relative_ridge : bool, default=True
         Whether `ridge_reg` is in units of the mean squared row norm; counts where
         `relative` is true only.
+    group_weights : Tensor of shape (n_groups,) or (n_tasks, n_groups), default=None
+        Factors of `group_reg` for the groups, > 0. None: 1 for all.
+    private : float, default=0.0
+        Square of a feature that every row has for itself, without a group penalty, in
+        units of the mean squared row norm if `relative_ridge`. 0: none.
 
     Examples
     --------
@@ -70,6 +78,8 @@ class GroupLassoSettings:
     intercept: float
     groups: Tensor | None
     relative_ridge: bool = True
+    group_weights: Tensor | None = None
+    private: float = 0.0
 
 
 def build_group_lasso_problem(
@@ -131,22 +141,67 @@ def build_group_lasso_problem(
         # A task without any signal has no unit; sqrt has no gradient at 0.
         square = torch.where(mean > 0, mean, ones)
     constant = settings.intercept * square.sqrt()
-    group_weights, groups = None, settings.groups
+    group_weights, groups = settings.group_weights, settings.groups
+    if settings.private:
+        own = torch.eye(features.shape[1]).to(features)
+        more = (settings.private * square).sqrt()[:, None, None] * own
+        features, groups, group_weights = _beside(features, more, groups, group_weights)
     if settings.intercept:
         column = constant[:, None, None].expand(-1, features.shape[1], 1)
-        features = torch.cat([features, column], dim=-1)
-        n_groups = features.shape[-1] - 1
-        if groups is not None:
-            n_groups = int(groups.max()) + 1
-            groups = torch.cat([groups, groups.new_tensor([n_groups])])
-        group_weights = features.new_ones(n_groups + 1)
-        group_weights[-1] = 0.0
+        features, groups, group_weights = _beside(
+            features, column, groups, group_weights
+        )
     penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
     problem = Problem(features, targets, weights, loss, penalty, offset)
     lambda1 = settings.group_reg * ones
     if settings.relative:
         lambda1 = lambda1 * lambda1_max(problem)
     return replace(problem, penalty=replace(penalty, lambda1=lambda1)), constant
+
+
+def _beside(
+    features: Tensor, more: Tensor, groups: Tensor | None, weights: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Append columns that the group Lasso leaves alone."""
+    n_groups = features.shape[-1] if groups is None else int(groups.max()) + 1
+    n_more = more.shape[-1]
+    if groups is not None:
+        numbers = torch.arange(n_groups, n_groups + n_more, device=groups.device)
+        groups = torch.cat([groups, numbers])
+    if weights is None:
+        weights = features.new_ones(n_groups)
+    free = weights.new_zeros(*weights.shape[:-1], n_more)
+    return torch.cat([features, more], dim=-1), groups, torch.cat([weights, free], -1)
+
+
+def reweighted(problem: Problem, coef: Tensor) -> Problem:
+    """The problem with weights of the groups by a solution, for an adaptive Lasso.
+
+    With the norms of the groups relative to the largest, ``n_g``, group g gets the
+    weight ``1.1 / (n_g + 0.1)``: 1 for the largest, 11 for one that is left out. What
+    is not penalised stays so, and lambda1 is as it was.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem, with penalty `GroupLasso`.
+    coef : Tensor of shape (n_tasks, n_features, n_classes)
+        Its solution; a constant.
+
+    Returns
+    -------
+    Problem
+    """
+    penalty = problem.penalty
+    norms = penalty.group_norms(coef.detach())
+    weights = penalty.group_weights
+    given = torch.ones_like(norms) if weights is None else weights.expand_as(norms)
+    largest = torch.where(given > 0, norms, 0.0).amax(-1, keepdim=True)
+    shares = norms / torch.where(largest > 0, largest, 1.0)
+    factors = torch.where(
+        largest > 0, (1 + _LEAST_SHARE) / (shares + _LEAST_SHARE), 1.0
+    )
+    return replace(problem, penalty=replace(penalty, group_weights=given * factors))
 
 
 def standardised(problem: Problem) -> tuple[Problem, Tensor]:
@@ -172,10 +227,10 @@ def standardised(problem: Problem) -> tuple[Problem, Tensor]:
 def lambda1_max(problem: Problem) -> Tensor:
     """A value of lambda1 that switches every penalised feature off.
 
-    W = 0 is optimal if and only if ``||(F'R)_g|| <= lambda1`` for every group at some
-    B that is optimal without features. ``problem.start()`` is one. For the logistic
-    loss and for two classes it is the only one: there the bound is the smallest
-    such value.
+    W = 0 is optimal if and only if ``||(F'R)_g|| <= lambda1 w_g`` for every group at
+    some B that is optimal without features. ``problem.start()`` is one. For the
+    logistic loss and for two classes it is the only one: there the bound is the
+    smallest such value.
 
     Returns
     -------
@@ -185,7 +240,8 @@ def lambda1_max(problem: Problem) -> Tensor:
     correlation = problem.correlation(problem.start())
     norms = penalty.group_norms(correlation)
     if penalty.group_weights is not None:
-        norms = norms * penalty.group_weights
+        held = penalty.group_weights > 0
+        norms = norms * held / torch.where(held, penalty.group_weights, 1.0)
     return norms.amax(-1)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..implicit import solve_psd
@@ -165,6 +166,18 @@ class GroupLassoSVC(GroupLassoClassifier):
         Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
         solved for once more with ``group_reg=0``, so that they are not shrunk by it.
         The derivative holds the choice fixed.
+    n_reweight : int, default=0
+        Rounds of an adaptive group Lasso: the problem is solved again with
+        ``lambda1 u_g`` in the place of lambda1, where ``u_g = 1.1 / (n_g + 0.1)`` and
+        n_g is the norm of the group in the solution before, relative to the largest.
+        Features that matter are shrunk less, others more. The layer holds u_g
+        constant in its derivative; gap and objective are those of the last problem.
+    dual_reg : float, default=0.0
+        Strength rho of ``- rho / (2 lambda2) ||diag(s) (B - Y)||_F^2`` in the dual,
+        which makes it strongly concave. It is the same as a feature of square rho that
+        every row has for itself, without a group penalty; relative: rho in units of
+        the mean squared row norm. The official code of [1]_ has 1 in the units of its
+        features.
     solver_options : dict, default=None
         ``{"solver": name, ...}``: conic solver for "cvxpy" and its keywords.
 
@@ -230,6 +243,7 @@ class GroupLassoSVC(GroupLassoClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GroupLassoClassifier._parameter_constraints,
         "solver": [StrOptions(set(_SOLVERS))],
+        "dual_reg": [Interval(Real, 0, None, closed="left")],
         "solver_options": [dict, None],
     }
 
@@ -247,6 +261,8 @@ class GroupLassoSVC(GroupLassoClassifier):
         max_iter: int = 10_000,
         class_weight: dict[Any, float] | str | None = "auto",
         refit: bool = False,
+        n_reweight: int = 0,
+        dual_reg: float = 0.0,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -261,7 +277,9 @@ class GroupLassoSVC(GroupLassoClassifier):
             max_iter=max_iter,
             class_weight=class_weight,
             refit=refit,
+            n_reweight=n_reweight,
         )
+        self.dual_reg = dual_reg
         self.solver_options = solver_options
 
     def _solver(self, tol: float | None = None, *, layer: bool = False) -> Solver:

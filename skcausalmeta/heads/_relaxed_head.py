@@ -36,8 +36,9 @@ class RelaxedHead(MetaEstimatorMixin, Head):
 
     which is the relaxed Lasso [1]_ for any second head. The features outside A do not
     take part: they are set to 0 in support and query rows alike, which for the heads
-    of this package is the same as leaving them out. Without any feature (A empty)
-    every row gets the same scores.
+    of this package is the same as leaving them out. No derivative passes through the
+    choice: that of the layer is the second head's, with A constant. Without any
+    feature (A empty) every row gets the same scores.
 
     Parameters
     ----------

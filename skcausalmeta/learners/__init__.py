@@ -7,6 +7,7 @@ from ._maml._kfo import KFOUpdate
 from ._maml._regressor import MAMLRegressor
 from ._maml._rules import MetaCurvatureUpdate, MetaSGDUpdate
 from ._maml._update_rule import SGDUpdate, UpdateRule
+from ._maml._warps import TNetUpdate, WarpGradUpdate
 from ._metacrl._classifier import MetaCRLClassifier
 from ._metacrl._regressor import MetaCRLRegressor
 from ._mtcrl._estimators import MTCRLClassifier, MTCRLRegressor
@@ -36,6 +37,8 @@ __all__ = [
     "SolvedTask",
     "SparseMetaClassifier",
     "SparseMetaRegressor",
+    "TNetUpdate",
     "UpdateRule",
+    "WarpGradUpdate",
     "check_update_rule",
 ]

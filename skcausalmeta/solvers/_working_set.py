@@ -124,7 +124,7 @@ def _solve_restricted(
         groups=None if groups is None else _renumbered(groups[features]),
         group_weights=None
         if penalty.group_weights is None
-        else penalty.group_weights[chosen],
+        else penalty.group_weights[..., chosen],
     )
     part = replace(
         problem, features=problem.features[..., features], penalty=restricted

@@ -10,15 +10,21 @@ from torch import Tensor, nn
 from ...exceptions import InvalidInputError
 from ._update_rule import Named, UpdateRule, flat_name, learned_copies
 
+_KERNELS = ("channels", "flat")
+
 
 class KFOUpdate(UpdateRule):
     """Kronecker-factored meta-optimiser.
 
-    For a gradient reshaped to a matrix G (n, m), the first axis against the rest ::
+    For a gradient that is seen as a matrix G (n, m), or as several with the same
+    factors ::
 
         U(G) = L G R            L (n, n), R (m, m), identities at first
         L = A'A, R = B'B        with psd=True
         U(G) = K_h(tanh(... tanh(K_0(G))))     with n_hidden = h tanh layers
+
+    The authors' runs have ``psd=True``, and with all parameters adapted
+    ``adapt_transform=True`` as well [2]_.
 
     Parameters
     ----------
@@ -33,16 +39,24 @@ class KFOUpdate(UpdateRule):
     adapt_transform : bool, default=False
         From the second inner step on, the factors take a gradient step on the
         support loss themselves, at the same rate.
+    kernels : {"channels", "flat"}, default="channels"
+        How a convolution kernel (out, in, height, width) is seen. "channels": as `out`
+        matrices (in, height * width), as the authors have it [2]_; outputs are not
+        mixed, and the factors are small. "flat": as one matrix
+        (out, in * height * width).
 
     Raises
     ------
     InvalidInputError
-        If `n_hidden` is not an int >= 0.
+        If `n_hidden` is not an int >= 0, or there are no such `kernels`.
 
     References
     ----------
     .. [1] S. Arnold, S. Iqbal, F. Sha (2021). When MAML can adapt fast and how to
        assist when it cannot. AISTATS, section 4.
+    .. [2] S. Arnold, P. Mahajan, D. Datta, I. Bunner, K. Zarkias (2020). learn2learn: a
+       library for meta-learning research. arXiv 2008.12284; its Kronecker transform and
+       the examples of [1]_.
 
     Examples
     --------
@@ -61,6 +75,7 @@ class KFOUpdate(UpdateRule):
         psd: bool = False,
         bias: bool = False,
         adapt_transform: bool = False,
+        kernels: str = "channels",
     ) -> None:
         super().__init__()
         if not isinstance(n_hidden, Integral) or n_hidden < 0:
@@ -68,18 +83,24 @@ class KFOUpdate(UpdateRule):
                 "The 'n_hidden' parameter of KFOUpdate must be an int >= 0. Got "
                 f"{n_hidden!r}."
             )
+        if kernels not in _KERNELS:
+            raise InvalidInputError(
+                f"The 'kernels' parameter of KFOUpdate must be one of {_KERNELS}. Got "
+                f"{kernels!r}."
+            )
         self.n_hidden: int = int(n_hidden)
         self.psd: bool = psd
         self.bias: bool = bias
         self.adapt_transform: bool = adapt_transform
+        self.kernels: str = kernels
 
     def build(self, named: Named, n_steps: int, lr: float) -> None:
         """Create the factors of every layer."""
         self.lr = lr
         factors = {}
         for name, tensor in named.items():
-            matrix = _matrix(tensor)
-            n, m = matrix.shape
+            matrix = self._seen(tensor)
+            n, m = matrix.shape[-2:]
             for layer in range(self.n_hidden + 1):
                 factors[f"{name}/left{layer}"] = torch.eye(n).to(tensor)
                 factors[f"{name}/right{layer}"] = torch.eye(m).to(tensor)
@@ -102,7 +123,7 @@ class KFOUpdate(UpdateRule):
     def _transform(
         self, name: str, gradient: Tensor, factors: Named | nn.ParameterDict
     ) -> Tensor:
-        value = _matrix(gradient)
+        value = self._seen(gradient)
         for layer in range(self.n_hidden + 1):
             if layer:
                 value = value.tanh()
@@ -114,6 +135,12 @@ class KFOUpdate(UpdateRule):
             if self.bias:
                 value = value + factors[flat_name(f"{name}/bias{layer}")]
         return value.reshape(gradient.shape)
+
+    def _seen(self, tensor: Tensor) -> Tensor:
+        """Reshape to a matrix, or to a batch of matrices with the same factors."""
+        if tensor.ndim > 2 and self.kernels == "channels":
+            return tensor.flatten(2)  # (out, in, height * width)
+        return _matrix(tensor)
 
 
 def _matrix(tensor: Tensor) -> Tensor:

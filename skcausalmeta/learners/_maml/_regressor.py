@@ -39,7 +39,8 @@ class MAMLRegressor(GradientLearnerMixin, BaseMetaRegressor):
 
     Parameters
     ----------
-    update : {"sgd", "meta-sgd", "meta-curvature", "kfo"} or UpdateRule, default="sgd"
+    update : {"sgd", "meta-sgd", "meta-curvature", "kfo", "t-net", "warp-grad"} or \
+UpdateRule, default="sgd"
         How an inner step uses a gradient; an object such as
         ``KFOUpdate(psd=True)`` or ``SGDUpdate(learn_lr=True)`` (copied).
     inner_steps : int, default=5

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._kfo import KFOUpdate
 from ._update_rule import Named, SGDUpdate, UpdateRule, flat_name, learned_copies
+from ._warps import TNetUpdate, WarpGradUpdate
 
 
 class MetaSGDUpdate(UpdateRule):
@@ -91,6 +92,8 @@ UPDATES = {
     "meta-sgd": MetaSGDUpdate,
     "meta-curvature": MetaCurvatureUpdate,
     "kfo": KFOUpdate,
+    "t-net": TNetUpdate,
+    "warp-grad": WarpGradUpdate,
 }
 
 

@@ -63,10 +63,10 @@ class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
         The two lambda terms of the environments are taken in every so many steps of
         level 2: they cost another adaptation, to as many query as support rows.
         None: never.
-    xi_lr : float, default=3e-3
-        Learning rate of Xi.
-    group_lr : float, default=1e-2
-        Learning rate of f_gr.
+    xi_lr : float or "public", default=3e-3
+        Learning rate of Xi. "public": 0.4, as in the public code.
+    group_lr : float or "public", default=1e-2
+        Learning rate of f_gr. "public": 0.01, as in the public code.
     level2_every : int or None, default=1
         Level 2 follows in every so many steps. None: never, which leaves the wrapped
         learner as it is if `n_factors` is None.

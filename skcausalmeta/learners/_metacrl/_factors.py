@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,12 @@ from ...exceptions import InvalidInputError
 from ...training import EpisodeHook, EpisodeOutcome
 from ._label_statistics import N_STATISTICS, label_statistics
 
+Swap = Callable[[int], tuple[Tensor, Tensor]]
+
 _MOMENTUM = 0.05
 _PLATEAU = 1.0
+# Rates of Xi and of f_gr in the public code.
+PUBLIC_RATES = {"xi": 0.4, "group": 0.01}
 
 
 class FactorHook(EpisodeHook):
@@ -48,8 +52,8 @@ class FactorHook(EpisodeHook):
         lambda_inv: float = 1.0,
         lambda_swap: float = 1.0,
         causal_every: int | None = 4,
-        xi_lr: float = 3e-3,
-        group_lr: float = 1e-2,
+        xi_lr: float | str = 3e-3,
+        group_lr: float | str = 1e-2,
         level2_every: int | None = 1,
         group_hidden: int = 32,
         task_embedding: str = "labels",
@@ -66,6 +70,7 @@ class FactorHook(EpisodeHook):
         self.every = level2_every or 0
         self.group_hidden = group_hidden
         self.task_embedding = task_embedding
+        self._turned = False  # whether query rows stand for the support
 
     def build(self, n_features: int) -> int:
         """Create Xi with orthonormal columns, and f_gr with equal weights at first."""
@@ -100,7 +105,7 @@ class FactorHook(EpisodeHook):
         """Return the weights m (n_tasks, n_factors); the factors are constants here."""
         with torch.no_grad():
             factors = support.to(self.xi.dtype) @ self.xi
-            if self.training and self.every:
+            if self.training and self.every and not self._turned:
                 self._follow_statistics(factors)
             factors = (factors - self.middle) / self.spread
             if self.task_embedding == "labels":
@@ -164,7 +169,7 @@ class FactorHook(EpisodeHook):
             share = len(episode.targets) / n_tasks
             views = [(episode.scores, episode.targets)]
             if episode.swap is not None:
-                views.append(episode.swap(len(episode.targets)))
+                views.append(self._swapped(episode, episode.swap))
                 losses.append(share * episode.loss(*views[1]))
             if self.lambda_inv:
                 penalties += [share * scale_penalty(episode, *view) for view in views]
@@ -174,9 +179,25 @@ class FactorHook(EpisodeHook):
             terms["swapped"] = (self.lambda_swap, sum(losses, zero))
         return terms
 
+    def _swapped(self, episode: EpisodeOutcome, swap: Swap) -> tuple[Tensor, Tensor]:
+        """Return the swapped scores and targets; the averages stay where they are.
+
+        A step follows the statistics of its support rows once, whether or not it
+        compares environments.
+        """
+        self._turned = True
+        try:
+            return swap(len(episode.targets))
+        finally:
+            self._turned = False
+
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rates of Xi and of f_gr."""
-        return {"xi": self.xi_lr, "group": self.group_lr}
+        given = {"xi": self.xi_lr, "group": self.group_lr}
+        return {
+            name: PUBLIC_RATES[name] if isinstance(rate, str) else rate
+            for name, rate in given.items()
+        }
 
 
 def orthogonality(xi: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         The two lambda terms of the environments are taken in every so many steps of
         level 2: they cost another adaptation, to as many query as support rows.
         None: never.
-    xi_lr : float, default=3e-3
-        Learning rate of Xi.
-    group_lr : float, default=3e-3
-        Learning rate of f_gr.
+    xi_lr : float or "public", default=3e-3
+        Learning rate of Xi. "public": 0.4, as in the public code.
+    group_lr : float or "public", default=3e-3
+        Learning rate of f_gr. "public": 0.01, as in the public code.
     level2_every : int or None, default=1
         Level 2 follows in every so many steps. None: never, which leaves the wrapped
         learner as it is if `n_factors` is None.
@@ -121,8 +121,8 @@ class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
         lambda_inv: float = 0.1,
         lambda_swap: float = 1.0,
         causal_every: int | None = 4,
-        xi_lr: float = 3e-3,
-        group_lr: float = 3e-3,
+        xi_lr: float | str = 3e-3,
+        group_lr: float | str = 3e-3,
         level2_every: int | None = 1,
         group_hidden: int = 32,
         task_embedding: str = "mean",

@@ -45,18 +45,18 @@ from .._checks import (
     check_ids,
     check_known_rows,
     check_rows,
-    check_task_rows,
     refuse_none,
 )
 from .._nested import Makers, NestedParametersMixin
 from .._row_weights import check_row_weights, rows_with_weight
-from .._task_batches import check_tasks
 from .._training import adopt
-from ._episodes import predict_new_tasks
+from ._adapt import predict_episodes, solve_new_task
 from ._experts import EXPERTS, ConvExpert, Expert, MLPExpert, named_expert
 from ._fit import train_learner
+from ._gradients import GRADIENTS
 from ._net import MultiTaskNet
-from ._new_task import ModuleFeatures, RoutedTask, read_new, solve_tasks
+from ._new_task import ModuleFeatures, RoutedTask
+from ._objective import IRM_FORMS, IRM_SCALES
 from ._passes import features_of, input_gradients, outputs_of
 from ._routing import ROUTINGS
 from ._targets import (
@@ -101,8 +101,9 @@ class BaseMultiTask(
         "lambda_sps": [_WEIGHT],
         "lambda_bal": [_WEIGHT],
         "lambda_irm": [_WEIGHT],
-        "irm_form": [StrOptions({"norm", "variance", "unbiased"})],
-        "irm_scale": [StrOptions({"relative", "absolute"})],
+        "irm_form": [StrOptions(set(IRM_FORMS))],
+        "irm_scale": [StrOptions(set(IRM_SCALES))],
+        "gradients": [StrOptions(set(GRADIENTS))],
         "adapt_reg": [_WEIGHT],
         "batch_size": [_COUNT],
         "max_epochs": [_COUNT],
@@ -146,6 +147,7 @@ class BaseMultiTask(
         lambda_irm: float = 1.0,
         irm_form: str = "norm",
         irm_scale: str = "relative",
+        gradients: str = "sum",
         adapt_reg: float = 0.1,
         batch_size: int = 256,
         max_epochs: int = 40,
@@ -171,6 +173,7 @@ class BaseMultiTask(
         self.lambda_irm = lambda_irm
         self.irm_form = irm_form
         self.irm_scale = irm_scale
+        self.gradients = gradients
         self.adapt_reg = adapt_reg
         self.batch_size = batch_size
         self.max_epochs = max_epochs
@@ -263,7 +266,12 @@ class BaseMultiTask(
     # -- new tasks ---------------------------------------------------------------------
 
     def adapt(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        envs: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Solve a new task from its support rows; what `fit` learned stays as it is.
 
@@ -272,8 +280,11 @@ class BaseMultiTask(
         standardised values for a regressor, with a group Lasso that has the modules
         as its groups. It takes the place of the sparsity of the routing in `fit`:
         the task reads few modules, and the certificate `dual_gap_` proves that the
-        problem was solved. `predict`, `score`, `classes_` and the like then speak of
-        the new task; ``predict(X, tasks=...)`` still answers for those of `fit`.
+        problem was solved. With `envs` the modules whose gradients differ between
+        the environments by more than chance are penalised more, the worst first (a
+        rule of ours), so that the task rests on those that serve it everywhere.
+        `predict`, `score`, `classes_` and the like then speak of the new task;
+        ``predict(X, tasks=...)`` still answers for those of `fit`.
 
         Attributes are rebound, never changed in place, so
         ``copy.copy(learner).adapt(X, y)`` is a predictor of its own that shares the
@@ -286,6 +297,9 @@ class BaseMultiTask(
         y : array-like of shape (n_samples,) or (n_samples, height, width)
             Labels of at least two classes, or values; after `fit` on targets per
             pixel the same per pixel, NaN where one is missing.
+        envs : array-like of shape (n_samples,), default=None
+            Environment id of every row. None, or one environment: all modules are
+            penalised alike.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, >= 0, as of repeated rows. None: 1.
 
@@ -301,28 +315,14 @@ class BaseMultiTask(
         ValueError
             For invalid rows or targets; the learner stays as it was.
         """
-        refuse_other_index(X=X, y=y)
+        refuse_other_index(X=X, y=y, envs=envs)
         rows = check_known_rows(self, X)
         if y is None:
             refuse_none(self, "label" if self._classifies else "real number")
-        pixels = self.targets_.pixels
-        targets = as_targets(y if pixels else column_or_1d(y, warn=True))
-        check_consistent_length(rows, targets)
-        if targets.shape[1:] != pixels:
-            raise InvalidInputError(
-                "adapt solves one task: y must have the shape of the rows and pixels, "
-                f"{(len(rows), *pixels)}. Got {targets.shape}."
-            )
+        targets = as_targets(y if self.targets_.pixels else column_or_1d(y, warn=True))
+        env_ids = check_ids(envs, rows, "envs")
         weights = check_row_weights(self, sample_weight, rows)
-        if weights is not None:
-            kept = np.flatnonzero(weights)
-            rows, targets, weights = rows[kept], targets[kept], weights[kept]
-            weights = weights.repeat(targets[0].size)  # of a pixel
-        kind, encoded = self._read_new(targets, 0, weights)
-        features = self._unit_features(rows)
-        features = features.reshape(1, -1, features.shape[-1])
-        own = None if weights is None else weights[None]
-        (self.task_,) = self._solve(features, encoded[None], [kind], own)
+        self.task_ = solve_new_task(self, rows, targets, env_ids, weights)
         return self
 
     def predict_episodes(
@@ -364,26 +364,7 @@ class BaseMultiTask(
             `max_memory` is less than one task takes.
         """
         check_is_fitted(self)
-        pixels = self.targets_.pixels
-        support, targets, query = check_tasks(X_support, y_support, X_query, pixels)
-        as_targets(targets.reshape(-1))
-        return predict_new_tasks(self, support, targets, query, max_memory)
-
-    def _read_new(
-        self, values: NDArray[Any], task: Any, weights: NDArray[Any] | None = None
-    ) -> tuple[TargetKind, NDArray[np.float32]]:
-        may_miss, name = bool(self.targets_.pixels), self._default_type
-        return read_new(values, name, task, may_miss=may_miss, weights=weights)
-
-    def _solve(
-        self,
-        features: NDArray[Any],
-        encoded: NDArray[Any],
-        kinds: list[TargetKind],
-        weights: NDArray[Any] | None = None,
-    ) -> list[RoutedTask]:
-        groups, reg = self.module_units_.groups, self.adapt_reg
-        return solve_tasks(features, encoded, kinds, groups, reg, weights)
+        return predict_episodes(self, X_support, y_support, X_query, max_memory)
 
     @property
     def _classifies(self) -> bool:
@@ -603,12 +584,6 @@ class BaseMultiTask(
     def _unit_features(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Return features (n, n_pixels, d) of checked rows in units of a new task."""
         return self.module_units_(self._features(rows, pooled=False))
-
-    def _task_features(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return `_unit_features` (n_tasks, n, n_pixels, d) of rows of tasks."""
-        rows = check_task_rows(self, X)
-        features = self._unit_features(rows.reshape(-1, *rows.shape[2:]))
-        return features.reshape(*X.shape[:2], *features.shape[1:])
 
     @property
     def _n_features_out(self) -> int:

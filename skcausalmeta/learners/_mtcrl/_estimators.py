@@ -48,9 +48,9 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
     ----------
     modules : {"mtcrl", "mmoe", "shared", "single"}, default="mtcrl"
         Routing. "mtcrl": as above. The others are baselines with the same modules
-        and without the penalties: "mmoe": softmax gates that depend on the row;
-        "shared": all modules serve all tasks, one wide shared net; "single": one
-        module per task, which reads everything.
+        and without the penalties of the graph: "mmoe": softmax gates that depend on
+        the row; "shared": all modules serve all tasks, one wide shared net;
+        "single": one module per task, which reads everything.
     n_modules : int, default=8
         Number K of modules; `module_inputs` and "single" decide it themselves.
     expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
@@ -84,9 +84,21 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         Squared norm of the gradients, their variance over environments, or the
         product of the gradients of two halves of a batch, which is free of the
         noise of the batch and can be negative.
-    irm_scale : {"relative", "absolute"}, default="relative"
-        "absolute": gradients in A, as published. "relative": in log A; zero also
-        where a module is switched off, which makes leaving it out optimal.
+    irm_scale : {"relative", "absolute", "logits", "outputs", "inputs"}, \
+default="relative"
+        What the gradients are taken in. "absolute": A, as in the formula; its norm is
+        not zero at a module that a task leaves out. "relative": log A, and "logits":
+        Theta; zero where a module is switched off, which makes leaving it out
+        optimal. "outputs": a factor on the outputs of the task, which is plain
+        invariant risk minimisation of the whole net [3]_. "inputs": a factor on every
+        input of the task, a graph that routes inputs to tasks; ours, for modules that
+        read everything. It costs a second derivative per task. The last two count for
+        every `modules`.
+    gradients : {"sum", "pcgrad", "gradvac"}, default="sum"
+        How the gradients of the tasks are put together in the modules. "pcgrad":
+        each loses what opposes that of another task [4]_. "gradvac": each is turned
+        until its angles to the others are those seen before, on average [5]_.
+        Both cost a backward pass per task. The penalties are added as they are.
     adapt_reg : float, default=0.1
         Strength of the sparsity of a new task in `adapt`: the share of the smallest
         value that leaves every module out.
@@ -112,7 +124,9 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         parameters (checkpoint_path, warm_start) and of keywords of the net: those of
         `skorch.NeuralNet`; "warmup", the shares of training at which the weights of
         sparsity and invariance begin to rise and are reached, (0.2, 0.6) by default;
-        and "routing_lr", the learning rate of Theta, by default ``3 * lr``.
+        "routing_lr", the learning rate of Theta, by default ``3 * lr``; and
+        "temperature", what Theta is divided by at the end of that rise, in (0, 1],
+        1 by default: small values make gates that are open or shut.
     device : str or torch.device, default="cpu"
         Where the net lives.
     verbose : int, default=0
@@ -159,6 +173,11 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
        multi-task generalization via regularizing spurious correlation. NeurIPS.
     .. [2] A. Kendall, Y. Gal, R. Cipolla (2018). Multi-task learning using
        uncertainty to weigh losses. CVPR.
+    .. [3] M. Arjovsky, L. Bottou, I. Gulrajani, D. Lopez-Paz (2019). Invariant risk
+       minimization. arXiv 1907.02893.
+    .. [4] T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn (2020). Gradient
+       surgery for multi-task learning. NeurIPS.
+    .. [5] Z. Wang, Y. Tsvetkov, O. Firat, Y. Cao (2021). Gradient vaccine. ICLR.
 
     Examples
     --------
@@ -292,9 +311,9 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
     ----------
     modules : {"mtcrl", "mmoe", "shared", "single"}, default="mtcrl"
         Routing. "mtcrl": as above. The others are baselines with the same modules
-        and without the penalties: "mmoe": softmax gates that depend on the row;
-        "shared": all modules serve all tasks, one wide shared net; "single": one
-        module per task, which reads everything.
+        and without the penalties of the graph: "mmoe": softmax gates that depend on
+        the row; "shared": all modules serve all tasks, one wide shared net;
+        "single": one module per task, which reads everything.
     n_modules : int, default=8
         Number K of modules; `module_inputs` and "single" decide it themselves.
     expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
@@ -328,9 +347,21 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         Squared norm of the gradients, their variance over environments, or the
         product of the gradients of two halves of a batch, which is free of the
         noise of the batch and can be negative.
-    irm_scale : {"relative", "absolute"}, default="relative"
-        "absolute": gradients in A, as published. "relative": in log A; zero also
-        where a module is switched off, which makes leaving it out optimal.
+    irm_scale : {"relative", "absolute", "logits", "outputs", "inputs"}, \
+default="relative"
+        What the gradients are taken in. "absolute": A, as in the formula; its norm is
+        not zero at a module that a task leaves out. "relative": log A, and "logits":
+        Theta; zero where a module is switched off, which makes leaving it out
+        optimal. "outputs": a factor on the outputs of the task, which is plain
+        invariant risk minimisation of the whole net [3]_. "inputs": a factor on every
+        input of the task, a graph that routes inputs to tasks; ours, for modules that
+        read everything. It costs a second derivative per task. The last two count for
+        every `modules`.
+    gradients : {"sum", "pcgrad", "gradvac"}, default="sum"
+        How the gradients of the tasks are put together in the modules. "pcgrad":
+        each loses what opposes that of another task [4]_. "gradvac": each is turned
+        until its angles to the others are those seen before, on average [5]_.
+        Both cost a backward pass per task. The penalties are added as they are.
     adapt_reg : float, default=0.1
         Strength of the sparsity of a new task in `adapt`: the share of the smallest
         value that leaves every module out.
@@ -356,7 +387,9 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         parameters (checkpoint_path, warm_start) and of keywords of the net: those of
         `skorch.NeuralNet`; "warmup", the shares of training at which the weights of
         sparsity and invariance begin to rise and are reached, (0.2, 0.6) by default;
-        and "routing_lr", the learning rate of Theta, by default ``3 * lr``.
+        "routing_lr", the learning rate of Theta, by default ``3 * lr``; and
+        "temperature", what Theta is divided by at the end of that rise, in (0, 1],
+        1 by default: small values make gates that are open or shut.
     device : str or torch.device, default="cpu"
         Where the net lives.
     verbose : int, default=0
@@ -401,6 +434,11 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
        multi-task generalization via regularizing spurious correlation. NeurIPS.
     .. [2] A. Kendall, Y. Gal, R. Cipolla (2018). Multi-task learning using
        uncertainty to weigh losses. CVPR.
+    .. [3] M. Arjovsky, L. Bottou, I. Gulrajani, D. Lopez-Paz (2019). Invariant risk
+       minimization. arXiv 1907.02893.
+    .. [4] T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn (2020). Gradient
+       surgery for multi-task learning. NeurIPS.
+    .. [5] Z. Wang, Y. Tsvetkov, O. Firat, Y. Cao (2021). Gradient vaccine. ICLR.
 
     Examples
     --------

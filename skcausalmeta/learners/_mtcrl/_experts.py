@@ -329,6 +329,10 @@ class MLPExperts(nn.Module):
         scaled = (flat - self.center) / self.spread
         return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)
 
+    def centred(self, rows: Tensor) -> Tensor:
+        """Return flat rows minus the centre of the training rows."""
+        return rows.flatten(1) - self.center
+
     def forward(self, rows: Tensor) -> Tensor:
         """Return the features of all modules, (n_modules, n, out_features)."""
         values = self.standardize(rows)
@@ -410,6 +414,10 @@ class ConvExperts(nn.Module):
     def standardize(self, rows: Tensor) -> Tensor:
         """Return the mean of every standardised channel, (n, in_channels)."""
         return self._scaled(rows).mean(dim=(2, 3))
+
+    def centred(self, rows: Tensor) -> Tensor:
+        """Return flat rows minus the centres of the channels."""
+        return (rows - self.center.view(-1, 1, 1)).flatten(1)
 
     def _scaled(self, rows: Tensor) -> Tensor:
         return (rows - self.center.view(-1, 1, 1)) / self.spread.view(-1, 1, 1)

@@ -99,6 +99,11 @@ def _make_net(
             f"precision={settings.precision!r} and compile={settings.compile!r} in "
             "net_params; leave them out."
         )
+    if learner.irm_scale == "inputs" and targets.layout == "pixels":
+        raise InvalidInputError(
+            "irm_scale='inputs' needs one target per row and task. Got targets per "
+            "pixel; take another irm_scale."
+        )
     keywords = net_keywords(
         learner, settings, validation, monitor="valid_loss", lower_is_better=True
     )

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from ...exceptions import InvalidInputError
 from ...training import PortableNet, check_finite_loss
 from .._training import check_keywords
+from ._gradients import add_flat, task_gradients
 from ._objective import (
     balance,
     decorrelation,
+    in_variable,
+    input_gradients,
     invariance,
+    output_gradients,
     risk_weights,
     routing_gradients,
     shares,
@@ -34,6 +38,7 @@ _MOST_CORRELATED_ROWS = 256
 _KEYWORDS: dict[str, list[Any]] = {
     "warmup": [tuple, list],
     "routing_lr": [Interval(Real, 0, None, closed="neither"), None],
+    "temperature": [Interval(Real, 0, 1, closed="right")],
 }
 
 
@@ -41,7 +46,8 @@ class MultiTaskNet(PortableNet):
     """skorch net that minimises the MT-CRL objective.
 
     ``sum_t w_t L_t + l_dec L_dec + l_sps L_sps + l_bal L_bal + l_irm L_girm``, the
-    last four only for the routing "mtcrl".
+    last four only for the routing "mtcrl"; with ``irm_scale`` "outputs" or
+    "inputs" the last one for every routing.
 
     Parameters
     ----------
@@ -55,11 +61,16 @@ class MultiTaskNet(PortableNet):
         Weights of "decorrelation", "sparsity", "balance" and "irm".
     irm_form : {"norm", "variance", "unbiased"}, default="norm"
         Form of the graph invariance.
-    irm_scale : {"relative", "absolute"}, default="relative"
-        Gradient in log A, or in A.
+    irm_scale : {"relative", "absolute", "logits", "outputs", "inputs"}, \
+default="relative"
+        Gradient in log A, in A, in Theta, or in factors on the outputs or the inputs
+        of a task.
     warmup : tuple of float, default=(0.2, 0.6)
         Shares of training at which the weights of sparsity and invariance begin to
         rise from 0 and reach their values: the modules have to mean something first.
+    temperature : float, default=1.0
+        Temperature of the routing at the end, in (0, 1]: it falls, geometrically,
+        while the weights above rise. Below 1 the gates become open or shut.
     uncertainty : bool, default=False
         Divide every L_t by a learned variance.
     criterion : type, default=torch.nn.Identity
@@ -90,6 +101,7 @@ class MultiTaskNet(PortableNet):
         irm_form: str = "norm",
         irm_scale: str = "relative",
         warmup: tuple[float, float] = (0.2, 0.6),
+        temperature: float = 1.0,
         uncertainty: bool = False,
         criterion: type[nn.Module] = nn.Identity,
         **kwargs: Any,
@@ -100,6 +112,7 @@ class MultiTaskNet(PortableNet):
         self.irm_form = irm_form
         self.irm_scale = irm_scale
         self.warmup = warmup
+        self.temperature = temperature
         self.uncertainty = uncertainty
         super().__init__(module, criterion=criterion, **kwargs)
 
@@ -133,17 +146,33 @@ class MultiTaskNet(PortableNet):
         """Leave the gradient of the objective on a batch at the parameters."""
         self._set_training(True)
         self.step_ += 1
+        if self.module_.routing == "mtcrl":
+            self.module_.temperature.fill_(self.temperature ** self._rise())
+        batch.rows.requires_grad_(self.irm_scale == "inputs")
         passed = self.module_(batch.rows)
         terms = self.terms(passed, batch)
         loss = self._weighted(terms)
         check_finite_loss(
             loss, self.history, "lower lr, or scale the rows and the targets"
         )
-        loss.backward()
+        self._leave_gradients(loss, passed, batch)
         for name in TERMS:
             value = float(terms[name].detach()) if name in terms else 0.0
             self.history.record_batch(name, value)
         return {"loss": loss.detach(), "y_pred": None}
+
+    def _leave_gradients(self, loss: Tensor, passed: Routed, batch: RowBatch) -> None:
+        """Leave the gradient at the parameters, changed in the modules by surgery."""
+        surgery = self.module_.surgery
+        loss.backward(retain_graph=surgery is not None)
+        if surgery is None:
+            return
+        shared = list(self.module_.experts.parameters())
+        targets, known = batch.known_targets()
+        losses = task_losses(passed.outputs, targets, self.kinds)
+        by_task = task_gradients(self._task_losses(losses, known), shared)
+        # What the penalties left there stays.
+        add_flat(shared, surgery(by_task).sum(dim=0) - by_task.sum(dim=0))
 
     def validation_step(self, batch: RowBatch, **fit_params: Any) -> dict[str, Any]:
         """Return the sum of the task losses on held-out rows."""
@@ -161,24 +190,52 @@ class MultiTaskNet(PortableNet):
         losses = task_losses(passed.outputs, targets, self.kinds)
         terms = {"tasks": self._task_loss(losses, known)}
         routing = passed.routing
-        if routing is None or self.module_.routing != "mtcrl":
-            return terms
-        divided = shares(routing)
+        if routing is not None and self.module_.routing == "mtcrl":
+            terms.update(self._graph_terms(passed, batch, routing))
+        if self.weights.get("irm") and self._rise() and self._penalised():
+            weights = self._risk_weights(batch, known)
+            if self.irm_scale == "inputs":
+                gradients = self._input_gradients(losses, batch, weights)
+            else:
+                gradients = self._gradients(passed, targets, weights)
+            terms["irm"] = self._invariance(gradients, weights)
+        return terms
+
+    def _graph_terms(
+        self, passed: Routed, batch: RowBatch, routing: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms of modules and routing that need no targets."""
+        terms, divided = {}, shares(routing)
         if self.weights.get("decorrelation"):
             terms["decorrelation"] = decorrelation(_thinned(passed.modules, batch))
         if self.weights.get("sparsity"):
             terms["sparsity"] = sparsity(divided)
         if self.weights.get("balance"):
             terms["balance"] = balance(divided)
-        if self.weights.get("irm") and self._rise():
-            slopes = task_slopes(passed.outputs, targets, self.kinds)
-            slopes = self.module_.head_slopes(slopes, passed.routed)
-            weights = self._risk_weights(batch, known)
-            gradients = routing_gradients(slopes, passed.modules, weights)
-            if self.irm_scale == "relative":
-                gradients = routing * gradients
-            terms["irm"] = self._invariance(gradients, weights)
         return terms
+
+    def _penalised(self) -> bool:
+        """Tell whether the routing has what the invariance differentiates in."""
+        return (
+            self.irm_scale in ("outputs", "inputs") or self.module_.routing == "mtcrl"
+        )
+
+    def _gradients(self, passed: Routed, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the gradients of risks (n_environments, n_tasks, n) to penalise."""
+        slopes = task_slopes(passed.outputs, targets, self.kinds)
+        if self.irm_scale == "outputs" or passed.routing is None:
+            return output_gradients(slopes, passed.outputs, weights)
+        slopes = self.module_.head_slopes(slopes, passed.routed)
+        found = routing_gradients(slopes, passed.modules, weights)
+        return in_variable(found, passed.routing, self.irm_scale)
+
+    def _input_gradients(
+        self, losses: Tensor, batch: RowBatch, weights: Tensor
+    ) -> Tensor:
+        """Return the gradients of risks in factors on the inputs of the tasks."""
+        centred = self.module_.experts.centred(batch.rows)
+        products = input_gradients(losses, batch.rows, centred)
+        return torch.einsum("etn,tnp->etp", weights, products)
 
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         rise = self._rise()
@@ -197,12 +254,16 @@ class MultiTaskNet(PortableNet):
         return (done - begin) / (end - begin) if done > begin else 0.0
 
     def _task_loss(self, losses: Tensor, known: Tensor) -> Tensor:
-        """Return ``sum_t w_t L_t``; a rare label counts as often as its rows come."""
+        """Return ``sum_t w_t L_t``."""
+        return self._task_losses(losses, known).sum()
+
+    def _task_losses(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Return every ``w_t L_t``; a rare label counts as often as its rows come."""
         means = (losses * known).mean(dim=1) / self.labelled_
         if self.uncertainty:
             spread = self.module_.log_variances
             means = means * torch.exp(-spread) + spread
-        return (self.task_weights * means).sum()
+        return self.task_weights * means
 
     def _risk_weights(self, batch: RowBatch, known: Tensor) -> Tensor:
         """Return the weights of rows in the risks of environments, or their halves."""

@@ -159,13 +159,14 @@ def solve_tasks(
     groups: NDArray[np.int64],
     group_reg: float,
     weights: NDArray[np.float64] | None = None,
+    module_weights: NDArray[np.float64] | None = None,
 ) -> list[RoutedTask]:
     """Solve tasks of any kinds: those with as many classes go together.
 
     With modules as the groups g of the weights W, ::
 
         min_{W, b}  sum_i loss(W'x_i + b, y_i)
-                    + lambda1 sum_g ||W_g||_F + lambda2 / 2 ||W||_F^2
+                    + lambda1 sum_g u_g ||W_g||_F + lambda2 / 2 ||W||_F^2
 
     for the logistic or the squared loss, where lambda1 is the share `group_reg` of
     the smallest value that leaves every module out.
@@ -184,6 +185,8 @@ def solve_tasks(
         Strength of the group Lasso, relative.
     weights : ndarray of shape (n_tasks, n), default=None
         Weights of the rows. None: 1.
+    module_weights : ndarray of shape (n_tasks, n_modules), default=None
+        Factors u_g of lambda1, > 0. None: 1 for all.
 
     Returns
     -------
@@ -193,8 +196,16 @@ def solve_tasks(
     for part in by_way(np.array([kind.n_classes for kind in kinds])):
         some = [kinds[k] for k in part]
         own = None if weights is None else weights[part]
-        inputs = features[part], encoded[part]
-        found = _solve_alike(*inputs, some, groups, group_reg, own)
+        u = None if module_weights is None else torch.from_numpy(module_weights[part])
+        settings = GroupLassoSettings(
+            group_reg=group_reg,
+            ridge_reg=_RIDGE,
+            relative=True,
+            intercept=_INTERCEPT,
+            groups=torch.from_numpy(groups),
+            group_weights=u,
+        )
+        found = _solve_alike(features[part], encoded[part], some, settings, own)
         solved.update(zip(part.tolist(), found, strict=True))
     return [solved[k] for k in range(len(kinds))]
 
@@ -203,19 +214,11 @@ def _solve_alike(
     features: NDArray[np.float64],
     encoded: NDArray[np.float32],
     kinds: list[TargetKind],
-    groups: NDArray[np.int64],
-    group_reg: float,
+    settings: GroupLassoSettings,
     weights: NDArray[np.float64] | None,
 ) -> list[RoutedTask]:
     """Solve tasks of one number of classes, all at once."""
     n_classes = kinds[0].n_classes
-    settings = GroupLassoSettings(
-        group_reg=group_reg,
-        ridge_reg=_RIDGE,
-        relative=True,
-        intercept=_INTERCEPT,
-        groups=torch.from_numpy(groups),
-    )
     known = np.isfinite(encoded)
     counted = known.astype(np.float64) * (1.0 if weights is None else weights)
     given = torch.from_numpy(np.where(known, encoded, 0.0).astype(np.float64))
@@ -235,12 +238,12 @@ def _solve_alike(
         RoutedTask(
             classes=kind.classes,
             kind=kind,
-            coef=weights,
+            coef=matrix,
             intercept=intercept,
             routing=routing,
             gap=gap,
         )
-        for kind, weights, intercept, routing, gap in zip(kinds, *parts, strict=True)
+        for kind, matrix, intercept, routing, gap in zip(kinds, *parts, strict=True)
     ]
 
 

@@ -17,6 +17,7 @@ from ...exceptions import InvalidInputError
 Kinds = Sequence[tuple[str, int]]  # name of the kind and classes of every task
 
 IRM_FORMS = ("norm", "variance", "unbiased")
+IRM_SCALES = ("relative", "absolute", "logits", "outputs", "inputs")
 _TINY = 1e-8
 # Added to the variance of a unit, so that a constant one is correlated with nothing.
 _LEAST_VARIANCE = 1e-6
@@ -188,6 +189,71 @@ def routing_gradients(slopes: Tensor, modules: Tensor, weights: Tensor) -> Tenso
     weighted = (weights[..., None] * slopes).flatten(2).flatten(0, 1)  # (E T, n h)
     gradients = weighted @ modules.flatten(1).T
     return gradients.view(*weights.shape[:2], len(modules))
+
+
+def in_variable(gradients: Tensor, routing: Tensor, scale: str) -> Tensor:
+    """Turn gradients in A into those in another variable that A is a function of.
+
+    "absolute": A itself; "relative": log A, with the factor A; "logits": Theta, with
+    the factor A (1 - A).
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such variable.
+    """
+    if scale == "absolute":
+        return gradients
+    if scale == "relative":
+        return routing * gradients
+    if scale == "logits":
+        return routing * (1 - routing) * gradients
+    raise InvalidInputError(
+        "The scale of the invariance of a routing must be 'relative', 'absolute' or "
+        f"'logits'. Got {scale!r}."
+    )
+
+
+def output_gradients(slopes: Tensor, outputs: Tensor, weights: Tensor) -> Tensor:
+    """Return the gradient of every risk in a factor on the outputs of its task, at 1.
+
+    ``d R_t^e(w f_t) / dw = mean over rows i of e of < d loss_ti / d f_ti, f_ti >``,
+    the derivative that invariant risk minimisation squares.
+
+    Parameters
+    ----------
+    slopes, outputs : Tensor of shape (n_tasks, n, n_outputs)
+        Gradients of the losses in the outputs, and the outputs.
+    weights : Tensor of shape (n_environments, n_tasks, n)
+        Weights of the rows in a risk, of `risk_weights`.
+
+    Returns
+    -------
+    Tensor of shape (n_environments, n_tasks, 1)
+    """
+    inner = (slopes * outputs).sum(dim=-1)
+    return (weights * inner).sum(dim=2, keepdim=True)
+
+
+def input_gradients(losses: Tensor, rows: Tensor, centred: Tensor) -> Tensor:
+    """Return products of inputs and gradients in them, (n_tasks, n, n_inputs).
+
+    Their mean over an environment is the gradient of its risk in a factor g_tj, at 1,
+    on input j of task t: a graph that routes inputs to tasks.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n_tasks, n)
+        Losses of the rows, a function of `rows`.
+    rows : Tensor of shape (n, ...)
+        Rows.
+    centred : Tensor of shape (n, n_inputs)
+        The rows minus the centre that factors leave where it is.
+    """
+    slopes = [
+        torch.autograd.grad(loss.sum(), rows, create_graph=True)[0] for loss in losses
+    ]
+    return torch.stack(slopes).flatten(2) * centred
 
 
 def invariance(

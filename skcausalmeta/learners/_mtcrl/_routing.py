@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ...exceptions import InvalidInputError
 from ._experts import ConvExpert, ConvExperts, MLPExpert, MLPExperts, named_expert
+from ._gradients import make_surgery
 from ._module_inputs import module_masks
 from ._targets import TaskTargets
 
@@ -33,7 +34,8 @@ class RoutedExperts(nn.Module):
 
     ``y_t = f_t( sum_k A_tk phi_k(x) )`` with the routing A of shape (T, K):
 
-    - "mtcrl": ``A = sigmoid(Theta)``, one learned matrix;
+    - "mtcrl": ``A = sigmoid(Theta / temperature)``, one learned matrix; training may
+      lower the temperature, 1 at first, towards gates that are open or shut;
     - "mmoe": ``A(x)``, a softmax over modules that depends on the row;
     - "shared": all ones, so that the modules are one wide shared net;
     - "single": the identity, one module per task and nothing shared.
@@ -52,6 +54,13 @@ class RoutedExperts(nn.Module):
         Length of the standardised rows that "mmoe" gates read.
     head_hidden : int, default=0
         Width of a hidden layer in every head; 0: linear heads.
+    gradients : {"sum", "pcgrad", "gradvac"}, default="sum"
+        How training puts together the gradients of the tasks in the modules.
+
+    Attributes
+    ----------
+    surgery : PCGrad, GradVac or None
+        What does so; None for their sum.
 
     Raises
     ------
@@ -70,6 +79,7 @@ class RoutedExperts(nn.Module):
     """
 
     fixed: Tensor
+    temperature: Tensor
 
     def __init__(
         self,
@@ -79,6 +89,7 @@ class RoutedExperts(nn.Module):
         routing: str = "mtcrl",
         gate_features: int | None = None,
         head_hidden: int = 0,
+        gradients: str = "sum",
     ) -> None:
         super().__init__()
         self.experts, self.routing = experts, routing
@@ -100,10 +111,12 @@ class RoutedExperts(nn.Module):
             self.gates = nn.Parameter(torch.zeros(gate_features, n_tasks * n_modules))
         elif routing == "mtcrl":
             self.theta = nn.Parameter(0.1 * torch.randn(n_tasks, n_modules))
+            self.register_buffer("temperature", torch.ones(()))
         else:
             same = torch.ones(n_tasks, n_modules) if routing == "shared" else None
             self.register_buffer("fixed", torch.eye(n_tasks) if same is None else same)
         self.n_tasks = n_tasks
+        self.surgery = make_surgery(gradients, n_tasks)
         self.log_variances = nn.Parameter(torch.zeros(n_tasks))
         widths = [h, head_hidden, n_outputs] if head_hidden else [h, n_outputs]
         self.head_weights = nn.ParameterList()
@@ -115,7 +128,9 @@ class RoutedExperts(nn.Module):
 
     def routing_matrix(self) -> Tensor:
         """Return the routing A (n_tasks, n_modules), where it is one matrix."""
-        return torch.sigmoid(self.theta) if self.routing == "mtcrl" else self.fixed
+        if self.routing != "mtcrl":
+            return self.fixed
+        return torch.sigmoid(self.theta / self.temperature)
 
     def gate(self, rows: Tensor) -> Tensor:
         """Return the routing of every row, (n, n_tasks, n_modules)."""
@@ -212,4 +227,5 @@ def build_routed(
         learner.modules,
         experts.gate_features,
         expert.head_hidden,
+        learner.gradients,
     )

@@ -14,7 +14,9 @@ from skcausalmeta.learners import (
     MetaCurvatureUpdate,
     MetaSGDUpdate,
     SGDUpdate,
+    TNetUpdate,
     UpdateRule,
+    WarpGradUpdate,
     check_update_rule,
 )
 from skcausalmeta.learners._maml._check_update_rule import _RULES
@@ -40,6 +42,7 @@ def variants(cls):
 RULES = [
     *(rule for cls in FOUND for rule in variants(cls)),
     KFOUpdate(2),
+    KFOUpdate(kernels="flat"),
     KFOUpdate(1, psd=True, bias=True, adapt_transform=True),
 ]
 
@@ -274,3 +277,90 @@ def test_every_rule_of_the_contract_can_fail():
             check_update_rule(kind())
         told |= {rule for rule in _RULES if rule.__doc__ in str(caught.value)}
     assert told == set(_RULES)
+
+
+# -- what the rules of the literature are ---------------------------------------------
+
+KERNEL = torch.tensor(np.random.default_rng(0).standard_normal((4, 3, 2, 2)))
+
+
+def perturbed(rule, named):
+    """The rule built for some tensors, its learned parts moved away from the start."""
+    rule.build(named, 1, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in rule.parameters():
+            noise = torch.randn(part.shape, generator=generator, dtype=torch.float64)
+            part += 0.3 * noise.to(part)
+    return rule
+
+
+def test_kernels_of_kfo_share_their_factors_over_the_outputs():
+    rule = perturbed(KFOUpdate(psd=True), {"w": KERNEL})
+    left, right = rule.factors["w/left0"], rule.factors["w/right0"]
+    assert left.shape == (3, 3)
+    assert right.shape == (4, 4)
+    found = rule.direction({"w": KERNEL}, {}, 0)["w"]
+    for out in range(4):
+        matrix = left.T @ left @ KERNEL[out].reshape(3, 4) @ right.T @ right
+        torch.testing.assert_close(found[out], 0.5 * matrix.reshape(3, 2, 2))
+
+
+def test_flat_kernels_of_kfo_are_one_matrix():
+    rule = perturbed(KFOUpdate(kernels="flat"), {"w": KERNEL})
+    left, right = rule.factors["w/left0"], rule.factors["w/right0"]
+    assert left.shape == (4, 4)
+    assert right.shape == (12, 12)
+    found = rule.direction({"w": KERNEL}, {}, 0)["w"]
+    expected = 0.5 * left @ KERNEL.reshape(4, 12) @ right
+    torch.testing.assert_close(found, expected.reshape(KERNEL.shape))
+
+
+def test_kernels_have_the_numbers_of_parameters_of_the_authors():
+    rules = {}
+    for kernels in ("channels", "flat"):
+        rules[kernels] = KFOUpdate(kernels=kernels)
+        rules[kernels].build({"w": torch.zeros(16, 16, 3, 3)}, 1, 0.1)
+    sizes = {k: sum(p.numel() for p in rule.parameters()) for k, rule in rules.items()}
+    assert sizes == {"channels": 16**2 + 9**2, "flat": 16**2 + 144**2}
+
+
+def test_kfo_refuses_kernels_that_are_none():
+    with pytest.raises(InvalidInputError, match="must be one of"):
+        KFOUpdate(kernels="rows")
+
+
+@pytest.mark.parametrize("rule", [TNetUpdate(), WarpGradUpdate()])
+@pytest.mark.parametrize("convolution", [False, True])
+def test_a_step_is_that_of_the_weights_between_the_warps(rule, convolution):
+    """V = T W S moves as a gradient step on W between fixed T and S makes it."""
+    rng = np.random.default_rng(1)
+    shape = (4, 3, 2, 2) if convolution else (4, 3)
+    inner = torch.tensor(rng.standard_normal(shape), requires_grad=True)
+    bias = torch.tensor(rng.standard_normal(4), requires_grad=True)
+    named = {"layer.weight": inner.detach(), "layer.bias": bias.detach()}
+    perturbed(rule, named)
+    after = rule.warps["layer/0/4"].detach()
+    name = "layer/weight/1/3"
+    before = rule.warps[name].detach() if name in rule.warps else torch.eye(3).double()
+    rows = torch.tensor(rng.standard_normal((5, 3, 4, 4) if convolution else (5, 3)))
+    target = torch.tensor(rng.standard_normal(4))
+
+    def seen(inner, bias):
+        weight = torch.einsum("ab,bc...,cd->ad...", after, inner, before)
+        return weight, after @ bias
+
+    def loss(weight, bias):
+        if convolution:
+            outputs = nn.functional.conv2d(rows, weight, bias).mean(dim=(2, 3))
+        else:
+            outputs = rows @ weight.T + bias
+        return (outputs - target).square().mean()
+
+    slopes = torch.autograd.grad(loss(*seen(inner, bias)), (inner, bias))
+    stepped = seen(inner - 0.5 * slopes[0], bias - 0.5 * slopes[1])
+    weights = [one.detach().requires_grad_() for one in seen(inner, bias)]
+    gradients = torch.autograd.grad(loss(*weights), weights)
+    moves = rule.direction(dict(zip(named, gradients, strict=True)), {}, 0)
+    for weight, name, expected in zip(weights, named, stepped, strict=True):
+        torch.testing.assert_close(weight - moves[name], expected)

@@ -237,6 +237,37 @@ def test_running_statistics_follow_the_training_rows_only():
     assert hook.spread.tolist() == pytest.approx([1.0, 1e-6])
 
 
+def test_a_step_follows_the_statistics_of_its_support_once():
+    hook = FactorHook(causal_every=1)
+    hook.build(2)
+    support, query = draw(2, 6, 2, seed=1).float(), draw(2, 6, 2, seed=2).float()
+    targets = torch.arange(6).expand(2, 6) % 2
+    codes = hook.train().task_code(support, targets, 2)
+    middle, spread = hook.middle.clone(), hook.spread.clone()
+
+    def swap(n_tasks):
+        code = hook.task_code(query, targets, 2)
+        return hook.transform(query, code), targets
+
+    def loss(scores, targets):
+        return nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
+
+    scores = hook.transform(support, codes)
+    _, terms = hook.extra_loss(codes, [EpisodeOutcome(scores, targets, loss, swap)])
+    assert "swapped" in terms
+    assert float(hook.n_seen) == 1
+    torch.testing.assert_close(hook.middle, middle)
+    torch.testing.assert_close(hook.spread, spread)
+    hook.task_code(query, targets, 2)
+    assert float(hook.n_seen) == 2
+
+
+def test_rates_of_the_public_code_have_a_name():
+    hook = FactorHook(xi_lr="public", group_lr="public")
+    assert hook.learning_rates() == {"xi": 0.4, "group": 0.01}
+    assert FactorHook(group_lr=0.2).learning_rates() == {"xi": 3e-3, "group": 0.2}
+
+
 # -- gradients -------------------------------------------------------------------------
 
 GROUP = ("group.0.weight", "group.2.weight", "group_bias")
