@@ -144,7 +144,7 @@ class GroupLassoClassifier(Head):
         self._warn_above_tol(standard, solution)
         choice = {"selection_gap_": float(solution.gap)} if self.refit else {}
         if self.refit:
-            standard = on_chosen(standard, solution.coef, self.fit_intercept)
+            standard = on_chosen(standard, solution.coef)
             solution = self._refined(standard, self._solver()(standard))
             self._warn_above_tol(standard, solution)
         coef, intercept = self._split(solution.coef * unit, columns)
@@ -208,7 +208,7 @@ class GroupLassoClassifier(Head):
             return problem
         with torch.no_grad():
             coef = solver(problem).coef
-        return on_chosen(problem, coef, self.fit_intercept)
+        return on_chosen(problem, coef)
 
     def _problems(
         self,

@@ -11,10 +11,11 @@ from ..penalties import GroupLasso
 from ..solvers import Problem
 
 
-def on_chosen(problem: Problem, coef: Tensor, intercept: bool) -> Problem:
+def on_chosen(problem: Problem, coef: Tensor) -> Problem:
     """The problem without group Lasso on the features that a solution of it uses.
 
     Features outside are 0 in the rows of a task, which a ridge leaves at weights of 0.
+    Columns without a group penalty, such as that of the intercept, stay.
 
     Parameters
     ----------
@@ -22,13 +23,11 @@ def on_chosen(problem: Problem, coef: Tensor, intercept: bool) -> Problem:
         With the penalty `GroupLasso`.
     coef : Tensor of shape (n_tasks, n_features, n_classes)
         Solution of it.
-    intercept : bool
-        Whether the last column carries the intercept, which is always kept.
     """
-    used = (coef != 0).any(-1)
-    if intercept:
-        used[:, -1] = True
+    used, penalty = (coef != 0).any(-1), problem.penalty
+    if penalty.group_weights is not None:
+        factors = penalty.group_weights.expand(len(used), -1)
+        used = used | (penalty.per_feature(factors) == 0)
     features = problem.features * used[:, None].to(problem.features)
-    nothing = torch.zeros_like(problem.penalty.lambda1)
-    ridge = GroupLasso(nothing, problem.penalty.lambda2)
+    ridge = GroupLasso(torch.zeros_like(penalty.lambda1), penalty.lambda2)
     return replace(problem, features=features, penalty=ridge)

@@ -105,6 +105,15 @@ def test_gradients_with_the_choice_held_fixed(head):
     assert gradcheck(logits, inputs, atol=1e-5)
 
 
+def test_columns_without_a_group_penalty_are_kept():
+    X, y, _ = make_rows()
+    both = {"dual_reg": 0.5, "solver": "newton", "reg_scale": "ridge-absolute"}
+    chosen = GroupLassoSVC(0.5, **both).fit(X, y).support_features_
+    found = GroupLassoSVC(0.5, refit=True, **both).fit(X, y)
+    plain = GroupLassoSVC(0.0, **both).fit(X[:, chosen], y)
+    np.testing.assert_allclose(found.coef_[:, chosen], plain.coef_, atol=1e-6)
+
+
 def test_nothing_chosen_is_answered_by_the_offset():
     X, y, _ = make_rows(n_classes=2)
     offset = np.random.default_rng(1).standard_normal(len(y))
