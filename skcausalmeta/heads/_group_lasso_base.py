@@ -28,7 +28,7 @@ from ._group_lasso_problem import (
     differentiable_coef,
     standardised,
 )
-from ._inputs import TrainingBatch, centred
+from ._inputs import TrainingBatch, centred, episode_inputs
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
@@ -108,6 +108,83 @@ class GroupLassoClassifier(Head):
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         """The solution that `fit` keeps."""
         return solution
+
+    @property
+    def solves_apart(self) -> bool:
+        """Whether `fit_tasks` has a solver of batches that acts as `fit` does."""
+        return False
+
+    def _solve_apart(self, problem: Problem) -> Solution:
+        """The solution of every task of a batch that `fit` would keep."""
+        raise TypeError(f"{type(self).__name__} solves one task at a time; use fit.")
+
+    @torch.no_grad()
+    def fit_tasks(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        n_classes: int,
+        *,
+        offset: Tensor | None = None,
+    ) -> HeadSolution:
+        """Solve many tasks of as many rows, each to the bit as `fit` alone does.
+
+        `solve_episodes` is up to twice as fast, and agrees to the tolerance.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n_tasks, n_support, n_features)
+            Features, in double precision.
+        targets : Tensor of shape (n_tasks, n_support)
+            Class numbers.
+        n_classes : int
+            Number of classes.
+        offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+            Scores to add. None: 0.
+
+        Returns
+        -------
+        HeadSolution
+            Weights, intercepts and certificates.
+
+        Raises
+        ------
+        TypeError
+            If the solver of the head is not one of batches (`solves_apart`).
+        InvalidInputError
+            For features or targets that a layer would refuse.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_iris
+        >>> from skcausalmeta.heads import GroupLassoLogistic
+        >>> X, y = load_iris(return_X_y=True)
+        >>> alone = GroupLassoLogistic(0.2).fit(X, y)
+        >>> rows, numbers = torch.tensor(X)[None], torch.tensor(y)[None]
+        >>> found = GroupLassoLogistic(0.2).fit_tasks(rows, numbers, 3)
+        >>> bool((found.coef[0].T.numpy() == alone.coef_).all())
+        True
+        """
+        one_hot, ones = episode_inputs(features, targets, n_classes, None)
+        weights = self._class_weighted(one_hot, ones, offset)
+        parts = []
+        for problem, columns in self._problems(features, one_hot, weights, offset):
+            standard, unit = standardised(problem)
+            found = self._solve_apart(standard)
+            coef = found.coef / unit[:, None, None]
+            coef, intercept = self._split(coef, columns)
+            parts.append(
+                HeadSolution(
+                    coef,
+                    found.dual,
+                    found.gap,
+                    found.n_iter,
+                    intercept,
+                    found.relative_gap,
+                )
+            )
+        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)

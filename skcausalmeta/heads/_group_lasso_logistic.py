@@ -230,6 +230,18 @@ class GroupLassoLogistic(GroupLassoClassifier):
         tol = self.tol if tol is None else tol
         return partial(solve[self.solver], tol=tol, max_iter=self.max_iter)
 
+    @property
+    def solves_apart(self) -> bool:
+        """Whether `fit_tasks` has a solver of batches that acts as `fit` does."""
+        return self.solver == "newton" and not isinstance(self.class_weight, dict)
+
+    def _solve_apart(self, problem: Problem) -> Solution:
+        if not self.solves_apart:
+            return super()._solve_apart(problem)
+        solve = partial(solve_softmax_newton, apart=True)
+        found = solve(problem, tol=self.tol, max_iter=self.max_iter)
+        return polished(solve, problem, found)
+
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":
             return solution
