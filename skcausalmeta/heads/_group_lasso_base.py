@@ -33,6 +33,8 @@ from ._inputs import TrainingBatch, centred, episode_inputs
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
 _CPU_BYTES, _GPU_BYTES = 2**23, 2**30
+# Tasks that are solved apart are many small systems: larger chunks pay.
+_APART_BYTES = 2**25
 _FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 6
@@ -169,7 +171,8 @@ class GroupLassoClassifier(Head):
         one_hot, ones = episode_inputs(features, targets, n_classes, None)
         weights = self._class_weighted(one_hot, ones, offset)
         parts = []
-        for problem, columns in self._problems(features, one_hot, weights, offset):
+        problems = self._problems(features, one_hot, weights, offset, _APART_BYTES)
+        for problem, columns in problems:
             standard, unit = standardised(problem)
             found = self._solve_apart(standard)
             coef = found.coef / unit[:, None, None]
@@ -252,19 +255,23 @@ class GroupLassoClassifier(Head):
         targets: Tensor,
         weights: Tensor,
         offset: Tensor | None,
+        limit: int | None = None,
     ) -> Iterator[tuple[Problem, Columns]]:
         """Problems of consecutive chunks of tasks, and their columns."""
-        sizes = self._chunks(features, targets.shape[-1])
+        sizes = self._chunks(features, targets.shape[-1], limit)
         tensors = (features, targets, weights, *given(offset))
         parts = (tensor.split(sizes) for tensor in tensors)
         for chunk in zip(*parts, strict=True):
             yield self._problem(*chunk)
 
-    def _chunks(self, features: Tensor, n_classes: int) -> list[int]:
+    def _chunks(
+        self, features: Tensor, n_classes: int, limit: int | None = None
+    ) -> list[int]:
         """Sizes of consecutive chunks of tasks, bounded in memory; at least one."""
         n_tasks, n_samples, n_features = features.shape
         entries = n_samples * n_features + (n_samples * n_classes) ** 2
-        limit = _CPU_BYTES if features.device.type == "cpu" else _GPU_BYTES
+        if limit is None:
+            limit = _CPU_BYTES if features.device.type == "cpu" else _GPU_BYTES
         size = max(_FEWEST_TASKS, limit // (entries * features.element_size()))
         whole, rest = divmod(n_tasks, size)
         sizes = [size] * whole + [rest] * (rest > 0)

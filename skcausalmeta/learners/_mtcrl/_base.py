@@ -38,6 +38,7 @@ from ...training import (
     nothing_kept,
 )
 from ...utils import refuse_other_index
+from .._adapt_tasks import adapt_tasks
 from .._checks import (
     check_device,
     check_given_ids,
@@ -384,6 +385,8 @@ class BaseMultiTask(
     ) -> tuple[TargetKind, NDArray[np.float32]]:
         pixels = self.targets_.pixels
         return read_new(values, self._default_type, task, may_miss=bool(pixels))
+
+    adapt_tasks = adapt_tasks
 
     def _solve(
         self, features: NDArray[Any], encoded: NDArray[Any], kinds: list[TargetKind]
