@@ -144,8 +144,8 @@ def split_frame(frame: Any, columns: Columns) -> tuple[Any, Any, Any]:
         frame = _light_frame(frame)
     if not hasattr(frame, "columns"):
         raise InvalidInputError(
-            "A table must be a data frame, an Arrow table or dataset, a path of Parquet "
-            f"files, or a tuple (X, y, tasks). Got {type(frame).__name__}."
+            "A table must be a data frame, an Arrow table or dataset, a path of "
+            f"Parquet files, or a tuple (X, y, tasks). Got {type(frame).__name__}."
         )
     chosen = columns.chosen([str(name) for name in frame.columns])
     X = frame[chosen]
@@ -219,7 +219,7 @@ class Files(Source):
         self.pieces = [
             piece for fragment in dataset.get_fragments() for piece in _pieces(fragment)
         ]
-        sizes = [piece.count_rows() for piece in self.pieces]
+        sizes = [_n_rows(piece) for piece in self.pieces]
         self.begins = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._last: tuple[int, Any] | None = None
         self._runs: tuple[NDArray[Any], NDArray[np.int64]] | None = None
@@ -321,6 +321,14 @@ def _pieces(fragment: Any) -> list[Any]:
     if hasattr(fragment, "split_by_row_group"):
         return list(fragment.split_by_row_group())
     return [fragment]
+
+
+def _n_rows(piece: Any) -> int:
+    groups = getattr(piece, "row_groups", None)
+    if groups is None:
+        return int(piece.count_rows())
+    # The count of a fragment is that of its file, whatever its row groups.
+    return int(sum(group.num_rows for group in groups))
 
 
 class Partitions(Source):
