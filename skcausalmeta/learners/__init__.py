@@ -18,7 +18,6 @@ from ._solved_tasks import SolvedTasks
 from ._synergies._classifier import SparseMetaClassifier
 from ._synergies._head_block import HeadBlock
 from ._synergies._regressor import SparseMetaRegressor
-from ._task_blocks import TaskBlock
 from ._task_index import DroppedTasks, TaskIndex
 from ._task_rows import TaskRows, rows_by_task
 
@@ -43,7 +42,6 @@ __all__ = [
     "SolvedTasks",
     "SparseMetaClassifier",
     "SparseMetaRegressor",
-    "TaskBlock",
     "TaskIndex",
     "TaskRows",
     "UpdateRule",

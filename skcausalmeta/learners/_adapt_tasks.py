@@ -68,6 +68,19 @@ def adapt_tasks(
     UserWarning
         If tasks cannot be solved, such as one with a missing value, or of a single
         class without a common predictor: named in `failed_`. All others are.
+
+    Examples
+    --------
+    >>> from skcausalmeta.datasets import make_shared_tasks
+    >>> from skcausalmeta.learners import SparseMetaClassifier
+    >>> data = make_shared_tasks(n_tasks=12, random_state=0)
+    >>> learner = SparseMetaClassifier(
+    ...     backbone="identity", max_epochs=1, verbose=0, random_state=0
+    ... )
+    >>> learner = learner.fit(data.data, data.target, tasks=data.tasks)
+    >>> solved = learner.adapt_tasks(data.data, data.target, data.tasks)
+    >>> len(solved), solved.predict(data.data[:3], data.tasks[:3]).shape
+    (12, (3,))
     """
     # A method of every learner that adapts.
     check_is_fitted(self)
@@ -85,9 +98,28 @@ def adapt_tasks(
 def tell_failed(learner: Any, failed: dict[Any, str], n_solved: int) -> None:
     """Warn once of tasks that could not be solved.
 
+    Parameters
+    ----------
+    learner : estimator
+        Named in the message.
+    failed : dict
+        Reasons by ids; nothing is said of none.
+    n_solved : int
+        Tasks that were solved.
+
     Warns
     -----
     UserWarning
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skcausalmeta.learners import tell_failed
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     tell_failed(None, {7: "It has NaN."}, 5)
+    >>> print(str(said[0].message)[:47])
+    NoneType solved 5 tasks and left out 1: [7]. Ta
     """
     if not failed:
         return
@@ -132,6 +164,21 @@ def solve_batch(learner: Any, tasks: TaskRows) -> Found:
     list of TaskBlock
     dict
         Reasons by ids.
+
+    Examples
+    --------
+    >>> from skcausalmeta.datasets import make_shared_tasks
+    >>> from skcausalmeta.learners import SparseMetaClassifier
+    >>> from skcausalmeta.learners import rows_by_task, solve_batch
+    >>> data = make_shared_tasks(n_tasks=12, random_state=0)
+    >>> learner = SparseMetaClassifier(
+    ...     backbone="identity", max_epochs=1, verbose=0, random_state=0
+    ... )
+    >>> learner = learner.fit(data.data, data.target, tasks=data.tasks)
+    >>> rows = rows_by_task(data.data, data.target, data.tasks, 20)
+    >>> blocks, failed = solve_batch(learner, next(rows))
+    >>> len(blocks[0]), failed
+    (12, {})
     """
     change = getattr(learner, "_task_rows", None)
     if change is not None:  # a pipeline

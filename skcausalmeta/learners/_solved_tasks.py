@@ -56,7 +56,9 @@ class SolvedTasks:
     >>> from skcausalmeta.datasets import make_shared_tasks
     >>> from skcausalmeta.learners import SparseMetaClassifier
     >>> data = make_shared_tasks(n_tasks=12, random_state=0)
-    >>> learner = SparseMetaClassifier(backbone="identity", random_state=0)
+    >>> learner = SparseMetaClassifier(
+    ...     backbone="identity", max_epochs=1, verbose=0, random_state=0
+    ... )
     >>> learner = learner.fit(data.data, data.target, tasks=data.tasks)
     >>> solved = learner.adapt_tasks(data.data, data.target, data.tasks)
     >>> len(solved), solved.predict(data.data[:3], data.tasks[:3]).shape

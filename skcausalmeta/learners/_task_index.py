@@ -12,7 +12,19 @@ from ..exceptions import InvalidInputError
 
 
 class DroppedTasks(NamedTuple):
-    """Ids of tasks that earlier blocks hold, and that shall be forgotten."""
+    """Ids of tasks that earlier blocks hold, and that shall be forgotten.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_tasks,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import DroppedTasks
+    >>> DroppedTasks(np.array([3, 4])).ids.tolist()
+    [3, 4]
+    """
 
     ids: NDArray[Any]
 
@@ -29,6 +41,14 @@ class TaskIndex:
     ----------
     ids : ndarray of shape (n_tasks,)
         Sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import DroppedTasks, TaskIndex
+    >>> index = TaskIndex([DroppedTasks(np.array([2])), DroppedTasks(np.array([3]))])
+    >>> len(index.ids), index.find(np.array([2])).tolist()
+    (0, [-1])
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:

@@ -31,6 +31,16 @@ class TaskRows:
         Labels or targets.
     begins : ndarray of shape (n_tasks + 1,)
         Where the rows of a task begin, and the number of all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import TaskRows
+    >>> rows = TaskRows(
+    ...     np.array(["a", "b"]), np.eye(3), np.array([0, 1, 1]), np.array([0, 2, 3])
+    ... )
+    >>> rows.sizes.tolist(), rows.select(np.array([1])).y.tolist()
+    ([2, 1], [1])
     """
 
     ids: NDArray[Any]
@@ -100,6 +110,15 @@ def rows_by_task(
     ------
     InvalidInputError
         If y or the ids do not fit the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import rows_by_task
+    >>> ids = np.array(["b", "a", "b"])
+    >>> (rows,) = rows_by_task(np.eye(3), [0, 1, 2], ids, 10)
+    >>> rows.ids.tolist(), rows.begins.tolist(), rows.y.tolist()
+    (['a', 'b'], [0, 1, 3], [1, 0, 2])
     """
     ids = check_given_ids(tasks, X, "tasks")
     targets = np.asarray(y)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import TaskBlock, solve_batch, tell_failed
+from ..learners import solve_batch, tell_failed
 from ..persistence import save
 from ._parquet import arrow
 from ._sources import Columns, Part, Partitions, Source, source_of, whole_tasks
@@ -25,7 +25,7 @@ TASKS_PER_PART = 8192
 # Parts that a client is given ahead of those that are done, for every thread.
 _AHEAD = 2
 _RETRIES = 3
-Found = tuple[str, int, list[TaskBlock], dict[Any, str]]
+Found = tuple[str, int, list[Any], dict[Any, str]]
 
 
 def adapt_table(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import DroppedTasks, HeadBlock, TaskBlock
+from ..learners import DroppedTasks, HeadBlock
 
 META = b"skcausalmeta"
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
@@ -104,7 +104,7 @@ def _facts(block: Any) -> dict[str, Any]:
     }
 
 
-def _table(pa: Any, block: TaskBlock | DroppedTasks) -> Any:
+def _table(pa: Any, block: Any) -> Any:
     if isinstance(block, DroppedTasks):
         return pa.table({"id": pa.array(block.ids)})
     if not isinstance(block, HeadBlock):

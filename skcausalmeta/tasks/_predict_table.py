@@ -25,6 +25,7 @@ def predict_table(
     path: str | PathLike[str],
     *,
     task: str = "task",
+    target: str | None = "y",
     features: list[str] | None = None,
     method: str = "predict",
     verbose: int = 0,
@@ -42,9 +43,11 @@ def predict_table(
         It appears in one step.
     task : str, default="task"
         Column of the ids.
+    target : str or None, default="y"
+        Column of labels to leave aside, where it is there.
     features : list of str, default=None
-        Columns of X. None: those that the learner was fitted with; all but `task`
-        where it was fitted without names.
+        Columns of X. None: those that the learner was fitted with; all others where
+        it was fitted without names.
     method : {"predict", "predict_proba", "decision_function"}, default="predict"
         What to ask.
     verbose : int, default=0
@@ -88,7 +91,8 @@ def predict_table(
             f"method must be one of {', '.join(_METHODS)}. Got {method!r}."
         )
     pa = arrow()
-    source = source_of(table, Columns.of(solved.learner, task, None, features))
+    columns = Columns.of(solved.learner, task, None, features)
+    source = source_of(table, columns._replace(aside=target))
     n_rows, writer = 0, None
     with (
         in_one_step(Path(path)) as file,

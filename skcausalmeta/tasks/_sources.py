@@ -30,12 +30,15 @@ class Columns(NamedTuple):
         Columns of X; None: all others.
     named : bool
         Whether the learner was fitted on named columns.
+    aside : str or None
+        Another column that is none of X, where it is there.
     """
 
     task: str
     target: str | None
     features: Sequence[str] | None
     named: bool
+    aside: str | None = None
 
     @classmethod
     def of(cls, learner: Any, task: str, target: str | None, features: Any) -> Columns:
@@ -62,7 +65,7 @@ class Columns(NamedTuple):
             )
         if self.features is not None:
             return list(self.features)
-        return [name for name in names if name not in given]
+        return [name for name in names if name not in (*given, self.aside)]
 
 
 class Part(NamedTuple):

@@ -47,6 +47,24 @@ class HeadBlock(TaskBlock):
         As in `CommonTask`; None without a common predictor.
     codes, centers : ndarray of shape (n_tasks, n) or None
         As in `HeadTask`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.learners import HeadBlock
+    >>> block = HeadBlock(
+    ...     ids=np.array(["a", "b"]),
+    ...     n_labels=np.array([5, 6]),
+    ...     begins=np.array([0, 1, 1]),
+    ...     columns=np.array([2], dtype=np.int32),
+    ...     values=np.array([[-0.5, 0.5]]),
+    ...     intercepts=np.zeros((2, 2)),
+    ...     gaps=np.zeros(2),
+    ...     width=4,
+    ...     flat=False,
+    ... )
+    >>> block.deviations(None, np.array([0]))[0, 1].tolist()
+    [0.0, 0.0, 0.5, 0.0]
     """
 
     kind: ClassVar[str] = "heads"
