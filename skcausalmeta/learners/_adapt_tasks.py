@@ -118,15 +118,15 @@ def tell_failed(learner: Any, failed: dict[Any, str], n_solved: int) -> None:
     >>> with warnings.catch_warnings(record=True) as said:
     ...     warnings.simplefilter("always")
     ...     tell_failed(None, {7: "It has NaN."}, 5)
-    >>> print(str(said[0].message)[:47])
-    NoneType solved 5 tasks and left out 1: [7]. Ta
+    >>> print(str(said[0].message)[:42])
+    NoneType solved 5 tasks and left out 1 (7)
     """
     if not failed:
         return
     name, reason = next(iter(failed.items()))
     warnings.warn(
         f"{type(learner).__name__} solved {n_solved} tasks and left out "
-        f"{len(failed)}: {few_of(list(failed))}. Task {name!r}: {reason} The "
+        f"{few_of(list(failed))}. Task {name!r}: {reason} The "
         "attribute failed_ tells all reasons.",
         UserWarning,
         stacklevel=4,

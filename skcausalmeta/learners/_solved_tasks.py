@@ -104,7 +104,7 @@ class SolvedTasks:
         if place == _NO_TASK:
             raise KeyError(
                 f"Task {task!r} must be one of the {len(self)} solved ones, such as "
-                f"{few_of(self._index.ids[:3].tolist())}. Got another id; adapt to it "
+                f"{self._index.ids[:3].tolist()}. Got another id; adapt to it "
                 "with update."
             )
         block, position = self._index.place(int(place))
@@ -392,8 +392,8 @@ class SolvedTasks:
     def largest_gap_(self) -> float:
         """Largest certificate of all tasks, NaN where none has one."""
         gaps = [
-            np.asarray(b.load().select(p).facts(self._inner)["certificate"], float)
-            for b, p in self._index.blocks()
+            block.load().certificates(self._inner)[positions]
+            for block, positions in self._index.blocks()
         ]
         values = np.concatenate(gaps) if gaps else np.empty(0)
         return float(np.nanmax(values)) if np.isfinite(values).any() else float("nan")

@@ -49,6 +49,10 @@ class TaskBlock(ABC):
     def facts(self, learner: Any) -> dict[str, Any]:
         """Return columns: ``classes``, ``certificate``, ``features`` (tuples)."""
 
+    def certificates(self, learner: Any) -> NDArray[np.float64]:
+        """Return the gap of every task, NaN of no convex problem."""
+        return np.asarray(self.facts(learner)["certificate"], dtype=np.float64)
+
     def scores(
         self, learner: Any, rows: NDArray[Any], positions: NDArray[Any]
     ) -> NDArray[Any] | None:

@@ -199,11 +199,11 @@ class Arrays(Source):
 
 def _key(rows: TaskRows) -> str:
     """Return a checksum of all that a part holds."""
-    found = zlib.crc32(np.ascontiguousarray(rows.begins))
+    found = zlib.crc32(rows.begins.tobytes())
     for values in (rows.ids, rows.y, np.asarray(rows.X)):
         if values.dtype.kind == "O":
             values = np.array([str(value) for value in values.ravel().tolist()])
-        found = zlib.crc32(np.ascontiguousarray(values).view(np.uint8), found)
+        found = zlib.crc32(values.tobytes(), found)
     return f"rows-{len(rows.ids)}-{found:08x}"
 
 

@@ -57,9 +57,13 @@ def test_tables_of_all_kinds_give_the_same_tasks(kind, learner, expected, tmp_pa
     given = TABLES[kind](frame, tmp_path / "table")
     stored = adapt_table(learner, given, tmp_path / "store", tasks_per_part=5)
     named = pandas.DataFrame(X, columns=NAMES)
-    np.testing.assert_array_equal(
-        stored.decision_function(named, tasks), expected.decision_function(named, tasks)
-    )
+    found = stored.decision_function(named, tasks)
+    if kind == "frame":  # the rows of a task come in another order
+        np.testing.assert_allclose(
+            found, expected.decision_function(named, tasks), atol=1e-9
+        )
+    else:
+        np.testing.assert_array_equal(found, expected.decision_function(named, tasks))
     n_rows = predict_table(stored, given, tmp_path / "found.parquet")
     found = pyarrow.parquet.read_table(tmp_path / "found.parquet").to_pandas()
     assert n_rows == len(frame) == len(found)

@@ -165,6 +165,9 @@ class HeadBlock(TaskBlock):
         used = [tuple(own[own < most].tolist()) for own in parts]
         return {"classes": classes, "certificate": self.gaps, "features": used}
 
+    def certificates(self, learner: Any) -> NDArray[np.float64]:
+        return self.gaps
+
     def deviations(self, learner: Any, positions: NDArray[Any]) -> NDArray[Any]:
         """Return weights in the units of the features, (n, n_outputs, n_features)."""
         some, most = self.select(positions), self.n_features(learner)
