@@ -8,11 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import is_classifier
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.preprocessing import normalize
 
 from ..exceptions import InvalidInputError
+from ..training import in_parts
 from ..utils import few_of, read_rows
 from ._checks import check_given_ids, check_known_rows
 from ._task_blocks import TaskBlock
@@ -20,6 +24,14 @@ from ._task_index import TaskIndex
 from ._task_rows import n_rows_of, take_rows
 
 _NO_TASK = -1
+_TASKS_AT_ONCE = 4096
+
+
+def _directions(deviations: NDArray[Any]) -> NDArray[Any]:
+    """Return a row a task; of two classes what the second has more than the first."""
+    if deviations.shape[1] == 2:
+        deviations = deviations[:, 1:] - deviations[:, :1]
+    return deviations.reshape(len(deviations), -1)
 
 
 class SolvedTasks:
@@ -387,6 +399,46 @@ class SolvedTasks:
                 found = np.empty((len(wanted), *part.shape[1:]))
             found[some] = part
         return np.empty((0, 0, 0)) if found is None else found
+
+    def groups(
+        self, n_groups: int = 8, *, random_state: int | None = None
+    ) -> NDArray[np.int64]:
+        """Group the tasks by what differs in them, whatever how much.
+
+        Parameters
+        ----------
+        n_groups : int, default=8
+            Most groups.
+        random_state : int, default=None
+            Decides the first guess of `sklearn.cluster.MiniBatchKMeans`.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks,)
+            Number of the group of every task, in the order of `ids_`; the largest group
+            is 0. -1: nothing differs.
+
+        Raises
+        ------
+        InvalidInputError
+            If the tasks have no linear deviation.
+        """
+        parts = [
+            sparse.csr_array(_directions(self.deviations(self._index.ids[part])))
+            for part in in_parts(len(self), _TASKS_AT_ONCE)
+        ]
+        found = np.full(len(self), -1, dtype=np.int64)
+        if not parts:
+            return found
+        rows = normalize(sparse.vstack(parts, format="csr"))
+        differs = np.flatnonzero(np.diff(rows.indptr))
+        n_groups = min(n_groups, len(differs))
+        if n_groups:
+            model = MiniBatchKMeans(n_groups, random_state=random_state, n_init=3)
+            labels = model.fit_predict(rows[differs])
+            order = np.argsort(-np.bincount(labels, minlength=n_groups), kind="stable")
+            found[differs] = np.argsort(order)[labels]
+        return found
 
     @property
     def largest_gap_(self) -> float:

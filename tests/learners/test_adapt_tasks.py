@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
@@ -20,10 +21,12 @@ from skcausalmeta.heads import (
     RidgeHead,
 )
 from skcausalmeta.learners import (
+    HeadBlock,
     MAMLClassifier,
     MAMLRegressor,
     MetaCRLClassifier,
     MTCRLClassifier,
+    SolvedTasks,
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
@@ -314,3 +317,22 @@ def test_the_learner_stays_as_it_is(around):
         warnings.simplefilter("error")
         around.adapt_tasks(X, y, tasks)
     np.testing.assert_array_equal(around.decision_function(X[:5]), before)
+
+
+def test_tasks_are_grouped_by_what_differs():
+    # The first three differ in column 0, two in column 3, the last in nothing.
+    weights = np.array([0.1, 2.0, 0.5, -0.3, -4.0])
+    block = HeadBlock(
+        ids=np.arange(6) + 10,
+        n_labels=np.full(6, 5),
+        begins=np.array([0, 1, 2, 3, 4, 5, 5]),
+        columns=np.array([0, 0, 0, 3, 3], dtype=np.int32),
+        values=np.stack([-weights, weights], axis=1) / 2,
+        intercepts=np.zeros((6, 2)),
+        gaps=np.zeros(6),
+        width=4,
+        flat=False,
+    )
+    solved = SolvedTasks(BaseEstimator(), [block])
+    assert solved.groups(2, random_state=0).tolist() == [0, 0, 0, 1, 1, -1]
+    assert SolvedTasks(BaseEstimator(), []).groups(2).tolist() == []
