@@ -17,6 +17,7 @@ import numpy as np
 from skcausalmeta.datasets import make_shared_tasks
 from skcausalmeta.inspection import DeviationDisplay
 from skcausalmeta.learners import SparseMetaClassifier
+from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.tasks import open_tasks, save_tasks
 
 parser = argparse.ArgumentParser()
@@ -31,7 +32,7 @@ n_old, n_new, n_epochs = (20, 50, 1) if options.smoke else (150, 5000, 10)
 # Twenty columns describe a pupil; the label tells who has passed.
 
 data = make_shared_tasks(
-    n_old + n_new, 40, 20, n_deviating=2, class_sep=3.0, random_state=0
+    n_old + n_new, 60, 20, n_deviating=2, class_sep=3.0, random_state=0
 )
 old = data.tasks < n_old
 learner = SparseMetaClassifier(
@@ -50,9 +51,15 @@ asked = ~old & ~few
 solved = learner.adapt_tasks(data.data[few], data.target[few], data.tasks[few])
 print(solved.summary())
 print(solved.to_frame().head())
-common = (learner.predict(data.data[asked]) == data.target[asked]).mean()
-own = solved.score(data.data[asked], data.target[asked], data.tasks[asked])
-print(f"accuracy: {common:.3f} by what is common, {own:.3f} by the schools' own")
+rows, schools = data.data[asked], data.tasks[asked]
+counts = np.bincount(schools)[n_old:]
+for name, found in {
+    "what is common": learner.predict(rows),
+    "their own predictor": solved.predict(rows, schools),
+}.items():
+    right = np.bincount(schools, found == data.target[asked])[n_old:]
+    mean, half = mean_confidence_interval(right / counts)
+    print(f"accuracy of the schools by {name}: {mean:.3f} +- {half:.3f}")
 
 # %%
 # A folder of predictors
