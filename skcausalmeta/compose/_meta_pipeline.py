@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import InvalidInputError
-from ..learners import SolvedTasks, adapt_tasks
+from ..learners import SolvedTasks, solve_tasks
 from ..utils import are_sparse_tasks
 
 
@@ -173,7 +173,7 @@ class MetaPipeline(Pipeline):
             If the pipeline is not fitted.
         """
         self._check_fitted("adapt_tasks")
-        return adapt_tasks(self, X, y, tasks, **options)
+        return solve_tasks(self, X, y, tasks, **options)
 
     @property
     def _task_learner(self) -> Any:

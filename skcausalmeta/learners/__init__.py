@@ -1,6 +1,6 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
-from ._adapt_tasks import adapt_tasks, solve_batch, tell_failed
+from ._adapt_tasks import solve_batch, solve_tasks, tell_failed
 from ._classifier import BaseMetaClassifier
 from ._maml._check_update_rule import check_update_rule
 from ._maml._classifier import MAMLClassifier
@@ -45,9 +45,9 @@ __all__ = [
     "TaskIndex",
     "TaskRows",
     "UpdateRule",
-    "adapt_tasks",
     "check_update_rule",
     "rows_by_task",
     "solve_batch",
+    "solve_tasks",
     "tell_failed",
 ]

@@ -83,16 +83,63 @@ def adapt_tasks(
     (12, (3,))
     """
     # A method of every learner that adapts.
-    check_is_fitted(self)
+    return solve_tasks(self, X, y, tasks, batch_size=batch_size, client=client)
+
+
+def solve_tasks(
+    learner: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    tasks: ArrayLike,
+    *,
+    batch_size: int = BATCH_SIZE,
+    client: Any = None,
+) -> SolvedTasks:
+    """Solve all tasks of a table, which is what ``learner.adapt_tasks`` does.
+
+    Parameters
+    ----------
+    learner : estimator
+        Fitted, with `adapt`; of a class of any package.
+    X : array-like of shape (n_samples, ...)
+        Support rows of all tasks.
+    y : array-like of shape (n_samples,)
+        Their labels or targets.
+    tasks : array-like of shape (n_samples,)
+        Task of every row.
+    batch_size : int, default=8192
+        Tasks of a batch.
+    client : dask.distributed.Client, default=None
+        Where the batches are solved. None: here.
+
+    Returns
+    -------
+    SolvedTasks
+        Asked by id, updated and stored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from skcausalmeta.learners import solve_tasks
+    >>> class Refit(RidgeClassifier):
+    ...     def adapt(self, X, y):
+    ...         return self.fit(X, y)
+    >>> X, y, tasks = np.eye(4), np.array(["a", "b", "a", "c"]), [0, 0, 1, 1]
+    >>> solved = solve_tasks(Refit().fit(X, y), X, y, tasks)
+    >>> solved.predict(X, tasks).tolist()
+    ['a', 'b', 'a', 'c']
+    """
+    check_is_fitted(learner)
     refuse_other_index(X=X, y=y, tasks=tasks)
     blocks: list[TaskBlock] = []
     failed: dict[Any, str] = {}
     batches = rows_by_task(X, y, tasks, batch_size)
-    for found, reasons in _solve_all(self, batches, client):
+    for found, reasons in _solve_all(learner, batches, client):
         blocks += found
         failed.update(reasons)
-    tell_failed(self, failed, sum(map(len, blocks)))
-    return SolvedTasks(self, blocks, failed)
+    tell_failed(learner, failed, sum(map(len, blocks)))
+    return SolvedTasks(learner, blocks, failed)
 
 
 def tell_failed(learner: Any, failed: dict[Any, str], n_solved: int) -> None:
@@ -158,6 +205,7 @@ def solve_batch(learner: Any, tasks: TaskRows) -> Found:
     learner : estimator
         Fitted; stays as it is.
     tasks : TaskRows
+        Rows of the tasks.
 
     Returns
     -------

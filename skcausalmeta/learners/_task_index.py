@@ -17,6 +17,7 @@ class DroppedTasks(NamedTuple):
     Parameters
     ----------
     ids : ndarray of shape (n_tasks,)
+        Their ids.
 
     Examples
     --------

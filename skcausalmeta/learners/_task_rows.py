@@ -21,7 +21,7 @@ _TRIED = 24
 class TaskRows:
     """The rows of some tasks, one task after the other.
 
-    Attributes
+    Parameters
     ----------
     ids : ndarray of shape (n_tasks,)
         Ids of the tasks.
@@ -105,6 +105,21 @@ def rows_by_task(
     X: Any, y: ArrayLike, tasks: ArrayLike, batch_size: int
 ) -> Iterator[TaskRows]:
     """Yield batches of whole tasks, sorted by their ids.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, ...)
+        Rows in any order.
+    y : array-like of shape (n_rows, ...)
+        Their labels or targets.
+    tasks : array-like of shape (n_rows,)
+        Their ids.
+    batch_size : int
+        Most tasks of a batch.
+
+    Yields
+    ------
+    TaskRows
 
     Raises
     ------

@@ -23,13 +23,12 @@ _ROWS_AT_ONCE = 16384
 class HeadBlock(TaskBlock):
     """Heads of tasks with as many classes: their weights that are not zero.
 
-    Attributes
+    Parameters
     ----------
     ids : ndarray of shape (n_tasks,)
+        Ids of the tasks.
     n_labels : ndarray of shape (n_tasks,)
         Support rows.
-    labels : ndarray of shape (n_tasks, n_classes) or None
-        Classes of every task where these differ; None else.
     begins : ndarray of shape (n_tasks + 1,)
         Where the entries of a task begin.
     columns : ndarray of shape (n_entries,)
@@ -37,15 +36,18 @@ class HeadBlock(TaskBlock):
     values : ndarray of shape (n_entries, n_outputs)
         These weights.
     intercepts : ndarray of shape (n_tasks, n_outputs)
+        Intercepts.
     gaps : ndarray of shape (n_tasks,)
         Certificates.
     width : int
         Number of inputs of a head.
     flat : bool
         Whether the weights of a head have one axis, as those of a regressor.
-    amounts, trusts : ndarray of shape (n_tasks,) or None
+    labels : ndarray of shape (n_tasks, n_classes), default=None
+        Classes of every task where these differ; None else.
+    amounts, trusts : ndarray of shape (n_tasks,), default=None
         As in `CommonTask`; None without a common predictor.
-    codes, centers : ndarray of shape (n_tasks, n) or None
+    codes, centers : ndarray of shape (n_tasks, n), default=None
         As in `HeadTask`.
 
     Examples
