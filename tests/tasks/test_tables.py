@@ -128,7 +128,8 @@ def test_dask_gives_the_same_tasks_though_a_worker_is_killed(
     distributed = pytest.importorskip("distributed")
     dask_frame = pytest.importorskip("dask.dataframe")
     X, y, tasks = table(seed=1)
-    frame = frame_of(X, y, tasks).sample(frac=1.0, random_state=0)
+    frame = frame_of(X, y, tasks)
+    mixed = frame.sample(frac=1.0, random_state=0)
     named = pandas.DataFrame(X, columns=NAMES)
     with (
         distributed.LocalCluster(
@@ -136,9 +137,14 @@ def test_dask_gives_the_same_tasks_though_a_worker_is_killed(
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        scattered = dask_frame.from_pandas(frame, npartitions=4)
+        scattered = dask_frame.from_pandas(mixed, npartitions=4)
         stored = adapt_table(learner, scattered, tmp_path / "one", client=client)
-        same(stored, expected, named, tasks)
+        np.testing.assert_array_equal(stored.ids_, expected.ids_)
+        np.testing.assert_allclose(  # the rows of a task come in another order
+            stored.decision_function(named, tasks),
+            expected.decision_function(named, tasks),
+            atol=1e-9,
+        )
         in_memory = learner.adapt_tasks(named, y, tasks, client=client, batch_size=4)
         same(in_memory, expected, named, tasks)
         pids = client.run(lambda: __import__("os").getpid())
