@@ -42,6 +42,7 @@ EXTRAS_REQUIRE = {
     "data": ["pooch>=1.7", "pillow>=9.4", "h5py>=3.8"],
     "io": ["skops>=0.10"],
     "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "torch>=2.6"],
+    "tasks": ["pyarrow>=14.0", "pandas>=2.1"],
     "dist": ["dask[distributed]>=2024.1", "accelerate>=0.27"],
     "neighbours": [
         "mlflow-skinny>=3.0",
@@ -60,6 +61,7 @@ EXTRAS_REQUIRE = {
         "pydata-sphinx-theme>=0.15",
         "matplotlib>=3.7",
         "pandas>=2.1",
+        "pyarrow>=14.0",
         "dask[distributed]>=2024.1",
     ],
     "bench": [
@@ -68,6 +70,7 @@ EXTRAS_REQUIRE = {
         "lightgbm>=4.1",
         "matplotlib>=3.7",
         "pandas>=2.1",
+        "pyarrow>=14.0",
     ],
     "test": [
         "pytest>=8.0",

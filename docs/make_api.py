@@ -16,6 +16,7 @@ ORDER = [
     "heads",
     "compose",
     "export",
+    "tasks",
     "model_selection",
     "metrics",
     "inspection",

@@ -29,6 +29,7 @@ RANKS = {
     "learners": 5,
     "compose": 6,
     "export": 6,
+    "tasks": 6,
     "cli": 7,
     "__main__": 8,
 }

@@ -65,7 +65,7 @@ def test_every_requirement_states_a_lower_bound(metadata):
 
 
 def test_the_extras_are_the_documented_ones(metadata):
-    extras = "plot data io export dist neighbours docs bench test"
+    extras = "plot data io export tasks dist neighbours docs bench test"
     assert set(metadata["extras_require"]) == set(extras.split())
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks._harness import in_process, median_time, peak, reset_peak
+from benchmarks.scale._store import store
 from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
@@ -209,7 +210,13 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     return run(), time.perf_counter() - begin
 
 
-PARTS = {"train": train, "answer": answer, "serve": serve, "search": search}
+PARTS = {
+    "train": train,
+    "answer": answer,
+    "serve": serve,
+    "store": store,
+    "search": search,
+}
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])

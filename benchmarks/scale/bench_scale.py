@@ -10,6 +10,9 @@ answer
 serve
     8 threads that adapt copies of one learner: their answers against those of one
     thread, and the growth of memory over the last half.
+store
+    A table of very many tasks, streamed from Parquet files into a folder of solved
+    ones, asked by id and changed; a sample of 1,000 against single calls, to the bit.
 search
     A grid search in one process and on two workers of Dask.
 
@@ -28,6 +31,7 @@ MEASURES = (
     "skcausalmeta/heads",
     "skcausalmeta/learners",
     "skcausalmeta/model_selection",
+    "skcausalmeta/tasks",
     "skcausalmeta/training",
 )
 
@@ -46,6 +50,7 @@ class Scale:
 
     def __init__(self, harness: Harness, args: Any) -> None:
         self.harness, self.smoke, self.threads = harness, args.smoke, args.threads
+        self.store_tasks = args.tasks
 
     def measure(self, part: str, **settings: Any) -> dict[str, Any]:
         request = {"part": part, "threads": self.threads, **settings}
@@ -122,6 +127,41 @@ class Scale:
         header = ["learner", "same", "adapts", "growth", "serial / s", "threads / s"]
         self.harness.table("threads that share a learner", header, rows)
 
+    def store(self) -> None:
+        """Tables of many tasks."""
+        rows = []
+        counts = (20,) if self.smoke else self.store_tasks
+        small = {"training": 20, "epochs": 1} if self.smoke else {}
+        for n_tasks in counts:
+            found = self.measure("store", tasks=n_tasks, **small)
+            each = 1e3 * found["adapt processor s"] / n_tasks
+            per_row = 1e6 * found["predict processor s"] / found["rows"]
+            share = found["update processor s"] / found["adapt processor s"]
+            memory = round(found["memory"] / 2**20)
+            rows.append(
+                [
+                    n_tasks,
+                    each,
+                    found["adapt s"],
+                    round(found["bytes"]),
+                    per_row,
+                    share,
+                    found["differ"],
+                    memory,
+                ]
+            )
+        header = [
+            "tasks",
+            "processor ms a task",
+            "adapt s",
+            "bytes a task",
+            "predict us a row",
+            "share of an update of 1%",
+            "tasks that differ",
+            "peak MiB",
+        ]
+        self.harness.table("tables of many tasks", header, rows)
+
     def search(self) -> None:
         """Dask."""
         size = {"batches": 100, "episodes": 50, "worker_processes": True}
@@ -156,8 +196,15 @@ def slope(seconds: dict[int, float]) -> list[float]:
 def main() -> None:
     """Measure what was asked for and print the tables."""
     parser = make_parser(__doc__)
-    parts = ["train", "answer", "bounded", "serve", "search"]
+    parts = ["train", "answer", "bounded", "serve", "store", "search"]
     parser.add_argument("--part", nargs="+", choices=parts, default=parts)
+    parser.add_argument(
+        "--tasks",
+        type=int,
+        nargs="+",
+        default=[10_000, 100_000, 1_000_000],
+        help="sizes of the tables of the part store",
+    )
     args = parser.parse_args()
     scale = Scale(Harness("scale", args), args)
     for part in args.part:

@@ -18,7 +18,8 @@ from ..exceptions import SkcausalmetaError
 from ..utils import printable
 from ._info import info_text
 from ._tables import read_table
-from ._trust import trusted
+from ._task_commands import add_task_commands
+from ._trust import add_trust, trusted
 
 _DESCRIPTION = """\
 Few-shot and multi-task learning as scikit-learn estimators.
@@ -29,6 +30,12 @@ Few-shot and multi-task learning as scikit-learn estimators.
       what a saved estimator is, and the versions of the packages
   python -m skcausalmeta evaluate learner.safetensors tasks.csv --target label
       its accuracy on new tasks, with a 95% interval
+  python -m skcausalmeta adapt learner.safetensors labels.parquet --store tasks
+      a predictor for every task of a table, kept in a folder
+  python -m skcausalmeta predict tasks rows.parquet --output found.parquet
+      predictions of rows by their tasks
+  python -m skcausalmeta update tasks new_labels.parquet
+      solve anew the tasks that have new labels
 """
 _EVALUATE = """\
 Load an estimator that skcausalmeta.persistence.save wrote, adapt it to a few labelled
@@ -118,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_evaluate(commands)
     _add_info(commands)
+    add_task_commands(commands, _CODES)
     return parser
 
 
@@ -160,7 +168,7 @@ def _add_evaluate(
     add("--seed", type=int, default=0, help="decides the problems (default: 0)")
     add("--max-rows", type=int, default=10_000_000, help="default: %(default)s")
     add("--max-bytes", type=int, help="of an npz file (default: 64 MB, 16 x the file)")
-    _add_trust(evaluate)
+    add_trust(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -174,16 +182,6 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     info.add_argument("estimator", type=Path, nargs="?", help="saved estimator")
     info.set_defaults(run=lambda arguments: info_text(arguments.estimator))
-
-
-def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="MODULE:NAME",
-        help="class or function of your own that the estimator needs; imports it",
-    )
 
 
 def _demo(arguments: argparse.Namespace) -> str:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..exceptions import InvalidInputError
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names code of the user's own."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="class or function of your own that the estimator needs; imports it",
+    )
 
 
 def trusted(names: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import InvalidInputError
+from ..learners import SolvedTasks, solve_tasks
 from ..utils import are_sparse_tasks
 
 
@@ -143,6 +144,54 @@ class MetaPipeline(Pipeline):
         adapted = copy.copy(learner).adapt(self._transform_rows(X), y, **params)
         self.steps = [*self.steps[:-1], (name, adapted)]
         return self
+
+    @available_if(_final_step_has("adapt_tasks"))
+    def adapt_tasks(
+        self, X: Any, y: ArrayLike, tasks: ArrayLike, **options: Any
+    ) -> SolvedTasks:
+        """Solve all tasks of a table, and keep them by their ids.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Support rows of all tasks, transformed by the fitted steps before the last.
+        y : array-like of shape (n_samples,)
+            Their labels or targets.
+        tasks : array-like of shape (n_samples,)
+            Task of every row.
+        **options : dict
+            `batch_size` and `client`, as ``adapt_tasks`` of a learner takes them.
+
+        Returns
+        -------
+        SolvedTasks
+            Asked by id, with rows as the pipeline takes them.
+
+        Raises
+        ------
+        NotFittedError
+            If the pipeline is not fitted.
+        """
+        self._check_fitted("adapt_tasks")
+        return solve_tasks(self, X, y, tasks, **options)
+
+    @property
+    def _task_learner(self) -> Any:
+        """The learner that solves tasks."""
+        last = self.steps[-1][1]
+        return getattr(last, "_task_learner", last)
+
+    def _around_task(self, adapted: Any) -> Self:
+        """Return a copy of itself around an adapted learner."""
+        name, last = self.steps[-1]
+        around = getattr(last, "_around_task", None)
+        found = copy.copy(self)
+        step = adapted if around is None else around(adapted)
+        found.steps = [*self.steps[:-1], (name, step)]
+        return found
+
+    def _task_rows(self, X: Any) -> Any:
+        return self._transform_rows(X)
 
     @available_if(_final_step_has("predict_episodes"))
     def predict_episodes(

@@ -34,12 +34,14 @@ from ._group_lasso_problem import (
     reweighted,
     standardised,
 )
-from ._inputs import TrainingBatch, centred
+from ._inputs import TrainingBatch, centred, episode_inputs
 from ._refit import on_chosen
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
 # is as fast as half or twice of it); a GPU wants work for all its cores.
 _CPU_BYTES, _GPU_BYTES = 2**23, 2**30
+# Tasks that are solved apart are many small systems: larger chunks pay.
+_APART_BYTES = 2**25
 _FEWEST_TASKS = 4
 _POLISH_TOL = 1e-15
 _POLISH_STEPS = 6
@@ -137,6 +139,85 @@ class GroupLassoClassifier(Head):
         standard, unit = standardised(problem)
         return standard, 1.0 / unit[:, None, None]
 
+    @property
+    def solves_apart(self) -> bool:
+        """Whether `fit_tasks` has a solver of batches that acts as `fit` does."""
+        return False
+
+    def _solve_apart(self, problem: Problem) -> Solution:
+        """The solution of every task of a batch that `fit` would keep."""
+        raise TypeError(f"{type(self).__name__} solves one task at a time; use fit.")
+
+    @torch.no_grad()
+    def fit_tasks(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        n_classes: int,
+        *,
+        offset: Tensor | None = None,
+    ) -> HeadSolution:
+        """Solve many tasks of as many rows, each to the bit as `fit` alone does.
+
+        `solve_episodes` is up to twice as fast, and agrees to the tolerance.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n_tasks, n_support, n_features)
+            Features, in double precision.
+        targets : Tensor of shape (n_tasks, n_support)
+            Class numbers.
+        n_classes : int
+            Number of classes.
+        offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+            Scores to add. None: 0.
+
+        Returns
+        -------
+        HeadSolution
+            Weights, intercepts and certificates.
+
+        Raises
+        ------
+        TypeError
+            If the solver of the head is not one of batches (`solves_apart`).
+        InvalidInputError
+            For features or targets that a layer would refuse.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_iris
+        >>> from skcausalmeta.heads import GroupLassoLogistic
+        >>> X, y = load_iris(return_X_y=True)
+        >>> alone = GroupLassoLogistic(0.2).fit(X, y)
+        >>> rows, numbers = torch.tensor(X)[None], torch.tensor(y)[None]
+        >>> found = GroupLassoLogistic(0.2).fit_tasks(rows, numbers, 3)
+        >>> bool((found.coef[0].T.numpy() == alone.coef_).all())
+        True
+        """
+        one_hot, ones = episode_inputs(features, targets, n_classes, None)
+        weights = self._class_weighted(one_hot, ones, offset)
+        parts = []
+        problems = self._problems(features, one_hot, weights, offset, _APART_BYTES)
+        for problem, columns in problems:
+            standard, unit = self._standard(problem)
+            found = self._solve_apart(standard)
+            if self.refit:
+                found = self._solve_apart(on_chosen(standard, found.coef))
+            coef, intercept = self._split(found.coef * unit, columns)
+            parts.append(
+                HeadSolution(
+                    coef,
+                    found.dual,
+                    found.gap,
+                    found.n_iter,
+                    intercept,
+                    found.relative_gap,
+                )
+            )
+        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)
         standard, unit = self._standard(problem)
@@ -216,19 +297,23 @@ class GroupLassoClassifier(Head):
         targets: Tensor,
         weights: Tensor,
         offset: Tensor | None,
+        limit: int | None = None,
     ) -> Iterator[tuple[Problem, Columns]]:
         """Problems of consecutive chunks of tasks, and their columns."""
-        sizes = self._chunks(features, targets.shape[-1])
+        sizes = self._chunks(features, targets.shape[-1], limit)
         tensors = (features, targets, weights, *given(offset))
         parts = (tensor.split(sizes) for tensor in tensors)
         for chunk in zip(*parts, strict=True):
             yield self._problem(*chunk)
 
-    def _chunks(self, features: Tensor, n_classes: int) -> list[int]:
+    def _chunks(
+        self, features: Tensor, n_classes: int, limit: int | None = None
+    ) -> list[int]:
         """Sizes of consecutive chunks of tasks, bounded in memory; at least one."""
         n_tasks, n_samples, n_features = features.shape
         entries = n_samples * n_features + (n_samples * n_classes) ** 2
-        limit = _CPU_BYTES if features.device.type == "cpu" else _GPU_BYTES
+        if limit is None:
+            limit = _CPU_BYTES if features.device.type == "cpu" else _GPU_BYTES
         size = max(_FEWEST_TASKS, limit // (entries * features.element_size()))
         whole, rest = divmod(n_tasks, size)
         sizes = [size] * whole + [rest] * (rest > 0)

@@ -16,6 +16,7 @@ from ..solvers import (
     Problem,
     SoftmaxSystem,
     Solution,
+    compiled_applies,
     solve_auto,
     solve_compiled,
     solve_proximal_gradient,
@@ -260,6 +261,21 @@ class GroupLassoLogistic(GroupLassoClassifier):
     def _chosen_adjoint(self) -> Adjoint:
         by_tensors = self.solver in ("newton", "fista")
         return logistic_adjoint if by_tensors else compiled_first(logistic_adjoint)
+
+    @property
+    def solves_apart(self) -> bool:
+        """Whether `fit_tasks` has a solver of batches that acts as `fit` does."""
+        return self.solver != "fista" and not isinstance(self.class_weight, dict)
+
+    def _solve_apart(self, problem: Problem) -> Solution:
+        if not self.solves_apart:
+            return super()._solve_apart(problem)
+        if self.solver != "newton" and compiled_applies(problem):
+            # The kernel solves task by task.
+            return self._refined(problem, self._solver()(problem))
+        solve = partial(solve_softmax_newton, apart=True)
+        found = solve(problem, tol=self.tol, max_iter=self.max_iter)
+        return polished(solve, problem, found)
 
     def _refined(self, problem: Problem, solution: Solution) -> Solution:
         if self.solver == "fista":

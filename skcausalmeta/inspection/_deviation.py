@@ -22,6 +22,7 @@ from ._canvas import (
 )
 
 _MOST_FEATURES, _MOST_TASKS = 30, 40
+_MOST_SOLVED = 10_000
 
 
 class DeviationDisplay:
@@ -32,7 +33,7 @@ class DeviationDisplay:
     deviates, the largest mean deviation first: at most 30 features, and the 40 tasks
     that deviate most. The title tells how many there are.
 
-    Use `from_estimator`, `from_tasks` or `from_arrays` to make one.
+    Use `from_estimator`, `from_tasks`, `from_solved` or `from_arrays` to make one.
 
     Parameters
     ----------
@@ -226,6 +227,66 @@ class DeviationDisplay:
         )
 
     @classmethod
+    def from_solved(
+        cls,
+        solved: Any,
+        ids: Sequence[Any] | None = None,
+        *,
+        score: int | None = None,
+        feature_names: Sequence[str] | None = None,
+        task_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **plot_kw: Any,
+    ) -> DeviationDisplay:
+        """Draw the deviations of solved tasks, as `adapt_tasks` keeps them.
+
+        Parameters
+        ----------
+        solved : SolvedTasks
+            In memory or in a folder, of a learner with a linear head.
+        ids : sequence, default=None
+            Tasks to draw the largest of. None: all, which must be 10,000 at most.
+        score : int, default=None
+            As in `from_estimator`.
+        feature_names : list of str, default=None
+            As in `from_estimator`.
+        task_names : list of str, default=None
+            Names of the tasks. None: the ids.
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+        **plot_kw : dict
+            Keywords of `plot`.
+
+        Returns
+        -------
+        DeviationDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        InvalidInputError
+            If an id is unknown, of several classes none is chosen, or there are more
+            tasks than can be looked at.
+        """
+        if ids is None and len(solved) > _MOST_SOLVED:
+            raise InvalidInputError(
+                f"A picture is drawn of at most {_MOST_SOLVED} tasks. Got "
+                f"{len(solved)}; choose some by ids=, such as solved.ids_[:100]."
+            )
+        chosen = solved.ids_ if ids is None else list(ids)
+        found = [_of_score(weights, score) for weights in solved.deviations(chosen)]
+        if feature_names is None and len(found):
+            feature_names = _column_names(solved.learner, len(found[0]))
+        names = [str(task) for task in chosen]
+        return cls.from_arrays(
+            found,
+            feature_names=feature_names,
+            task_names=names if task_names is None else task_names,
+            ax=ax,
+            **plot_kw,
+        )
+
+    @classmethod
     def from_arrays(
         cls,
         deviations: ArrayLike,
@@ -357,7 +418,11 @@ def _solved(
 
 def _weights(estimator: Any, score: int | None) -> NDArray[Any]:
     """Return the deviation (n_features,) of a score."""
-    found = np.atleast_2d(fitted_fact(estimator, "deviation_"))
+    return _of_score(np.atleast_2d(fitted_fact(estimator, "deviation_")), score)
+
+
+def _of_score(found: NDArray[Any], score: int | None) -> NDArray[Any]:
+    """Return the row of a score of weights (n_scores, n_features)."""
     n_scores = len(found)
     if score is None and n_scores <= 2:
         weights: NDArray[Any] = found[-1] - found[0] if n_scores == 2 else found[0]

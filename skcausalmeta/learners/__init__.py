@@ -1,5 +1,6 @@
 """Meta-learners: scikit-learn estimators that learn from many tasks."""
 
+from ._adapt_tasks import solve_batch, solve_tasks, tell_failed
 from ._classifier import BaseMetaClassifier
 from ._maml._check_update_rule import check_update_rule
 from ._maml._classifier import MAMLClassifier
@@ -15,13 +16,19 @@ from ._mtcrl._experts import ConvExpert, MLPExpert
 from ._novelty import Rejection
 from ._regressor import BaseMetaRegressor
 from ._solved_task import SolvedTask
+from ._solved_tasks import SolvedTasks
 from ._synergies._classifier import SparseMetaClassifier
+from ._synergies._head_block import HeadBlock
 from ._synergies._regressor import SparseMetaRegressor
+from ._task_index import DroppedTasks, TaskIndex
+from ._task_rows import TaskRows, rows_by_task
 
 __all__ = [
     "BaseMetaClassifier",
     "BaseMetaRegressor",
     "ConvExpert",
+    "DroppedTasks",
+    "HeadBlock",
     "KFOUpdate",
     "MAMLClassifier",
     "MAMLRegressor",
@@ -35,10 +42,17 @@ __all__ = [
     "Rejection",
     "SGDUpdate",
     "SolvedTask",
+    "SolvedTasks",
     "SparseMetaClassifier",
     "SparseMetaRegressor",
     "TNetUpdate",
+    "TaskIndex",
+    "TaskRows",
     "UpdateRule",
     "WarpGradUpdate",
     "check_update_rule",
+    "rows_by_task",
+    "solve_batch",
+    "solve_tasks",
+    "tell_failed",
 ]

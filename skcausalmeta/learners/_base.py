@@ -37,6 +37,7 @@ from ..training import (
     named_optimizer,
 )
 from ..utils import isolated_torch_rng, named_seeds, refuse_other_index
+from ._adapt_tasks import adapt_tasks
 from ._checks import (
     check_device,
     check_ids,
@@ -48,6 +49,8 @@ from ._episode_plan import EpisodePlan
 from ._nested import Makers, NestedParametersMixin
 from ._row_weights import check_row_weights, refuse_weights, rows_with_weight
 from ._solved_task import SolvedTask
+from ._task_blocks import TaskBlock, as_copies, solve_singly
+from ._task_rows import TaskRows
 from ._training import (
     FitStage,
     adopt,
@@ -272,6 +275,20 @@ class BaseMetaLearner(
             targets = self._check_support_targets(targets, rows)
             self.task_ = self._solve_weighted(rows, targets, weights)
         return self
+
+    adapt_tasks = adapt_tasks
+
+    def _solve_many(self, tasks: TaskRows) -> tuple[list[TaskBlock], dict[Any, str]]:
+        """Solve tasks whose rows and targets are in order."""
+        return solve_singly(self, tasks, self._pack_tasks)
+
+    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> TaskBlock:
+        """Return a block of copies that speak of a task each."""
+        return as_copies(tasks, copies)
+
+    def _task_without_labels(self) -> SolvedTask | None:
+        """Return what answers for a task without labels; None: nothing does."""
+        return None
 
     def _check_support_targets(self, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]:
         """Check the targets of the support rows of a task and return them."""

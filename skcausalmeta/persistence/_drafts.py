@@ -56,12 +56,34 @@ def in_one_step(path: Path) -> Iterator[BinaryIO]:
     file that it names is written. Drafts for the same file that killed processes have
     left are deleted.
 
+    Parameters
+    ----------
+    path : Path
+        Where the file shall be.
+
+    Yields
+    ------
+    binary file
+        To write to; after an error the old file stays, or none.
+
     Raises
     ------
     OSError
         If the folder cannot be written to.
     PersistenceError
         If there is something else than a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skcausalmeta.persistence import in_one_step
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "numbers"
+    ...     with in_one_step(path) as file:
+    ...         _ = file.write(b"1 2 3")
+    ...     path.read_bytes()
+    b'1 2 3'
     """
     target = _target(path)
     _sweep(target)

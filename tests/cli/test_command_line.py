@@ -275,3 +275,84 @@ def test_demo_takes_omniglot(tmp_path, capsys):
     assert code == 1
     assert "Cannot find omniglot.npz" in err
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.fixture
+def pooled(tmp_path):
+    """A saved learner around a common predictor, and a CSV file of its tasks."""
+    learner = SparseMetaClassifier(
+        backbone="identity", common="linear", **{**SMALL, "random_state": 0}
+    )
+    frame = pandas.DataFrame(X, columns=list("abcd"))
+    save(learner.fit(frame, Y, tasks=TASKS), tmp_path / "learner")
+    frame.assign(task=TASKS, label=Y).to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path
+
+
+def adapt(capsys, pooled, table="table.csv"):
+    return run(
+        capsys,
+        *("adapt", pooled / "learner", pooled / table, "--target", "label"),
+        *("--store", pooled / "store", "--tasks-per-part", 2),
+    )
+
+
+def test_adapt_predict_and_update_a_table(pooled, capsys):
+    code, out, err = adapt(capsys, pooled)
+    assert (code, err) == (0, "")
+    assert out.startswith("3 tasks in ")
+    arguments = ("predict", pooled / "store", pooled / "table.csv", "--output")
+    code, out, err = run(
+        capsys, *arguments, pooled / "found.parquet", "--target", "label"
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("120 rows in ")
+    found = pandas.read_parquet(pooled / "found.parquet")
+    assert (found["task"] == TASKS).all()
+    assert (found["prediction"] == Y).mean() > 0.9
+    frame = pandas.read_csv(pooled / "table.csv")
+    flipped = frame[frame["task"] == "bob"].replace({"no": "yes", "yes": "no"})
+    new = frame[frame["task"] == "ann"].replace({"ann": "dee"})
+    pandas.concat([flipped, new]).to_csv(pooled / "new.csv", index=False)
+    code, out, err = run(
+        capsys,
+        *("update", pooled / "store", pooled / "new.csv", "--target", "label"),
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("4 tasks in ")
+    run(capsys, *arguments, pooled / "found.parquet", "--target", "label")
+    again = pandas.read_parquet(pooled / "found.parquet")["prediction"]
+    changed = again != found["prediction"]
+    assert changed[TASKS == "bob"].mean() > 0.5
+    assert not changed[TASKS != "bob"].any()
+
+
+def test_unknown_tasks_of_a_table_are_counted(pooled, capsys):
+    adapt(capsys, pooled)
+    frame = pandas.read_csv(pooled / "table.csv").replace({"cid": "dee"})
+    frame.drop(columns="label").to_csv(pooled / "rows.csv", index=False)
+    code, out, _ = run(
+        capsys,
+        *("predict", pooled / "store", pooled / "rows.csv"),
+        *("--output", pooled / "found.parquet"),
+    )
+    assert code == 0
+    assert out.endswith("40 of unknown tasks\n")
+
+
+def test_tables_that_do_not_fit_end_in_a_line(pooled, folder, capsys):
+    code, _, err = adapt(capsys, pooled, "missing.csv")
+    assert (code, err.count("\n")) == (1, 1)
+    code, _, err = adapt(capsys, pooled, "missing")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no table" in err
+    code, _, err = run(
+        capsys,
+        *("adapt", folder / "learner", folder / "classes.npz"),
+        *("--store", pooled / "store"),
+    )
+    assert code == 1
+    assert "--task-column" in err
+    code, _, err = run(capsys, "update", pooled / "store", pooled / "table.csv")
+    assert code == 1
+    assert "manifest.json" in err

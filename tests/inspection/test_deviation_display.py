@@ -220,3 +220,23 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install skcausalmeta\[plot\]"):
         DeviationDisplay(A).plot()
+
+
+def test_solved_tasks_are_drawn_by_their_ids():
+    data = make_shared_tasks(15, 30, 6, random_state=0)
+    learner = SparseMetaClassifier(
+        backbone="identity",
+        max_epochs=1,
+        batches_per_epoch=2,
+        verbose=0,
+        random_state=0,
+    ).fit(data.data, data.target, tasks=data.tasks)
+    solved = learner.adapt_tasks(data.data, data.target, data.tasks)
+    display = DeviationDisplay.from_solved(solved, [3, 11])
+    copies = [solved[3], solved[11]]
+    expected = DeviationDisplay.from_tasks(copies, task_names=["3", "11"])
+    np.testing.assert_allclose(display.cells, expected.cells)
+    assert display.task_names == expected.task_names
+    assert len(DeviationDisplay.from_solved(solved).task_names) == 15
+    with pytest.raises(InvalidInputError, match="99"):
+        DeviationDisplay.from_solved(solved, [3, 99])

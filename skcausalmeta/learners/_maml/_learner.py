@@ -269,6 +269,10 @@ class GradientLearnerMixin:
             raise AttributeError("There is no head: the learner answers for a task.")
         return self.task_.head
 
+    def _task_without_labels(self) -> SolvedTask | None:
+        """Return the task after `fit`, where that is what all tasks share."""
+        return self.task_ if isinstance(self.task_, StartTask) else None
+
     def _adapted_task(self) -> AdaptedTask:
         if not isinstance(self.task_, AdaptedTask):
             raise AttributeError("There are no adapted parameters before 'adapt'.")

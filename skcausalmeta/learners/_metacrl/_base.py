@@ -27,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...exceptions import InvalidInputError
 from ...training import Training
 from ...utils import named_seeds
+from .._adapt_tasks import adapt_tasks
 from .._nested import Makers, all_or_nothing, fill_in
 from ._factors import FactorHook
 
@@ -263,6 +264,19 @@ class BaseMetaCRL(
         weighed = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.estimator_ = copy.copy(self.estimator_).adapt(X, y, **weighed)
         return self
+
+    adapt_tasks = adapt_tasks
+
+    @property
+    def _task_learner(self) -> Any:
+        """The learner that solves tasks."""
+        return self._fitted()
+
+    def _around_task(self, adapted: Any) -> Self:
+        """Return a copy of itself around an adapted learner."""
+        found = copy.copy(self)
+        found.estimator_ = adapted
+        return found
 
     # -- prediction --------------------------------------------------------------------
 

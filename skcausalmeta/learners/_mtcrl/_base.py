@@ -39,6 +39,7 @@ from ...training import (
     named_optimizer,
 )
 from ...utils import refuse_other_index
+from .._adapt_tasks import adapt_tasks
 from .._checks import (
     check_device,
     check_given_ids,
@@ -365,6 +366,8 @@ class BaseMultiTask(
         """
         check_is_fitted(self)
         return predict_episodes(self, X_support, y_support, X_query, max_memory)
+
+    adapt_tasks = adapt_tasks
 
     @property
     def _classifies(self) -> bool:

@@ -24,10 +24,14 @@ from .._nested import Makers
 from .._row_weights import refuse_weights, weighing_keywords
 from .._solved_task import SolvedTask
 from .._task_batches import chunk_of, in_task_chunks
+from .._task_blocks import TaskBlock
+from .._task_rows import TaskRows
 from .._training import FitStage
 from ._around_common import CommonTraining, check_common, common_kind
+from ._batch_tasks import solve_head_tasks
 from ._common import CommonPredictor, refuse_unweighted
 from ._common_task import CommonTask, score_tasks, solve_common_task
+from ._head_block import pack_copies
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
 from ._sparsity import refuse_learned, with_numbers
@@ -201,6 +205,19 @@ class HeadLearnerMixin:
             module.strengths, head, features, targets, known, keywords
         )
         return CommonTask(classes=classes, code=code, **found)
+
+    # -- many tasks --------------------------------------------------------------------
+
+    def _solve_many(self, tasks: TaskRows) -> tuple[list[TaskBlock], dict[Any, str]]:
+        return solve_head_tasks(self, tasks)
+
+    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> TaskBlock:
+        return pack_copies(tasks, copies)
+
+    def _task_without_labels(self) -> SolvedTask | None:
+        if not self.around_common_:
+            return None
+        return CommonTask(classes=getattr(self, "training_classes_", None))
 
     def _hooked_features(
         self, rows: NDArray[Any], targets: NDArray[Any]

@@ -36,7 +36,7 @@ from ._common_task import CommonTask
 from ._head_learner import LENGTH, NET_KEYWORDS, HeadLearnerMixin
 from ._head_task import HeadTask
 from ._sparsity import LEARN
-from ._task_heads import SolvedTasks, solve_training_tasks
+from ._task_heads import TrainingHeads, solve_training_tasks
 
 # Support rows that training draws around a common predictor.
 _SHOTS = (2, 50)
@@ -275,7 +275,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     }
     _net_keywords = ("RegressionNet", NET_KEYWORDS)
 
-    training_tasks_: SolvedTasks | None
+    training_tasks_: TrainingHeads | None
 
     def __init__(
         self,
@@ -544,7 +544,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         """Codes that the hook gives the training tasks; None without a hook."""
         return self._training_tasks().codes
 
-    def _training_tasks(self) -> SolvedTasks:
+    def _training_tasks(self) -> TrainingHeads:
         if self.around_common_:
             raise NotFittedError(
                 "Weights of whole tasks are there after a fit with common=None. Got "

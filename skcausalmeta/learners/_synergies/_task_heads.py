@@ -69,7 +69,7 @@ def classify_tasks(
     return winners
 
 
-class SolvedTasks(NamedTuple):
+class TrainingHeads(NamedTuple):
     """Solved heads of the training tasks, in the order of their ids."""
 
     ids: NDArray[Any]
@@ -113,7 +113,7 @@ def solve_training_tasks(
     y: NDArray[Any],
     tasks: NDArray[Any],
     row_weights: NDArray[np.float64] | None = None,
-) -> SolvedTasks:
+) -> TrainingHeads:
     """Solve the head of every task on all its rows.
 
     Tasks of similar size are solved together; rows of weight 0 fill the gaps.
@@ -135,7 +135,7 @@ def solve_training_tasks(
 
     Returns
     -------
-    SolvedTasks
+    TrainingHeads
     """
     ids, numbers, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     rows_of_tasks = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
@@ -165,7 +165,7 @@ def solve_training_tasks(
         coef[part] = solution.coef[..., 0].numpy()
         intercept[part] = solution.intercept[:, 0].numpy()
         gap[part] = solution.gap.numpy()
-    return SolvedTasks(ids, coef, intercept, gap, codes)
+    return TrainingHeads(ids, coef, intercept, gap, codes)
 
 
 def _parts(sizes: NDArray[Any], n_features: int) -> Iterator[NDArray[Any]]:

@@ -1,0 +1,190 @@
+"""Blocks of solved tasks as row groups of Parquet files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..exceptions import InvalidInputError, PersistenceError
+from ..learners import DroppedTasks, HeadBlock
+
+META = b"skcausalmeta"
+_OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
+
+
+def arrow() -> Any:
+    """Return pyarrow.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "Stores of tasks are Parquet files, which pyarrow reads and writes. It is "
+            "not installed; pip install 'skcausalmeta[tasks]'."
+        ) from error
+    return pyarrow
+
+
+def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
+    """Write blocks, a row group each.
+
+    Raises
+    ------
+    InvalidInputError
+        If a block holds copies of a learner, which are more than numbers.
+    """
+    pa = arrow()
+    tables = [_table(pa, block) for block in blocks]
+    facts = [_facts(block) for block in blocks]
+    schema = pa.unify_schemas([table.schema for table in tables])
+    schema = schema.with_metadata({META: json.dumps(facts).encode()})
+    writer = pa.parquet.ParquetWriter(
+        file, schema, compression="zstd", write_page_checksum=True
+    )
+    with writer:
+        for table in tables:
+            table = _completed(pa, table, schema)
+            writer.write_table(table, row_group_size=max(1, len(table)))
+
+
+def read_ids(path: Path) -> list[NDArray[Any]]:
+    """Return the ids of every row group of a file."""
+    with _reader(path) as reader:
+        return [
+            _array(reader.read_row_group(k, columns=["id"]).column("id"))
+            for k in range(reader.num_row_groups)
+        ]
+
+
+def read_block(path: Path, group: int) -> HeadBlock:
+    """Return a block of a file.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged.
+    """
+    try:
+        with _reader(path) as reader:
+            facts = json.loads(reader.schema_arrow.metadata[META])[group]
+            table = reader.read_row_group(group)
+        return _block(table, facts)
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        raise PersistenceError(
+            f"A part of a store must be as it was written. Got {path}, which cannot be "
+            f"read ({error}); restore it from a copy, or adapt to its tasks again."
+        ) from error
+
+
+def _reader(path: Path) -> Any:
+    return arrow().parquet.ParquetFile(path, page_checksum_verification=True)
+
+
+def _facts(block: Any) -> dict[str, Any]:
+    if isinstance(block, DroppedTasks):
+        return {"kind": "dropped"}
+    outputs = block.values.shape[1]
+    return {
+        "kind": block.kind,
+        "width": block.width,
+        "flat": block.flat,
+        "outputs": outputs,
+        "given": [name for name in _OPTIONAL if getattr(block, name) is not None],
+    }
+
+
+def _table(pa: Any, block: Any) -> Any:
+    if isinstance(block, DroppedTasks):
+        return pa.table({"id": pa.array(block.ids)})
+    if not isinstance(block, HeadBlock):
+        raise InvalidInputError(
+            "A store keeps tasks whose predictor is the weights of a head. Got "
+            f"{type(block).__name__} of {len(block)} tasks, which hold a copy of the "
+            "learner each; keep the SolvedTasks in memory, or use a linear head."
+        )
+    small = block.width <= np.iinfo(np.uint16).max
+    columns = block.columns.astype(np.uint16 if small else np.int32)
+    outputs = block.values.shape[1]
+    found = {
+        "id": pa.array(block.ids),
+        "n_labels": pa.array(block.n_labels.astype(np.int32)),
+        "gap": pa.array(block.gaps),
+        "intercept": _lists(pa, block.intercepts),
+        "columns": _ragged(pa, block.begins, columns),
+        "values": _ragged(pa, block.begins * outputs, block.values.ravel()),
+    }
+    for name in _OPTIONAL:
+        given = getattr(block, name)
+        if given is not None:
+            found[name] = pa.array(given) if given.ndim == 1 else _lists(pa, given)
+    return pa.table(found)
+
+
+def _ragged(pa: Any, begins: NDArray[Any], values: NDArray[Any]) -> Any:
+    offsets = pa.array(begins.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(values))
+
+
+def _lists(pa: Any, matrix: NDArray[Any]) -> Any:
+    begins = np.arange(len(matrix) + 1) * matrix.shape[1]
+    return _ragged(pa, begins, matrix.ravel())
+
+
+def _completed(pa: Any, table: Any, schema: Any) -> Any:
+    """Add columns of nothing that other row groups of the file have."""
+    for field in schema:
+        if field.name not in table.column_names:
+            nothing = pa.nulls(len(table), field.type)
+            table = table.append_column(field, nothing)
+    return table.select(schema.names).cast(schema)
+
+
+def _block(table: Any, facts: dict[str, Any]) -> HeadBlock:
+    outputs = facts["outputs"]
+
+    def matrix(name: str) -> NDArray[Any]:
+        values = _array(_flat(table.column(name)))
+        return values.reshape(len(table), -1)
+
+    parts = {}
+    for name in facts["given"]:
+        column = table.column(name)
+        nested = "list" in str(column.type)
+        parts[name] = matrix(name) if nested else _array(column)
+    entries = table.column("columns").combine_chunks()
+    begins = np.concatenate([[0], np.cumsum(_array(entries.value_lengths()))])
+    return HeadBlock(
+        ids=_array(table.column("id")),
+        n_labels=_array(table.column("n_labels")).astype(np.int64),
+        begins=begins.astype(np.int64),
+        columns=_array(_flat(table.column("columns"))).astype(np.int32),
+        values=_array(_flat(table.column("values"))).reshape(-1, outputs),
+        intercepts=matrix("intercept"),
+        gaps=_array(table.column("gap")),
+        width=facts["width"],
+        flat=facts["flat"],
+        **parts,
+    )
+
+
+def _flat(column: Any) -> Any:
+    return column.combine_chunks().flatten()
+
+
+def _array(column: Any) -> NDArray[Any]:
+    found = column.to_numpy(zero_copy_only=False) if hasattr(column, "type") else column
+    found = np.asarray(found)
+    if found.dtype.kind == "O":  # texts
+        found = np.array(found.tolist())
+    return np.array(found)

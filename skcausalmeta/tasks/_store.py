@@ -1,0 +1,202 @@
+"""A folder of solved tasks: parts that never change, and a list of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import InvalidInputError, PersistenceError
+from ..persistence import in_one_step
+from ._parquet import write_blocks
+
+try:
+    import fcntl
+except ImportError:  # on Windows the file itself is the lock
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1
+LEARNER = "learner.safetensors"
+_MANIFEST, _LOCK = "manifest.json", "writer.lock"
+_PART = "part-{:06d}-{}.parquet"
+
+
+class Store:
+    """The files of a store.
+
+    A reader sees the list of parts as it was when it was read, and parts are never
+    changed: readers go on beside one writer. A part counts from the moment that the
+    new list of parts has taken the place of the old one, in one step.
+
+    Parameters
+    ----------
+    path : Path
+        Folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a list of parts."""
+        return (self.path / _MANIFEST).is_file()
+
+    def read(self) -> dict[str, Any]:
+        """Return the list of parts, checked.
+
+        Raises
+        ------
+        PersistenceError
+            If it is damaged, of a newer format, or a part is missing or cut short.
+        """
+        try:
+            text = (self.path / _MANIFEST).read_bytes()
+        except FileNotFoundError as error:
+            raise PersistenceError(
+                f"A store of tasks is a folder with {_MANIFEST}. Got {self.path}, "
+                "which has none; name one that adapt_table or save_tasks has written."
+            ) from error
+        try:
+            found = json.loads(text)
+            body, checksum = found["store"], found["sha256"]
+            good = checksum == _checksum(body)
+        except (ValueError, KeyError, TypeError):
+            good = False
+        if not good:
+            raise PersistenceError(
+                f"The list of the parts of a store must be as it was written. Got a "
+                f"damaged {self.path / _MANIFEST}; restore it from a copy."
+            )
+        if body["format"] > FORMAT:
+            raise PersistenceError(
+                f"This version reads stores of format {FORMAT}. Got format "
+                f"{body['format']} in {self.path}; install a newer skcausalmeta."
+            )
+        self._check_parts(body["parts"])
+        manifest: dict[str, Any] = body
+        return manifest
+
+    def _check_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        for part in parts:
+            path = self.path / part["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != part["bytes"] or os.path.basename(part["file"]) != part["file"]:
+                raise PersistenceError(
+                    "The parts of a store must be as they were written. Got "
+                    f"{part['file']} of {size} bytes in {self.path}, expected "
+                    f"{part['bytes']}; restore it from a copy."
+                )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one writer of the store.
+
+        Raises
+        ------
+        PersistenceError
+            If another process writes to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path / _LOCK):
+            self._sweep()
+            yield
+
+    def create(self, facts: dict[str, Any]) -> None:
+        """Write an empty list of parts; call it as the writer.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is a store already.
+        """
+        if self.exists:
+            raise InvalidInputError(
+                f"A new store needs a folder without one. Got {self.path}; name "
+                "another, or update that one."
+            )
+        self._write({"format": FORMAT, "parts": [], **facts})
+
+    def add(self, blocks: Sequence[Any], **facts: Any) -> None:
+        """Write blocks as a new part, and put it on the list; call it as the writer.
+
+        Parameters
+        ----------
+        blocks : list
+            Blocks of tasks; none for a part that is on the list for its facts alone.
+        **facts : dict
+            Kept beside the name of the part.
+        """
+        manifest = self.read()
+        name, n_bytes = None, 0
+        if len(blocks):
+            number = len(manifest["parts"])
+            name = _PART.format(number, secrets.token_hex(4))
+            with in_one_step(self.path / name) as file:
+                write_blocks(file, blocks)
+                n_bytes = file.tell()
+        done = manifest.setdefault("done", {})
+        if "key" in facts:
+            done[facts.pop("key")] = facts.pop("failed", [])
+        if name is not None:
+            part = {"file": name, "bytes": n_bytes, **facts}
+            manifest["parts"].append(part)
+        self._write(manifest)
+
+    def replace(self, blocks_of_parts: Iterator[Sequence[Any]]) -> None:
+        """Write all parts anew, and take them for the old ones; call as the writer."""
+        old = self.read()
+        parts = []
+        for number, blocks in enumerate(blocks_of_parts):
+            name = _PART.format(number, secrets.token_hex(4))
+            with in_one_step(self.path / name) as file:
+                write_blocks(file, blocks)
+                parts.append({"file": name, "bytes": file.tell()})
+        self._write({**old, "parts": parts})
+
+    def _write(self, body: dict[str, Any]) -> None:
+        text = json.dumps({"store": body, "sha256": _checksum(body)})
+        with in_one_step(self.path / _MANIFEST) as file:
+            file.write(text.encode())
+
+    def _sweep(self) -> None:
+        """Delete parts that no list names: a killed writer has left them."""
+        if not self.exists:
+            return
+        known = {part["file"] for part in self.read()["parts"]}
+        for path in self.path.glob("part-*.parquet"):
+            if path.name not in known:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a+b") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                import msvcrt
+
+                msvcrt.locking(  # type: ignore[attr-defined]
+                    file.fileno(),
+                    msvcrt.LK_NBLCK,  # type: ignore[attr-defined]
+                    1,
+                )
+        except OSError as error:
+            raise PersistenceError(
+                f"A store has one writer at a time. Got {path.parent}, which another "
+                "process writes to; wait until that has ended."
+            ) from error
+        yield
