@@ -77,7 +77,7 @@ class InterruptibleNet(NeuralNet):
             self.interrupted_ = True
             self._tell()
         else:
-            vars(self)["interrupted_"] = False
+            self.__dict__["interrupted_"] = False
         return self
 
     def partial_fit(
@@ -93,11 +93,11 @@ class InterruptibleNet(NeuralNet):
         self.__dict__.pop("interrupted_", None)
         super().partial_fit(X, y, classes, **fit_params)
         # skorch hides an interruption on the way into its loop.
-        if "interrupted_" not in vars(self):
+        if "interrupted_" not in self.__dict__:
             self.interrupted_ = True
             self._tell()
         elif not self.interrupted_:
-            vars(self).pop("interrupted_")
+            self.__dict__.pop("interrupted_")
         return self
 
     def _tell(self) -> None:
