@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
-import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..utils import printable
+from ..utils import as_seen, look_alikes, number_in, printable
 
 _LARGEST, _EXACT = 2**63, 2**53
 # Longer texts would take the place of the longest in every row of an array.
@@ -100,12 +98,12 @@ class _Rows:
         names = [name.strip() for name in next(self._plain(), [])]
         seen: set[str] = set()
         for name in names:
-            if _alike(name) in seen:
+            if as_seen(name) in seen:
                 raise InvalidInputError(
                     "Columns must have names of their own. Got two that are called "
                     f"{printable(name[:60])!r} in {self._path.name}; rename one."
                 )
-            seen.add(_alike(name))
+            seen.add(as_seen(name))
         self._width = len(names)
         return names
 
@@ -169,7 +167,7 @@ def labels_of(texts: list[str], name: str, *, values: bool) -> NDArray[Any]:
     """
     kinds = list(dict.fromkeys(texts))
     if values:
-        numbers = [_value(text) for text in kinds]
+        numbers = [number_in(text) for text in kinds]
         if None in numbers:
             wrong = kinds[numbers.index(None)]
             raise InvalidInputError(
@@ -180,7 +178,7 @@ def labels_of(texts: list[str], name: str, *, values: bool) -> NDArray[Any]:
         return np.array([known[text] for text in texts], dtype=np.float64)
     check_look_alikes(kinds, name)
     wholes = [_whole(text) for text in kinds]
-    numbers = [_value(text) for text in kinds]
+    numbers = [number_in(text) for text in kinds]
     exact = [n if n is not None and abs(n) < _EXACT else None for n in numbers]
     for read, dtype in ((wholes, np.int64), (exact, np.float64)):
         if None not in read:
@@ -203,33 +201,14 @@ def check_look_alikes(kinds: list[str], name: str) -> None:
     InvalidInputError
         With the two.
     """
-    seen: dict[Any, str] = {}
-    for text in kinds:
-        for mark in _marks(text):
-            other = seen.setdefault(mark, text)
-            if other != text:
-                raise InvalidInputError(
-                    f"Labels and ids must be written alike. Got {printable(other)!r} "
-                    f"and {printable(text)!r} in {printable(name[:60])!r}, which look "
-                    "like the same; write them in one way."
-                )
-
-
-def _marks(text: str) -> list[Any]:
-    """What two texts that look like the same have in common."""
-    value = _value(text)
-    # Of long numbers the whole one: as floats neighbours are the same.
-    if value is not None and abs(value) >= _EXACT:
-        digits = text.lstrip("+0")
-        return [_alike(text), ("digits", digits)]
-    return [_alike(text)] if value is None else [_alike(text), ("number", value)]
-
-
-def _alike(text: str) -> str:
-    """A text without what is not seen: forms of letters, kinds of spaces."""
-    whole = unicodedata.normalize("NFC", text)
-    seen = "".join(c for c in whole if unicodedata.category(c) != "Cf")
-    return " ".join(seen.split())
+    pair = look_alikes(kinds)
+    if pair is not None:
+        other, text = pair
+        raise InvalidInputError(
+            f"Labels and ids must be written alike. Got {printable(other)!r} "
+            f"and {printable(text)!r} in {printable(name[:60])!r}, which look "
+            "like the same; write them in one way."
+        )
 
 
 def _whole(text: str) -> int | None:
@@ -238,14 +217,3 @@ def _whole(text: str) -> int | None:
     plain = digits.isascii() and digits.isdigit() and len(digits) < 20
     value = int(text) if plain else _LARGEST
     return value if -_LARGEST <= value < _LARGEST else None
-
-
-def _value(text: str) -> float | None:
-    """Number of a text; None where it is none, or not this one exactly."""
-    if not text.isascii() or "_" in text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -36,7 +36,12 @@ from ..training import (
     fitting,
     named_optimizer,
 )
-from ..utils import isolated_torch_rng, named_seeds, refuse_other_index
+from ..utils import (
+    isolated_torch_rng,
+    named_seeds,
+    refuse_other_index,
+    warn_of_look_alikes,
+)
 from ._adapt_tasks import adapt_tasks
 from ._checks import (
     check_device,
@@ -207,6 +212,7 @@ class BaseMetaLearner(
             interruption goes on, and a learner that was fitted before stays as it was.
         """
         refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        warn_of_look_alikes(y=y, tasks=tasks, envs=envs)
         check_device(self.device)
         rows = check_rows(self, X)
         targets = self._check_targets(y, rows)

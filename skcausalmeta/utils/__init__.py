@@ -3,6 +3,7 @@
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
 from ._indices import refuse_other_index
+from ._look_alikes import as_seen, look_alikes, number_in, warn_of_look_alikes
 from ._missing import count_missing
 from ._npz import read_npz_arrays
 from ._numbers import refuse_missing, refuse_text, saying_where_text_is
@@ -29,6 +30,7 @@ __all__ = [
     "all_estimators",
     "all_finite",
     "are_sparse_tasks",
+    "as_seen",
     "count_missing",
     "dense_rows",
     "few_of",
@@ -37,7 +39,9 @@ __all__ = [
     "is_out_of_memory",
     "is_stored",
     "isolated_torch_rng",
+    "look_alikes",
     "named_seeds",
+    "number_in",
     "package_definitions",
     "printable",
     "read_npz_arrays",
@@ -48,4 +52,5 @@ __all__ = [
     "release_pages",
     "saying_where_text_is",
     "stays_on_disk",
+    "warn_of_look_alikes",
 ]

@@ -38,7 +38,7 @@ from ...training import (
     fitting,
     named_optimizer,
 )
-from ...utils import refuse_other_index
+from ...utils import refuse_other_index, warn_of_look_alikes
 from .._adapt_tasks import adapt_tasks
 from .._checks import (
     check_device,
@@ -243,6 +243,7 @@ class BaseMultiTask(
         if y is None:
             refuse_none(self, "label")
         refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        warn_of_look_alikes(y=y, tasks=tasks, envs=envs)
         check_device(self.device)
         rows = check_rows(self, X)
         task_ids = check_ids(tasks, rows, "tasks")
