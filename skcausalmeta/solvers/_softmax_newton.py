@@ -122,7 +122,7 @@ def solve_softmax_newton(
 
 
 def _newton_step(
-    problem: Problem, scores: Tensor, easing: Tensor, apart: bool
+    problem: Problem, scores: Tensor, easing: Tensor, apart: bool = False
 ) -> tuple[Tensor, Tensor] | None:
     """Next scores and easing, None where the system is too large."""
     penalty = replace(problem.penalty, lambda2=problem.penalty.lambda2 * easing)

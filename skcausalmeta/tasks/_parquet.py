@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,8 +60,14 @@ def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
 
 
 def read_ids(path: Path) -> list[NDArray[Any]]:
-    """Return the ids of every row group of a file."""
-    with _reader(path) as reader:
+    """Return the ids of every row group of a file.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged.
+    """
+    with _damage_told(path), _reader(path) as reader:
         return [
             _array(reader.read_row_group(k, columns=["id"]).column("id"))
             for k in range(reader.num_row_groups)
@@ -75,12 +82,16 @@ def read_block(path: Path, group: int) -> HeadBlock:
     PersistenceError
         If the file is damaged.
     """
+    with _damage_told(path), _reader(path) as reader:
+        facts = json.loads(reader.schema_arrow.metadata[META])[group]
+        return _block(reader.read_row_group(group), facts)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with _reader(path) as reader:
-            facts = json.loads(reader.schema_arrow.metadata[META])[group]
-            table = reader.read_row_group(group)
-        return _block(table, facts)
-    except (OSError, KeyError, ValueError, IndexError) as error:
+        yield
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         raise PersistenceError(
             f"A part of a store must be as it was written. Got {path}, which cannot be "
             f"read ({error}); restore it from a copy, or adapt to its tasks again."

@@ -44,9 +44,11 @@ def solved(learner):
 
 def same(one, other, X, tasks):
     np.testing.assert_array_equal(one.ids_, other.ids_)
-    np.testing.assert_array_equal(
-        one.decision_function(X, tasks), other.decision_function(X, tasks)
-    )
+    for k in one.ids_.tolist():  # solutions are the same to the bit
+        np.testing.assert_array_equal(one[k].head_.coef_, other[k].head_.coef_)
+    # Sums of many rows at once may round by the place of a row.
+    found, asked = (tasks_.decision_function(X, tasks) for tasks_ in (one, other))
+    np.testing.assert_allclose(found, asked, rtol=1e-12, atol=1e-14)
 
 
 def test_a_folder_answers_to_the_bit_as_what_was_saved(solved, tmp_path):

@@ -85,9 +85,9 @@ class GradVac(nn.Module):
     >>> import torch
     >>> from skcausalmeta.learners._mtcrl._gradients import GradVac
     >>> surgery = GradVac(2)
-    >>> surgery(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]))
-    tensor([[0.5000, 0.5000],
-            [0.0000, 1.0000]])
+    >>> turned = surgery(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]))
+    >>> [[f"{value:.2f}" for value in row.abs()] for row in turned]
+    [['0.50', '0.50'], ['0.00', '1.00']]
     >>> print(f"{surgery.cosines[0, 1]:.4f}")
     -0.0071
     """
