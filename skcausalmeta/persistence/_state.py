@@ -45,9 +45,10 @@ _CONTAINERS = (
     *(nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList),
     *(nn.RNNBase, nn.Sequential),
 )
+# Answers that are kept of names in files and of classes, and most letters of a name.
+_MOST_ANSWERS, _MOST_CLASSES, _MOST_LETTERS = 10_000, 1000, 200
 
 
-@functools.lru_cache(maxsize=10_000)
 def may_hold(cls: Any, name: Any, *, custom: bool) -> bool:
     """Whether an instance of a class may get an attribute from a file.
 
@@ -61,7 +62,24 @@ def may_hold(cls: Any, name: Any, *, custom: bool) -> bool:
         Whether the caller vouches for the class, which then has any attribute but
         one that would stand before a method.
     """
-    if not isinstance(name, str) or not name.isidentifier() or _is_of_python(name):
+    if not isinstance(name, str) or not name:
+        return False
+    # Answers are kept with their names: long ones are worked out anew.
+    kept = len(name) <= _MOST_LETTERS
+    return (_may_hold if kept else _may_hold.__wrapped__)(cls, name, custom)
+
+
+def may_contain(cls: Any, name: Any, *, custom: bool) -> bool:
+    """Whether a module of a class may have a part, weight or buffer of a name."""
+    if not isinstance(name, str) or not name:
+        return False
+    kept = len(name) <= _MOST_LETTERS
+    return (_may_contain if kept else _may_contain.__wrapped__)(cls, name, custom)
+
+
+@functools.lru_cache(maxsize=_MOST_ANSWERS)
+def _may_hold(cls: Any, name: str, custom: bool) -> bool:
+    if not name.isidentifier() or _is_of_python(name):
         return False
     if issubclass(cls, nn.Module) and name in _OF_EVERY_MODULE:
         return False
@@ -69,10 +87,9 @@ def may_hold(cls: Any, name: Any, *, custom: bool) -> bool:
     return known and not _is_behaviour(inspect.getattr_static(cls, name, None))
 
 
-@functools.lru_cache(maxsize=10_000)
-def may_contain(cls: Any, name: Any, *, custom: bool) -> bool:
-    """Whether a module of a class may have a part, weight or buffer of a name."""
-    if not isinstance(name, str) or not name or "." in name:
+@functools.lru_cache(maxsize=_MOST_ANSWERS)
+def _may_contain(cls: Any, name: str, custom: bool) -> bool:
+    if "." in name:
         return False
     if hasattr(nn.Module, name):
         return False
@@ -88,7 +105,7 @@ def is_memo(cls: type, name: str) -> bool:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_MOST_CLASSES)
 def constructor_names(cls: type) -> frozenset[str]:
     """Attributes that the constructors of a class, and of bases of its kind, set.
 
@@ -119,7 +136,7 @@ def _set_on_self(code: CodeType) -> set[str]:
     return found
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_MOST_CLASSES)
 def attribute_names(cls: Any) -> frozenset[str]:
     """Names that the code of a class gives to attributes of its instances.
 
@@ -140,7 +157,7 @@ def attribute_names(cls: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_MOST_CLASSES)
 def _part_names(cls: type) -> frozenset[str]:
     """Attributes of a module, and what it registers by a name in its text."""
     spelled = {
@@ -187,7 +204,7 @@ def _names_of_room(room: str) -> frozenset[str]:
     return frozenset(found)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_MOST_CLASSES)
 def _names_of_class(cls: type) -> frozenset[str]:
     fields = vars(cls).get("__dataclass_fields__", {})
     annotated = vars(cls).get("__annotations__", ())

@@ -13,7 +13,14 @@ from skorch.history import History
 from benchmarks._harness import Watch
 from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import RidgeHead
-from skcausalmeta.persistence import describe, load, read_value, save, write_value
+from skcausalmeta.persistence import (
+    _state,
+    describe,
+    load,
+    read_value,
+    save,
+    write_value,
+)
 from skcausalmeta.persistence._decode import _defaults
 from skcausalmeta.persistence._random_states import generator_of
 
@@ -285,6 +292,16 @@ def test_odd_states_are_told_in_a_line(monkeypatch, odd):
         with pytest.raises(PersistenceError, match="Random states must") as refused:
             generator_of(state)
         assert str(refused.value).isprintable()
+
+
+def test_long_names_do_not_stay_with_the_answers_about_them():
+    kept = _state._may_hold.cache_info, _state._may_contain.cache_info
+    before = [one().currsize for one in kept]
+    for length in (201, 10_000):
+        assert _state.may_hold(RidgeHead, "a" * length, custom=True)
+        assert _state.may_contain(torch.nn.ModuleDict, "a" * length, custom=False)
+        assert not _state.may_hold(RidgeHead, "a" * length, custom=False)
+    assert [one().currsize for one in kept] == before
 
 
 def test_a_class_without_parameters_is_read_without_a_parser(tmp_path):
