@@ -73,9 +73,11 @@ def test_adapt_goes_on_after_kills_at_random_moments(learner, tmp_path):
         found = open_tasks(path, learner)  # what is there, is whole
         own = np.isin(tasks, found.ids_)
         if own.any():
-            np.testing.assert_array_equal(
+            np.testing.assert_allclose(
                 found.decision_function(X[own], tasks[own]),
                 whole.decision_function(X[own], tasks[own]),
+                rtol=1e-12,
+                atol=1e-14,
             )
         before = {name: os.stat(path / name).st_mtime_ns for name in kept(path)}
         work(path)
@@ -84,6 +86,11 @@ def test_adapt_goes_on_after_kills_at_random_moments(learner, tmp_path):
         same(open_tasks(path), whole, X, tasks)
         assert parts_named(path) == sorted(kept(path))
     assert ended < N_MOMENTS  # some were killed in the middle
+
+
+def alike(one, other):
+    """Tell whether answers agree; sums of rows may round by the place of a row."""
+    return np.allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
 def kept(path):
@@ -111,14 +118,13 @@ def test_update_counts_as_a_whole_or_not_at_all(learner, tmp_path):
     outcomes = set()
     for _ in range(N_MOMENTS):
         stored = open_tasks(path, learner).update(X[own], y[own], tasks[own])
-        np.testing.assert_array_equal(
-            stored.decision_function(X[own], tasks[own]), before
-        )
+        asked = stored.decision_function(X[own], tasks[own])
+        assert alike(asked, before)
         killed_after(rng.random() * length, work)
         found = open_tasks(path).decision_function(X[own], tasks[own])
-        is_new = np.array_equal(found, after)
-        assert is_new or np.array_equal(found, before)
+        is_new = alike(found, after)
+        assert is_new or alike(found, before)
         outcomes.add(is_new)
         rest = open_tasks(path).decision_function(X[~own], tasks[~own])
-        np.testing.assert_array_equal(rest, old.decision_function(X[~own], tasks[~own]))
+        assert alike(rest, old.decision_function(X[~own], tasks[~own]))
     assert False in outcomes
