@@ -230,6 +230,10 @@ def check_tasks(
             "predict_episodes takes X_support (n_tasks, n_support, ...), y_support "
             f"(n_tasks, n_support) and X_query (n_tasks, n_query, ...). {shapes}"
         )
+    if not len(support) or 0 in support.shape[2:]:
+        raise InvalidInputError(
+            f"predict_episodes takes at least one task, of rows with values. {shapes}"
+        )
     agree = targets.shape == (*support.shape[:2], *pixels)
     if not agree or len(query) != len(support):
         per_pixel = f", with targets of shape {pixels} for every row" if pixels else ""
@@ -287,6 +291,11 @@ def encode_tasks(
     classes = []
     for k, row in enumerate(labels):
         names, numbers[k] = np.unique(row, return_inverse=True)
+        if not len(names):
+            raise InvalidInputError(
+                "Every task needs at least 2 classes among its support rows. Got no "
+                f"rows in task {k}; leave the task out, or give it rows."
+            )
         if len(names) < 2:
             raise InvalidInputError(
                 f"Every task needs at least 2 classes. Got 1 class in task {k}: "

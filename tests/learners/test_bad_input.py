@@ -288,6 +288,10 @@ TASK_X, TASK_Y = X.reshape(2, 12, 4), np.array([Y[:12], Y[12:]])
         (TASK_X[..., :3], TASK_Y, TASK_X, r"seen in fit, \(4,\). Got \(3,\)"),
         (TASK_X * np.nan, TASK_Y, TASK_X, "Input X contains NaN"),
         (TASK_X, TASK_Y, TASK_X[:, :0], r"0 sample\(s\)"),
+        (TASK_X[:, :0], TASK_Y[:, :0], TASK_X, r"no rows in task 0|0 sample\(s\)"),
+        (TASK_X[:, :0], TASK_Y[:, :0], TASK_X[:, :0], "no rows in task 0|0 sample"),
+        (TASK_X[:0], TASK_Y[:0], TASK_X[:0], "at least one task"),
+        (TASK_X[..., :0], TASK_Y, TASK_X[..., :0], "at least one task, of rows with"),
     ],
 )
 def test_bad_task_arrays_are_refused(fitted, support, labels, query, message):
