@@ -40,11 +40,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 PYTEST := $(ONE_THREAD) $(TEST_PYTHON) -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help demo test test-slow test-oldest lint bench-smoke docs clean
+.PHONY: help demo test test-slow test-neighbours test-oldest lint bench-smoke docs clean
 
 help:
 	@echo "make test         lint, then the tests and docstring examples but slow ones"
 	@echo "make test-slow    the slow ones: benchmarks, examples, processes, fuzzing"
+	@echo "make test-neighbours  the page of recipes, with the packages it imports"
 	@echo "make test-oldest  common and head tests on the lowest versions of setup.py"
 	@echo "make lint         ruff check, ruff format --check, mypy"
 	@echo "make demo         python -m skcausalmeta demo: a table and demo.png"
@@ -55,7 +56,7 @@ help:
 $(TEST_STAMP): setup.py constraints.txt $(COMPILED)
 	$(call install,$(TEST_VENV),$(TEST_PYTHON),test)
 
-# What the page of recipes beside other packages imports, for the slow tests.
+# What the page of recipes beside other packages imports.
 $(NEIGHBOURS_STAMP): $(TEST_STAMP)
 	$(TEST_PYTHON) -m pip install -q -c constraints.txt -e ".[neighbours]"
 	$(TEST_PYTHON) -c "import pathlib; pathlib.Path('$(NEIGHBOURS_STAMP)').touch()"
@@ -81,8 +82,11 @@ lint: $(TEST_STAMP)
 test: lint
 	$(PYTEST) -m "not slow"
 
-test-slow: $(NEIGHBOURS_STAMP)
+test-slow: $(TEST_STAMP)
 	$(PYTEST) -m slow
+
+test-neighbours: $(NEIGHBOURS_STAMP)
+	$(PYTEST) tests/test_neighbours.py
 
 test-oldest: $(OLDEST_STAMP)
 	@$(OLDEST_PYTHON) -m pip freeze

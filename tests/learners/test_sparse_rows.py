@@ -229,7 +229,7 @@ def test_words_are_classified_and_evaluated():
 
 @pytest.mark.slow
 def test_a_large_matrix_is_learned_from_in_two_gigabytes():
-    """20,000 rows of 50,000 columns, one in a thousand filled: 8 GB if dense."""
+    """10,000 rows of 50,000 columns, one in a thousand filled: 4 GB if dense."""
     program = """
         import resource
         import numpy as np
@@ -241,7 +241,7 @@ def test_a_large_matrix_is_learned_from_in_two_gigabytes():
 
         torch.set_num_threads(1)
         rng = np.random.default_rng(0)
-        n, p, filled = 20_000, 50_000, 50
+        n, p, filled = 10_000, 50_000, 50
         y = np.arange(n) % 20
         # A class has words of its own, which half of the entries are.
         own = rng.integers(200, size=(n, filled // 2)) + 200 * y[:, None]
