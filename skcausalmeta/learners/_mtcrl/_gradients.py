@@ -86,8 +86,8 @@ class GradVac(nn.Module):
     >>> from skcausalmeta.learners._mtcrl._gradients import GradVac
     >>> surgery = GradVac(2)
     >>> turned = surgery(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]))
-    >>> [[f"{value:.2f}" for value in row.abs()] for row in turned]
-    [['0.50', '0.50'], ['0.00', '1.00']]
+    >>> torch.allclose(turned, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), atol=1e-3)
+    True
     >>> print(f"{surgery.cosines[0, 1]:.4f}")
     -0.0071
     """
