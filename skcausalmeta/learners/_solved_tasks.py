@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 
 from ..exceptions import InvalidInputError
 from ..training import in_parts
-from ..utils import few_of, read_rows
+from ..utils import few_of, read_rows, refuse_other_index
 from ._checks import check_given_ids, check_known_rows
 from ._task_blocks import TaskBlock
 from ._task_index import TaskIndex
@@ -243,6 +243,7 @@ class SolvedTasks:
         float
             Over all rows together.
         """
+        refuse_other_index(X=X, y=y, tasks=tasks, sample_weight=sample_weight)
         judge = accuracy_score if is_classifier(self._inner) else r2_score
         return float(judge(y, self.predict(X, tasks), sample_weight=sample_weight))
 
@@ -252,6 +253,7 @@ class SolvedTasks:
         if not getattr(learner, "around_common_", False):
             return None
         rows = check_known_rows(learner, self._rows(X))
+        refuse_other_index(X=X, tasks=tasks)
         places = self._places(tasks, rows)
         found: NDArray[Any] | None = None
         for block, some, positions in self._index.groups(places):
@@ -295,6 +297,7 @@ class SolvedTasks:
         return found
 
     def _places(self, tasks: ArrayLike, X: Any) -> NDArray[np.int64]:
+        refuse_other_index(X=X, tasks=tasks)
         ids = check_given_ids(tasks, X, "tasks")
         if not len(ids) or not n_rows_of(X):
             raise InvalidInputError("X must hold a row. Got none.")

@@ -2,6 +2,14 @@
 
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
+from ._ids import (
+    check_sortable,
+    count_masked,
+    ids_of,
+    refuse_masked,
+    refuse_mixed,
+)
+from ._indexed_score import IndexedScoreMixin
 from ._indices import refuse_other_index
 from ._look_alikes import as_seen, look_alikes, number_in, warn_of_look_alikes
 from ._missing import count_missing
@@ -23,6 +31,7 @@ from ._stored_rows import (
 )
 
 __all__ = [
+    "IndexedScoreMixin",
     "RowsOnDisk",
     "SparseRows",
     "SparseTasks",
@@ -31,10 +40,13 @@ __all__ = [
     "all_finite",
     "are_sparse_tasks",
     "as_seen",
+    "check_sortable",
+    "count_masked",
     "count_missing",
     "dense_rows",
     "few_of",
     "forget",
+    "ids_of",
     "is_memory_map",
     "is_out_of_memory",
     "is_stored",
@@ -46,7 +58,9 @@ __all__ = [
     "printable",
     "read_npz_arrays",
     "read_rows",
+    "refuse_masked",
     "refuse_missing",
+    "refuse_mixed",
     "refuse_other_index",
     "refuse_text",
     "release_pages",

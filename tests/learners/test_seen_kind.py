@@ -7,7 +7,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from torch import nn
 
 from skcausalmeta.exceptions import InvalidInputError
-from skcausalmeta.heads import RidgeHead
+from skcausalmeta.heads import RidgeHead, RidgeRegressionHead
 from skcausalmeta.learners import (
     MAMLClassifier,
     MTCRLClassifier,
@@ -88,6 +88,40 @@ def test_indices_must_agree():
         learner.score(frame, labels.iloc[::-1])
     with pytest.raises(InvalidInputError, match="one index"):
         evaluate_few_shot(learner, frame, labels.iloc[::-1], n_way=2)
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "head", "values"])
+def test_indices_of_scores_and_weights_must_agree(name):
+    learner = {**LEARNERS, "head": RidgeHead(), "values": RidgeRegressionHead()}[name]
+    frame, labels = pd.DataFrame(ROWS), pd.Series(Y)
+    weights = pd.Series(np.ones(40), index=frame.index[::-1])
+    with pytest.raises(InvalidInputError, match="X and sample_weight must have one"):
+        learner.fit(frame, labels, sample_weight=weights)
+    learner.fit(frame, labels)
+    found = learner.score(frame, labels)
+    assert found == learner.score(ROWS, Y)
+    assert found == learner.score(frame, labels.set_axis(frame.index.astype(float)))
+    with pytest.raises(InvalidInputError, match="X and y must have one index"):
+        learner.score(frame, labels[::-1])
+
+
+def test_indices_of_many_tasks_must_agree():
+    frame, tasks = pd.DataFrame(ROWS), pd.Series(Y // 2)
+    learner = SparseMetaClassifier(
+        RidgeHead(), backbone="identity", common="linear", shared_labels=True, **SMALL
+    ).fit(frame, Y % 2, tasks=tasks)
+    solved = learner.adapt_tasks(frame, Y % 2, tasks)
+    other = tasks.astype("category")[::-1]
+    for ask in (learner, solved):
+        np.testing.assert_array_equal(
+            ask.predict(frame, tasks=tasks), ask.predict(ROWS, tasks=Y // 2)
+        )
+        for method in ("predict", "predict_proba", "decision_function"):
+            with pytest.raises(InvalidInputError, match="X and tasks must have one"):
+                getattr(ask, method)(frame, tasks=other)
+    for method in (learner.adapt_tasks, solved.update, solved.score):
+        with pytest.raises(InvalidInputError, match="X and tasks must have one"):
+            method(frame, Y % 2, other)
 
 
 def test_missing_labels_are_cross_validated():
