@@ -36,6 +36,8 @@ ALL = (
 )
 PACKAGE = Path(skcausalmeta.__file__).parent
 NAMED = re.compile(r"(?<![\w.\"'<-])([A-Za-z_]\w*)=(?![=\"'\d]*[\"']?>)")
+QUOTED = re.compile(r"[\"'][^\"\n]*?\b[A-Za-z_]\w*=")
+IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import ", re.MULTILINE)
 # Of functions of numpy, torch, scikit-learn and of autograd, which the text names.
 OF_OTHERS = {
     "numpy.load": ["mmap_mode"],
@@ -95,12 +97,10 @@ def users(name):
 
 @cache
 def imported(name):
-    path, parts = modules()[name], name.split(".")
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            base = parts[: len(parts) - node.level] if node.level else []
-            found.add(".".join([*base, *filter(None, [node.module])]))
+    parts, found = name.split("."), set()
+    for dots, module in IMPORT.findall(modules()[name].read_text()):
+        base = parts[: len(parts) - len(dots)] if dots else []
+        found.add(".".join([*base, *filter(None, [module])]))
     return found
 
 
@@ -154,9 +154,12 @@ def unknown_advice(name):
     path = modules()[name]
     if path.relative_to(PACKAGE).as_posix() in NO_ADVICE:
         return
+    source = path.read_text()
+    if not QUOTED.search(source):
+        return
     said = [
         (one, node.lineno, text)
-        for node, text in texts(ast.parse(path.read_text()))
+        for node, text in texts(ast.parse(source))
         for one in sorted(set(NAMED.findall(text)))
     ]
     if not said:

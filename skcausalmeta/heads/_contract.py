@@ -15,7 +15,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows, refuse_masked, refuse_other_index, refuse_text
+from ..utils import (
+    SparseRows,
+    refuse_masked,
+    refuse_other_index,
+    refuse_text,
+    without_graph,
+)
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -541,6 +547,7 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
+    X = without_graph(X)
     refuse_masked(X, "X")
     try:
         rows: Any = validate_data(

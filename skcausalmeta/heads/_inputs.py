@@ -22,6 +22,7 @@ from ..utils import (
     refuse_mixed,
     refuse_other_index,
     refuse_text,
+    without_graph,
 )
 
 # A centred column below this many units in the last place of its mean is constant.
@@ -74,6 +75,7 @@ def training_batch(
         For invalid rows, labels, weights or offsets, and for a single class.
     """
     refuse_other_index(X=X, y=y, sample_weight=sample_weight, offset=offset)
+    X = without_graph(X)
     refuse_masked(X, "X")
     refuse_masked(y, "y")
     refuse_mixed(y, "y")

@@ -20,6 +20,7 @@ from ..utils import (
     refuse_masked,
     refuse_other_index,
     saying_where_text_is,
+    without_graph,
 )
 from ._contract import HeadSolution, checked_rows, exact_solution
 from ._inputs import (
@@ -408,6 +409,7 @@ def regression_batch(
         For invalid rows, targets, weights or offsets.
     """
     refuse_other_index(X=X, y=y, sample_weight=sample_weight, offset=offset)
+    X, y = without_graph(X), without_graph(y)
     refuse_masked(X, "X")
     refuse_masked(y, "y")
     with saying_where_text_is(X), saying_where_text_is(y, "y"):

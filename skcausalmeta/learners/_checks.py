@@ -28,6 +28,7 @@ from ..utils import (
     refuse_missing,
     refuse_mixed,
     refuse_text,
+    without_graph,
 )
 
 _NUMERIC = "fiub"
@@ -60,6 +61,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     A memory map, or an array kept elsewhere, is neither copied nor read as a whole,
     and a sparse matrix is not made dense.
     """
+    X = without_graph(X)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
     refuse_masked(X, "X")
@@ -78,6 +80,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Return rows of the shape and the kind that a learner has seen in `fit`."""
     check_is_fitted(learner)
+    X = without_graph(X)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
@@ -90,6 +93,19 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
             rows = _as_rows(found)
     learner.reader_.check(rows)
     return learner.reader_.of_seen_kind(rows)
+
+
+def check_columns(learner: Any, X: Any) -> None:
+    """Refuse a table of other columns than `fit` saw, or in another order.
+
+    Raises
+    ------
+    InvalidInputError
+        With their names, or how many there are.
+    """
+    if hasattr(X, "columns") and hasattr(learner, "reader_"):
+        with own_errors():
+            validate_data(learner, X, reset=False, skip_check_array=True)
 
 
 def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -159,7 +175,7 @@ def check_values(
     refuse_masked(y, "y")
     with own_errors(y, "y"):
         values: NDArray[Any] = check_array(
-            column_or_1d(y, warn=True),
+            column_or_1d(without_graph(y), warn=True),
             dtype=np.float64,
             ensure_2d=False,
             input_name="y",

@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 
 from ..exceptions import InvalidInputError
 from ..training import in_parts
-from ..utils import few_of, read_rows, refuse_other_index
+from ..utils import few_of, printable, read_rows, refuse_other_index
 from ._checks import check_given_ids, check_known_rows
 from ._task_blocks import TaskBlock
 from ._task_index import TaskIndex
@@ -458,7 +458,10 @@ class SolvedTasks:
         lines = [f"{len(self)} tasks solved, largest gap {self.largest_gap_:.1e}"]
         if self.failed_:
             lines.append(f"{len(self.failed_)} tasks left out")
-        lines += [f"  {name}: {why}" for name, why in list(self.failed_.items())[:10]]
+        lines += [
+            f"  {printable(f'{name}: {why}')}"
+            for name, why in list(self.failed_.items())[:10]
+        ]
         return "\n".join(lines)
 
     # -- changes -----------------------------------------------------------------------
@@ -491,10 +494,11 @@ class SolvedTasks:
         return self
 
     def _take(self, blocks: Sequence[Any], failed: dict[Any, str]) -> None:
-        self._index = self._index.with_blocks(blocks)
+        index = self._index.with_blocks(blocks)
         solved = {task for block in blocks for task in block.ids.tolist()}
         kept = {task: why for task, why in self.failed_.items() if task not in solved}
-        self.failed_ = {**kept, **failed}
+        # In one step, whatever may interrupt it.
+        vars(self).update({"_index": index, "failed_": {**kept, **failed}})
 
     def drop(self, ids: Iterable[Any]) -> Self:
         """Forget tasks.

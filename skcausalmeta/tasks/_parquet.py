@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import DroppedTasks, HeadBlock
+from ..utils import printable
 
-META = b"skcausalmeta"
+META, _NAME = b"skcausalmeta", b"skcausalmeta.part"
+# Rows, and 16 bytes, for each byte of a file: more is no table of tasks.
+_MOST = 64
+_MOST_WEIGHTS = 2**26
+_DAMAGE = (
+    *(OSError, KeyError, ValueError, IndexError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, NotImplementedError, RecursionError),
+)
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
 
 
@@ -37,8 +45,8 @@ def arrow() -> Any:
     return pyarrow
 
 
-def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
-    """Write blocks, a row group each.
+def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any], name: str) -> None:
+    """Write blocks, a row group each, and the name that the file has in its store.
 
     Raises
     ------
@@ -49,7 +57,9 @@ def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
     tables = [_table(pa, block) for block in blocks]
     facts = [_facts(block) for block in blocks]
     schema = pa.unify_schemas([table.schema for table in tables])
-    schema = schema.with_metadata({META: json.dumps(facts).encode()})
+    schema = schema.with_metadata(
+        {META: json.dumps(facts).encode(), _NAME: name.encode()}
+    )
     writer = pa.parquet.ParquetWriter(
         file, schema, compression="zstd", write_page_checksum=True
     )
@@ -69,7 +79,7 @@ def read_ids(path: Path) -> list[NDArray[Any]]:
     """
     with _damage_told(path), _reader(path) as reader:
         return [
-            _array(reader.read_row_group(k, columns=["id"]).column("id"))
+            _ids(reader.read_row_group(k, columns=["id"]).column("id"))
             for k in range(reader.num_row_groups)
         ]
 
@@ -84,22 +94,71 @@ def read_block(path: Path, group: int) -> HeadBlock:
     """
     with _damage_told(path), _reader(path) as reader:
         facts = json.loads(reader.schema_arrow.metadata[META])[group]
-        return _block(reader.read_row_group(group), facts)
+        block = _block(reader.read_row_group(group), facts)
+        _check(block, facts)
+        return block
 
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+    except _DAMAGE as error:
+        reason = printable(str(error)[:300])
         raise PersistenceError(
             f"A part of a store must be as it was written. Got {path}, which cannot be "
-            f"read ({error}); restore it from a copy, or adapt to its tasks again."
+            f"read ({reason}); restore it from a copy, or adapt to its tasks again."
         ) from error
 
 
 def _reader(path: Path) -> Any:
-    return arrow().parquet.ParquetFile(path, page_checksum_verification=True)
+    """Open a part that bears its own name, and is no more than its size can hold."""
+    reader = arrow().parquet.ParquetFile(path, page_checksum_verification=True)
+    try:
+        named = (reader.schema_arrow.metadata or {}).get(_NAME)
+        if named is not None and named != path.name.encode():
+            raise ValueError("it is another part, under this name")
+        facts, size = reader.metadata, path.stat().st_size
+        for k in range(reader.num_row_groups):
+            group = facts.row_group(k)
+            if max(group.num_rows, group.total_byte_size >> 4) > _MOST * size:
+                raise ValueError("it says that it holds more than it can")
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether a file is a part that a store has written."""
+    try:
+        with arrow().parquet.ParquetFile(path) as reader:
+            return META in (reader.schema_arrow.metadata or {})
+    except _DAMAGE:
+        return False
+
+
+def _check(block: HeadBlock, facts: dict[str, Any]) -> None:
+    """Refuse arrays that do not belong together."""
+    n, outputs = len(block.ids), facts["outputs"]
+    whole = type(block.width) is int and type(outputs) is int and outputs > 0
+    if not (whole and 0 < block.width * outputs <= _MOST_WEIGHTS):
+        raise ValueError("its heads have no size")
+    entries = block.columns
+    pairs = {
+        "values": block.values.shape == (len(entries), outputs),
+        "columns": ((entries >= 0) & (entries < block.width)).all(),
+        "begins": block.begins[-1] == len(entries) and len(block.begins) == n + 1,
+        "intercept": block.intercepts.shape == (n, outputs),
+        "flat": type(block.flat) is bool,
+    }
+    for name in ("gaps", "n_labels", *_OPTIONAL):
+        found = getattr(block, name)
+        if found is not None:
+            pairs[name] = len(found) == n and found.dtype.kind in "iufbUM"
+    strange = [name for name, good in pairs.items() if not good]
+    if strange:
+        raise ValueError(f"{strange} do not belong to its tasks")
 
 
 def _facts(block: Any) -> dict[str, Any]:
@@ -176,7 +235,7 @@ def _block(table: Any, facts: dict[str, Any]) -> HeadBlock:
     entries = table.column("columns").combine_chunks()
     begins = np.concatenate([[0], np.cumsum(_array(entries.value_lengths()))])
     return HeadBlock(
-        ids=_array(table.column("id")),
+        ids=_ids(table.column("id")),
         n_labels=_array(table.column("n_labels")).astype(np.int64),
         begins=begins.astype(np.int64),
         columns=_array(_flat(table.column("columns"))).astype(np.int32),
@@ -187,6 +246,12 @@ def _block(table: Any, facts: dict[str, Any]) -> HeadBlock:
         flat=facts["flat"],
         **parts,
     )
+
+
+def _ids(column: Any) -> NDArray[Any]:
+    if column.null_count:
+        raise ValueError("a task has no id")
+    return _array(column)
 
 
 def _flat(column: Any) -> Any:

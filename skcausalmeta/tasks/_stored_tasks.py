@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import DroppedTasks, HeadBlock, SolvedTasks, TaskIndex
 from ..persistence import load, save
+from ._manifest import LEARNER
 from ._parquet import arrow, read_block, read_ids
-from ._store import LEARNER, Store
+from ._store import Store
 
 _BLOCKS_PER_PART = 4
 _CACHED = 128

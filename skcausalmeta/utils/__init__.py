@@ -29,6 +29,7 @@ from ._stored_rows import (
     release_pages,
     stays_on_disk,
 )
+from ._tensors import without_graph
 
 __all__ = [
     "IndexedScoreMixin",
@@ -67,4 +68,5 @@ __all__ = [
     "saying_where_text_is",
     "stays_on_disk",
     "warn_of_look_alikes",
+    "without_graph",
 ]

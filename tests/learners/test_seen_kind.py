@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_val_score
 from torch import nn
 
@@ -119,6 +121,14 @@ def test_indices_of_many_tasks_must_agree():
         for method in ("predict", "predict_proba", "decision_function"):
             with pytest.raises(InvalidInputError, match="X and tasks must have one"):
                 getattr(ask, method)(frame, tasks=other)
+    for strange in (frame[[3, 2, 1, 0]], frame.rename(columns={0: 9})):
+        named, known = strange.add_prefix("c"), frame.add_prefix("c")
+        again = clone(learner).fit(known, Y % 2, tasks=tasks)
+        kept = again.adapt_tasks(known, Y % 2, tasks)
+        for method in (again.adapt_tasks, kept.update):
+            with pytest.raises(InvalidInputError, match="feature names should match"):
+                method(named, Y % 2, tasks)
+        assert len(kept) == 2
     for method in (learner.adapt_tasks, solved.update, solved.score):
         with pytest.raises(InvalidInputError, match="X and tasks must have one"):
             method(frame, Y % 2, other)
@@ -132,6 +142,31 @@ def test_missing_labels_are_cross_validated():
         learner, ROWS, labels, cv=KFold(3, shuffle=True, random_state=0)
     )
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "head"])
+def test_tensors_of_a_graph_and_of_few_bits_are_rows(name):
+    learner = {**LEARNERS, "head": RidgeHead()}[name]
+    rows = torch.as_tensor(np.round(ROWS), dtype=torch.bfloat16)
+    expected = learner.fit(np.round(ROWS), Y).predict(np.round(ROWS))
+    for tensor in (rows, rows.float().requires_grad_(), rows.half()):
+        np.testing.assert_array_equal(learner.predict(tensor), expected)
+        np.testing.assert_array_equal(learner.fit(tensor, Y).predict(tensor), expected)
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "head"])
+def test_values_behind_a_mask_are_refused(name):
+    learner = {**LEARNERS, "head": RidgeHead()}[name].fit(ROWS, Y)
+    hidden = np.ma.masked_less(ROWS, -1)
+    for fail in (
+        lambda: learner.fit(hidden, Y),
+        lambda: learner.predict(hidden),
+        lambda: learner.fit(ROWS, np.ma.masked_equal(Y, 3)),
+    ):
+        with pytest.raises(InvalidInputError, match="behind a mask"):
+            fail()
+    shown = np.ma.masked_array(ROWS)
+    np.testing.assert_array_equal(learner.predict(shown), learner.predict(ROWS))
 
 
 @pytest.mark.parametrize("device", ["cuda", "meta", "nonsense"])
