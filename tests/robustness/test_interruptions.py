@@ -175,7 +175,7 @@ def test_interrupted_calls_of_many_tasks_leave_what_was_learned(fitted):
             assert solved.ids_.tolist() == [0, 1, 2, 3, 9]
             solved.drop([9])
             blocks = solved._index.all_blocks
-        for _ in range(4):
+        for _ in range(3):
             at = moments.randint(1, n_moments)
             run = partial(interrupted, call, at, OWN)
             run() if moments.random() < 0.5 else in_threads([run])
