@@ -42,6 +42,7 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 
+pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), 12)
 TABLE = (RNG.normal(size=(60, 6)) + Y[:, None]).astype(np.float32)
@@ -193,7 +194,7 @@ def agree(learner, X, path, names):
 
 
 # Drawing a graph takes seconds: some of every kind, the others in the second tier.
-QUICK = {"svc", "cosine", "bytes", "integers", "maml", "mtcrl", "scaled", "lasso"}
+QUICK = {"cosine", "bytes", "maml", "scaled", "lasso"}
 
 
 def by_speed(names):
@@ -209,7 +210,8 @@ def test_classifiers_answer_in_onnxruntime(name, tmp_path):
     names = np.array(["bee", "cat", "dog", "eel", "fox"])
     learner = clone(learner).fit(X, names[Y])
     path = tmp_path / "task.onnx"
-    for task in ([0, 1, 2], [3, 4]):  # several classes, and two
+    tasks = [0, 1, 2], [3, 4]  # several classes, and two
+    for task in tasks if name in QUICK else tasks[:1]:
         some = np.isin(Y, task)
         learner.adapt(X[some], names[Y[some]])
         session = agree(learner, X, path, ["scores", "probabilities"])
@@ -220,6 +222,24 @@ def test_classifiers_answer_in_onnxruntime(name, tmp_path):
         winners = session.run(["scores"], {"rows": X.astype(facts["input_dtype"])})[0]
         winners = names[task][winners.argmax(axis=1)]
         np.testing.assert_array_equal(winners, learner.predict(X))
+
+
+@pytest.mark.parametrize("name", ["svc", "prototype", "integers", "metacrl", "mtcrl"])
+def test_modules_answer_as_their_learners(name):
+    """What is drawn: a module of torch, in no time."""
+    learner, X = CLASSIFIERS[name]
+    learner = clone(learner).fit(X, Y)
+    for task in ([0, 1, 2], [3, 4]):  # several classes, and two
+        some = np.isin(Y, task)
+        learner.adapt(X[some], Y[some])
+        module = to_module(learner)
+        rows = X.astype(str(module.input_dtype).removeprefix("torch."))
+        scores, shares = module(torch.from_numpy(rows))
+        np.testing.assert_allclose(
+            shares.numpy(), learner.predict_proba(rows), rtol=1e-5, atol=1e-5
+        )
+        found = np.array(task)[scores.numpy().argmax(axis=1)]
+        np.testing.assert_array_equal(found, learner.predict(rows))
 
 
 @pytest.mark.parametrize("name", by_speed(REGRESSORS))
@@ -235,9 +255,8 @@ def test_regressors_answer_in_onnxruntime(name, tmp_path):
 @pytest.mark.parametrize(
     "learner",
     [
-        narrow(PrototypeHead()),
-        MAMLClassifier(**EPISODIC),
         narrow(RidgeHead()),
+        pytest.param(MAMLClassifier(**EPISODIC), marks=pytest.mark.slow),
     ],
 )
 def test_the_classes_of_fit_answer_too(learner, tmp_path):
@@ -310,7 +329,9 @@ class OwnLayer(OwnCurve):
         return nn.Sequential(layer, nn.Tanh()).requires_grad_(False)
 
 
-@pytest.mark.parametrize("head", [OwnLinear(), OwnLayer()])
+@pytest.mark.parametrize(
+    "head", [OwnLayer(), pytest.param(OwnLinear(), marks=pytest.mark.slow)]
+)
 def test_heads_of_ones_own_are_exported(head, tmp_path):
     learner = narrow(head).fit(TABLE, Y)
     agree(learner, TABLE, tmp_path / "a.onnx", ["scores", "probabilities"])
