@@ -27,7 +27,9 @@ def short_common():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pooled, "_MOST_STEPS", 64)
         patch.setattr(_pooled, "_WEIGHT_DECAYS", (0.1,))
-        patch.setattr(_around_common, "_N_VALID", 10)
-        patch.setattr(_around_common, "_BEGIN_EPOCHS", 2)
+        patch.setattr(_around_common, "_N_VALID", 4)
+        patch.setattr(_around_common, "_BEGIN_EPOCHS", 1)
+        patch.setattr(_sparsity, "GRID", (0.0, 0.3, 1.0))
         patch.setattr(_sparsity, "_N_BATCHES", 2)
+        patch.setattr(_sparsity, "_TASKS", 3)
         yield

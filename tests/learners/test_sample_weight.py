@@ -108,7 +108,9 @@ def test_a_weight_of_a_pooled_estimator_is_a_row_repeated(common):
 @pytest.mark.parametrize("routing", [False, True])
 def test_weights_reach_the_steps_of_a_common_pipeline(routing):
     common = make_pipeline(MinMaxScaler(), DecisionTreeClassifier(random_state=0))
-    learner = SparseMetaClassifier(common=common, fit_head=False, **SMALL)
+    learner = SparseMetaClassifier(
+        backbone="identity", common=common, fit_head=False, **SMALL
+    )
     heavy = np.where(Y < 3, 1e6, 1.0)  # the labels of the rest are drowned
     labels = np.where(Y < 3, 0, 1)
     labels[::20] = 1 - labels[::20]
