@@ -25,7 +25,8 @@ def short_common():
     from skcausalmeta.training import _pooled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pooled, "_MOST_STEPS", 64)
+        patch.setattr(_pooled, "_FEWEST_STEPS", 4)
+        patch.setattr(_pooled, "_MOST_STEPS", 16)
         patch.setattr(_pooled, "_WEIGHT_DECAYS", (0.1,))
         patch.setattr(_around_common, "_N_VALID", 4)
         patch.setattr(_around_common, "_BEGIN_EPOCHS", 1)

@@ -106,8 +106,10 @@ def few_shot_scorer(
 
     >>> from sklearn import config_context
     >>> from sklearn.model_selection import GroupKFold, cross_val_score
-    >>> from skcausalmeta import SparseMetaClassifier
-    >>> learner = SparseMetaClassifier(backbone="identity", verbose=0, random_state=0)
+    >>> from skcausalmeta import RidgeHead, SparseMetaClassifier
+    >>> learner = SparseMetaClassifier(
+    ...     RidgeHead(), backbone="identity", max_epochs=1, verbose=0, random_state=0
+    ... )
     >>> with config_context(enable_metadata_routing=True):
     ...     scores = cross_val_score(
     ...         learner.set_fit_request(tasks=True),
