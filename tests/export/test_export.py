@@ -239,6 +239,14 @@ def test_modules_answer_as_their_learners(name):
         np.testing.assert_array_equal(found, learner.predict(rows))
 
 
+@pytest.mark.parametrize("name", ["lasso", "maml", "mtcrl"])
+def test_modules_answer_as_their_regressors(name):
+    learner, y = clone(REGRESSORS[name]), TABLE @ np.arange(6.0) + 100.0
+    learner.fit(TABLE, y, tasks=Y).adapt(TABLE[:20], y[:20])
+    (found,) = to_module(learner)(torch.from_numpy(TABLE))
+    np.testing.assert_allclose(found.numpy(), learner.predict(TABLE), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", by_speed(REGRESSORS, {"scaled"}))
 def test_regressors_answer_in_onnxruntime(name, tmp_path):
     learner, y = clone(REGRESSORS[name]), TABLE @ np.arange(6.0) + 100.0
