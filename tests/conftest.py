@@ -21,7 +21,7 @@ def short_common():
 
     For a whole module: ``pytestmark = pytest.mark.usefixtures("short_common")``.
     """
-    from skcausalmeta.learners._synergies import _around_common, _sparsity
+    from skcausalmeta.learners._synergies import _around_common, _epochs, _sparsity
     from skcausalmeta.training import _pooled
 
     with pytest.MonkeyPatch.context() as patch:
@@ -30,6 +30,7 @@ def short_common():
         patch.setattr(_pooled, "_WEIGHT_DECAYS", (0.1,))
         patch.setattr(_around_common, "_N_VALID", 4)
         patch.setattr(_around_common, "_BEGIN_EPOCHS", 1)
+        patch.setattr(_epochs, "_PATIENCE", 1)
         patch.setattr(_sparsity, "GRID", (0.0, 0.3, 1.0))
         patch.setattr(_sparsity, "_N_BATCHES", 2)
         patch.setattr(_sparsity, "_TASKS", 3)
