@@ -128,6 +128,7 @@ def count_masked(values: Any) -> int:
     Parameters
     ----------
     values : array-like
+        Rows, labels or ids.
 
     Returns
     -------
