@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -488,14 +489,20 @@ def refuse_offset(head: Any, offset: Any) -> None:
     ------
     InvalidInputError
     """
-    methods = head._layer, head._solve
-    if offset is None or all("offset" in signature(m).parameters for m in methods):
+    if offset is None or _have_offset(type(head)):
         return
     name = type(head).__name__
     raise InvalidInputError(
         f"{name} takes no offset of the scores: its _layer (or _solve) has no "
         "parameter offset. Got an offset; leave it out, or use a head that takes one."
     )
+
+
+@lru_cache(maxsize=128)
+def _have_offset(kind: type) -> bool:
+    """Whether the layer of a kind of head, called in every step, has an offset."""
+    methods = kind._layer, kind._solve  # type: ignore[attr-defined]
+    return all("offset" in signature(method).parameters for method in methods)
 
 
 def exact_solution(coef: Tensor, intercept: Tensor, targets: Tensor) -> HeadSolution:
