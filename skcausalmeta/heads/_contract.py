@@ -489,7 +489,8 @@ def refuse_offset(head: Any, offset: Any) -> None:
     ------
     InvalidInputError
     """
-    if offset is None or _have_offset(type(head)):
+    kind: Any = type(head)
+    if offset is None or _have_offset(kind):
         return
     name = type(head).__name__
     raise InvalidInputError(
@@ -499,9 +500,9 @@ def refuse_offset(head: Any, offset: Any) -> None:
 
 
 @lru_cache(maxsize=128)
-def _have_offset(kind: type) -> bool:
+def _have_offset(kind: Any) -> bool:
     """Whether the layer of a kind of head, called in every step, has an offset."""
-    methods = kind._layer, kind._solve  # type: ignore[attr-defined]
+    methods = kind._layer, kind._solve
     return all("offset" in signature(method).parameters for method in methods)
 
 
