@@ -23,7 +23,6 @@ from ..solvers import (
     solve_compiled,
 )
 from ._contract import Head, HeadSolution, given
-from ._group_lasso_layer import Strength, coefficients
 from ._group_lasso_problem import (
     Adjoint,
     Gradients,
@@ -250,60 +249,13 @@ class GroupLassoClassifier(Head):
         tol: float | None,
         offset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        solver = self._solver(tol, layer=True)
-        if self._is_one_operation(features, targets, offset):
-            chunks = self._in_chunks(features, targets, weights, offset)
-            return _joined([self._at_once(solver, *chunk) for chunk in chunks])
-        parts = []
+        solver, parts = self._solver(tol, layer=True), []
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = self._standard(problem, layer=True)
             standard = self._last(standard, solver)
             coef = differentiable_coef(standard, solver, self._chosen_adjoint())
             parts.append(self._split(coef * unit, columns))
         return _joined(parts)
-
-    def _is_one_operation(
-        self, features: Tensor, targets: Tensor, offset: Tensor | None
-    ) -> bool:
-        """Whether the compiled kernel solves these tasks, by strengths that are fixed.
-
-        lambda1 depends on an offset, which is not differentiated by hand.
-        """
-        fixed = isinstance(self.group_reg, Real) and isinstance(self.ridge_reg, Real)
-        return (
-            fixed
-            and (offset is None or self.group_reg == 0)
-            and not (self.refit or self.n_reweight or self.dual_reg)
-            and self.solver not in ("newton", "fista")
-            and has_compiled_solver()
-            and features.device.type == "cpu"
-            and features.dtype in (torch.float32, torch.float64)
-            and features.numel() > 0
-            and targets.shape[-1] > 1
-        )
-
-    def _at_once(
-        self,
-        solver: Solver,
-        features: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        *offset: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Coefficients and intercepts of one chunk of tasks, as one operation."""
-
-        def build(features: Tensor, weights: Tensor, *offset: Tensor) -> Any:
-            return self._problem(features, targets, weights, *offset)
-
-        strength = Strength(
-            float(self.group_reg),
-            float(self.ridge_reg),
-            self.reg_scale != "absolute",
-            self.reg_scale == "relative",
-            self.intercept_scaling if self.fit_intercept else 0.0,
-        )
-        adjoint, inputs = self._chosen_adjoint(), (features, weights, *offset)
-        return coefficients(build, self._split, solver, adjoint, strength, *inputs)
 
     def _solve(
         self,
@@ -347,25 +299,14 @@ class GroupLassoClassifier(Head):
         limit: int | None = None,
     ) -> Iterator[tuple[Problem, Columns]]:
         """Problems of consecutive chunks of tasks, and their columns."""
-        for chunk in self._in_chunks(features, targets, weights, offset, limit):
-            yield self._problem(*chunk)
-
-    def _in_chunks(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        offset: Tensor | None,
-        limit: int | None = None,
-    ) -> Iterator[tuple[Tensor, ...]]:
-        """The tensors of consecutive chunks of tasks."""
         sizes = self._chunks(features, targets.shape[-1], limit)
         tensors = (features, targets, weights, *given(offset))
-        if len(sizes) == 1:
-            yield tensors
+        if len(sizes) == 1:  # the rule: splitting would be recorded for nothing
+            yield self._problem(*tensors)
             return
         parts = (tensor.split(sizes) for tensor in tensors)
-        yield from zip(*parts, strict=True)
+        for chunk in zip(*parts, strict=True):
+            yield self._problem(*chunk)
 
     def _chunks(
         self, features: Tensor, n_classes: int, limit: int | None = None
