@@ -70,7 +70,7 @@ def _write(folder: Path, number: int, named: dict[str, Any], X: Any) -> None:
 
 
 def learner_of(request: dict[str, Any]) -> Any:
-    """A learner around a common predictor, fitted on tasks that are not in the table."""
+    """A learner around a common predictor, fitted on tasks of no table."""
     X, y, task = rows_of_tasks(0, request.get("training", _TRAINING), 0)
     return SparseMetaClassifier(
         backbone="identity",

@@ -20,6 +20,7 @@ from ._solved_tasks import SolvedTasks
 from ._synergies._classifier import SparseMetaClassifier
 from ._synergies._head_block import HeadBlock
 from ._synergies._regressor import SparseMetaRegressor
+from ._task_ids import as_ids, checked_ids, names_of
 from ._task_index import DroppedTasks, TaskIndex
 from ._task_rows import TaskRows, rows_by_task
 
@@ -50,7 +51,10 @@ __all__ = [
     "TaskRows",
     "UpdateRule",
     "WarpGradUpdate",
+    "as_ids",
     "check_update_rule",
+    "checked_ids",
+    "names_of",
     "rows_by_task",
     "solve_batch",
     "solve_tasks",

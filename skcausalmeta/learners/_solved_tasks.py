@@ -18,8 +18,9 @@ from sklearn.preprocessing import normalize
 from ..exceptions import InvalidInputError
 from ..training import in_parts
 from ..utils import few_of, read_rows
-from ._checks import check_given_ids, check_known_rows
+from ._checks import check_known_rows
 from ._task_blocks import TaskBlock
+from ._task_ids import as_ids, checked_ids, names_of
 from ._task_index import TaskIndex
 from ._task_rows import n_rows_of, take_rows
 
@@ -99,10 +100,10 @@ class SolvedTasks:
         return len(self._index.ids)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._index.ids.tolist())
+        return iter(names_of(self._index.ids))
 
     def __contains__(self, task: Any) -> bool:
-        return bool(self._index.find(np.asarray([task]))[0] != _NO_TASK)
+        return bool(self._index.find([task])[0] != _NO_TASK)
 
     def __getitem__(self, task: Any) -> Any:
         """Return a copy of the learner, adapted to a task.
@@ -112,11 +113,11 @@ class SolvedTasks:
         KeyError
             If the task is none of these.
         """
-        (place,) = self._index.find(np.asarray([task]))
+        (place,) = self._index.find([task])
         if place == _NO_TASK:
             raise KeyError(
                 f"Task {task!r} must be one of the {len(self)} solved ones, such as "
-                f"{self._index.ids[:3].tolist()}. Got another id; adapt to it "
+                f"{names_of(self._index.ids[:3])}. Got another id; adapt to it "
                 "with update."
             )
         block, position = self._index.place(int(place))
@@ -295,7 +296,7 @@ class SolvedTasks:
         return found
 
     def _places(self, tasks: ArrayLike, X: Any) -> NDArray[np.int64]:
-        ids = check_given_ids(tasks, X, "tasks")
+        ids = checked_ids(tasks, X)
         if not len(ids) or not n_rows_of(X):
             raise InvalidInputError("X must hold a row. Got none.")
         places = self._index.find(ids)
@@ -304,7 +305,7 @@ class SolvedTasks:
             raise InvalidInputError(
                 "tasks must be ids of solved tasks, since this "
                 f"{type(self.learner).__name__} has no common predictor. Got "
-                f"{few_of(unknown.tolist())}; adapt to them with update."
+                f"{few_of(names_of(unknown))}; adapt to them with update."
             )
         return places
 
@@ -352,7 +353,7 @@ class SolvedTasks:
                 "n_features": sizes,
                 "features": used,
             }
-            index = pandas.Index(some.ids, name="task")
+            index = pandas.Index(some.ids, name="task", tupleize_cols=False)
             parts.append(pandas.DataFrame(columns, index=index))
         if not parts:
             names = ["classes", "n_labels", "certificate", "n_features", "features"]
@@ -384,7 +385,7 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown, or the tasks have no linear deviation.
         """
-        wanted = self._index.ids if ids is None else np.asarray(list(ids))
+        wanted = self._index.ids if ids is None else as_ids(ids)
         places = self._index.find(wanted)
         found: NDArray[Any] | None = None
         for block, some, positions in self._index.groups(places):
@@ -392,7 +393,7 @@ class SolvedTasks:
             if not hasattr(loaded, "deviations"):
                 raise InvalidInputError(
                     "deviations are there for solved tasks of a learner with a linear "
-                    f"head. Got {few_of(wanted[some].tolist())}; name others."
+                    f"head. Got {few_of(names_of(wanted[some]))}; name others."
                 )
             part = loaded.deviations(self._inner, positions)
             if found is None:
@@ -489,7 +490,7 @@ class SolvedTasks:
 
     def _take(self, blocks: Sequence[Any], failed: dict[Any, str]) -> None:
         self._index = self._index.with_blocks(blocks)
-        solved = {task for block in blocks for task in block.ids.tolist()}
+        solved = {task for block in blocks for task in names_of(block.ids)}
         kept = {task: why for task, why in self.failed_.items() if task not in solved}
         self.failed_ = {**kept, **failed}
 
@@ -511,12 +512,12 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown; nothing is dropped then.
         """
-        wanted = np.asarray(list(ids))
+        wanted = as_ids(ids)
         places = self._index.find(wanted)
         if (places == _NO_TASK).any():
             raise InvalidInputError(
                 "drop takes ids of solved tasks. Got "
-                f"{few_of(wanted[places == _NO_TASK].tolist())} unknown; leave them "
+                f"{few_of(names_of(wanted[places == _NO_TASK]))} unknown; leave them "
                 "out."
             )
         self._index = self._index.without(wanted)

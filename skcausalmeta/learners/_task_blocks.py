@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ._task_ids import names_of
 from ._task_rows import TaskRows
 
 
@@ -124,7 +125,7 @@ def solve_singly(
         ``pack(tasks, copies)`` makes a block of adapted copies.
     """
     copies, solved, failed = [], [], {}
-    for k, name in enumerate(tasks.ids.tolist()):
+    for k, name in enumerate(names_of(tasks.ids)):
         try:
             copies.append(copy.copy(learner).adapt(*tasks.one(k)))
         except (ValueError, ArithmeticError, RuntimeError) as error:

@@ -235,7 +235,7 @@ def _stream(
     size: int,
     verbose: bool,
 ) -> None:
-    done = set(store.read().get("done", {}))
+    done = set(store.read().get("done", []))
     total = source.n_tasks if verbose else None
     with tqdm(total=total, unit="task", disable=not verbose) as bar:
 
@@ -247,8 +247,7 @@ def _stream(
                     yield part
 
         for key, n_tasks, blocks, failed in run(waiting()):
-            reasons = [[name, why] for name, why in failed.items()]
-            store.add(blocks, key=key, failed=reasons)
+            store.add(blocks, key=key, failed=failed)
             bar.update(n_tasks)
 
 

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import DroppedTasks, HeadBlock
+from ..learners import DroppedTasks, HeadBlock, as_ids, names_of
 
 META = b"skcausalmeta"
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
+# Units that Arrow does not know, and finer ones that it does.
+_SECONDS = dict.fromkeys(("h", "m"), "s")
+_UNITS = {
+    "M": dict.fromkeys("YMW", "D") | _SECONDS,
+    "m": dict.fromkeys("YMWD", "s") | _SECONDS,
+}
+
+
+class FailedTasks(NamedTuple):
+    """Tasks that could not be solved.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_tasks,)
+    reasons : list of str
+    """
+
+    ids: NDArray[Any]
+    reasons: list[str]
+
+    @classmethod
+    def of(cls, failed: Mapping[Any, str]) -> FailedTasks:
+        """Take reasons by ids."""
+        return cls(as_ids(list(failed)), list(failed.values()))
+
+    def named(self) -> dict[Any, str]:
+        """Return reasons by ids."""
+        return dict(zip(names_of(self.ids), self.reasons, strict=True))
 
 
 def arrow() -> Any:
@@ -74,6 +102,20 @@ def read_ids(path: Path) -> list[NDArray[Any]]:
         ]
 
 
+def read_failed(path: Path) -> dict[Any, str]:
+    """Return the reasons of a file of tasks that failed, by their ids.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged.
+    """
+    with _damage_told(path), _reader(path) as reader:
+        table = reader.read()
+        ids, reasons = _array(table.column("id")), table.column("why").to_pylist()
+        return FailedTasks(ids, reasons).named()
+
+
 def read_block(path: Path, group: int) -> HeadBlock:
     """Return a block of a file.
 
@@ -103,8 +145,8 @@ def _reader(path: Path) -> Any:
 
 
 def _facts(block: Any) -> dict[str, Any]:
-    if isinstance(block, DroppedTasks):
-        return {"kind": "dropped"}
+    if isinstance(block, DroppedTasks | FailedTasks):
+        return {"kind": type(block).__name__}
     outputs = block.values.shape[1]
     return {
         "kind": block.kind,
@@ -117,7 +159,10 @@ def _facts(block: Any) -> dict[str, Any]:
 
 def _table(pa: Any, block: Any) -> Any:
     if isinstance(block, DroppedTasks):
-        return pa.table({"id": pa.array(block.ids)})
+        return pa.table({"id": _stored_ids(pa, block.ids)})
+    if isinstance(block, FailedTasks):
+        why = pa.array(block.reasons).dictionary_encode()
+        return pa.table({"id": _stored_ids(pa, block.ids), "why": why})
     if not isinstance(block, HeadBlock):
         raise InvalidInputError(
             "A store keeps tasks whose predictor is the weights of a head. Got "
@@ -128,7 +173,7 @@ def _table(pa: Any, block: Any) -> Any:
     columns = block.columns.astype(np.uint16 if small else np.int32)
     outputs = block.values.shape[1]
     found = {
-        "id": pa.array(block.ids),
+        "id": _stored_ids(pa, block.ids),
         "n_labels": pa.array(block.n_labels.astype(np.int32)),
         "gap": pa.array(block.gaps),
         "intercept": _lists(pa, block.intercepts),
@@ -140,6 +185,36 @@ def _table(pa: Any, block: Any) -> Any:
         if given is not None:
             found[name] = pa.array(given) if given.ndim == 1 else _lists(pa, given)
     return pa.table(found)
+
+
+def _stored_ids(pa: Any, ids: NDArray[Any]) -> Any:
+    """Return ids as an array of Arrow that is read as the same ids.
+
+    Raises
+    ------
+    InvalidInputError
+        If Arrow has no type for them, or reads them as others.
+    """
+    kind = ids.dtype.kind
+    if kind in "mM":
+        unit = np.datetime_data(ids.dtype)[0]
+        ids = ids.astype(f"{kind}8[{_UNITS[kind].get(unit, unit)}]")
+    try:
+        found = pa.array(ids)
+        again = _array(found)
+        same = again.dtype.kind == kind or names_of(again) == names_of(ids)
+        same = same and bool((again == ids).all())
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        same = False
+    types = {type(name) for name in ids.tolist()} if kind == "O" else {str}
+    if not same or types - {str, bytes}:
+        names = names_of(ids)
+        raise InvalidInputError(
+            "A store keeps ids that are numbers, texts of UTF-8, bytes, dates or "
+            f"durations. Got {type(names[0]).__name__} such as {names[0]!r:.80}; make "
+            "such texts of them."
+        )
+    return found
 
 
 def _ragged(pa: Any, begins: NDArray[Any], values: NDArray[Any]) -> Any:
@@ -197,5 +272,5 @@ def _array(column: Any) -> NDArray[Any]:
     found = column.to_numpy(zero_copy_only=False) if hasattr(column, "type") else column
     found = np.asarray(found)
     if found.dtype.kind == "O":  # texts
-        found = np.array(found.tolist())
+        found = as_ids(found)
     return np.array(found)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
-from ..learners import TaskRows, rows_by_task
+from ..learners import TaskRows, as_ids, checked_ids, names_of, rows_by_task
 from ..utils import few_of
 from ._parquet import arrow
 
@@ -143,7 +143,10 @@ def arrow_dataset(path: Path) -> Any:
 
 def split_frame(frame: Any, columns: Columns) -> tuple[Any, Any, Any]:
     """Return X, y and the ids of a data frame or an Arrow table."""
+    ids = None
     if hasattr(frame, "column_names"):  # of Arrow
+        if columns.task in frame.column_names:
+            ids = _values(frame.column(columns.task))
         frame = _light_frame(frame)
     if not hasattr(frame, "columns"):
         raise InvalidInputError(
@@ -155,7 +158,7 @@ def split_frame(frame: Any, columns: Columns) -> tuple[Any, Any, Any]:
     if not columns.named:
         X = X.to_numpy()
     target = None if columns.target is None else _values(frame[columns.target])
-    return X, target, _values(frame[columns.task])
+    return X, target, _values(frame[columns.task]) if ids is None else ids
 
 
 def _light_frame(table: Any) -> Any:
@@ -163,17 +166,16 @@ def _light_frame(table: Any) -> Any:
 
 
 def _values(column: Any) -> NDArray[Any]:
-    found = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
-    if found.dtype.kind == "O" and all(isinstance(v, str) for v in found.tolist()):
-        found = np.array(found.tolist())
-    return found
+    return as_ids(
+        np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    )
 
 
 class Arrays(Source):
     """A table in memory, in any order."""
 
     def __init__(self, X: Any, y: Any, tasks: Any) -> None:
-        self.X, self.y, self.tasks = X, y, np.asarray(tasks)
+        self.X, self.y, self.tasks = X, y, as_ids(tasks)
 
     def without_rows(self) -> Arrays:
         return Arrays(None, None, ())  # a part holds its own
@@ -240,12 +242,12 @@ class Files(Source):
         """
         if self._runs is None:
             column = self.dataset.to_table(columns=[self.columns.task])
-            ids = _values(column.column(0))
+            ids = checked_ids(_values(column.column(0)))
             begins = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
             names = ids[begins]
             unique, counts = np.unique(names, return_counts=True)
             if len(unique) < len(names):
-                apart = unique[counts > 1][:3].tolist()
+                apart = names_of(unique[counts > 1][:3])
                 raise InvalidInputError(
                     "The rows of a task must lie together in the files, so that they "
                     f"are read once. Got tasks in several places, such as {apart}; "
