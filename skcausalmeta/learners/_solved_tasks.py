@@ -159,7 +159,8 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown and the learner has no common predictor.
         """
-        found = self._scores(X, tasks)
+        refuses = getattr(self._inner, "reject", None) is not None
+        found = None if refuses else self._scores(X, tasks)
         if found is None:
             return self._one_by_one("predict", X, tasks)
         if not is_classifier(self._inner):
@@ -323,8 +324,13 @@ class SolvedTasks:
 
     # -- facts -------------------------------------------------------------------------
 
-    def to_frame(self) -> Any:
+    def to_frame(self, ids: Iterable[Any] | None = None) -> Any:
         """Return a table with a row a task.
+
+        Parameters
+        ----------
+        ids : sequence, default=None
+            Tasks to show. None: all, in the order of `ids_`.
 
         Returns
         -------
@@ -337,11 +343,14 @@ class SolvedTasks:
         ------
         ImportError
             If pandas is not installed.
+        InvalidInputError
+            If an id is unknown.
         """
         import pandas
 
-        parts = []
-        for block, positions in self._index.blocks():
+        wanted = self._index.ids if ids is None else self._known(ids, "to_frame")
+        parts, order = [], []
+        for block, rows, positions in self._index.groups(self._index.find(wanted)):
             some = block.load().select(positions)
             facts = some.facts(self._inner)
             used = [self._named(own) for own in facts["features"]]
@@ -355,15 +364,32 @@ class SolvedTasks:
             }
             index = pandas.Index(some.ids, name="task", tupleize_cols=False)
             parts.append(pandas.DataFrame(columns, index=index))
+            order.append(rows)
         if not parts:
             names = ["classes", "n_labels", "certificate", "n_features", "features"]
             return pandas.DataFrame({name: [] for name in names})
-        return pandas.concat(parts).sort_index()
+        return pandas.concat(parts).iloc[np.argsort(np.concatenate(order))]
 
-    def _named(self, numbers: tuple[int, ...] | None) -> tuple[Any, ...] | None:
+    def _known(self, ids: Iterable[Any], method: str) -> NDArray[Any]:
+        wanted = as_ids(ids)
+        unknown = wanted[self._index.find(wanted) == _NO_TASK]
+        if len(unknown):
+            raise InvalidInputError(
+                f"{method} takes ids of solved tasks. Got {few_of(names_of(unknown))} "
+                "unknown; leave them out."
+            )
+        return wanted
+
+    @property
+    def feature_names_(self) -> list[Any] | None:
+        """Names of the features, where these are columns that had names in `fit`."""
         names = getattr(self._inner, "feature_names_in_", None)
         width = getattr(self._inner, "n_features_out_", None)
-        if names is None or numbers is None or width != len(names):
+        return None if names is None or width != len(names) else list(names)
+
+    def _named(self, numbers: tuple[int, ...] | None) -> tuple[Any, ...] | None:
+        names = self.feature_names_
+        if names is None or numbers is None:
             return numbers
         return tuple(names[number] for number in numbers)
 
@@ -512,14 +538,7 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown; nothing is dropped then.
         """
-        wanted = as_ids(ids)
-        places = self._index.find(wanted)
-        if (places == _NO_TASK).any():
-            raise InvalidInputError(
-                "drop takes ids of solved tasks. Got "
-                f"{few_of(names_of(wanted[places == _NO_TASK]))} unknown; leave them "
-                "out."
-            )
+        wanted = self._known(ids, "drop")
         self._index = self._index.without(wanted)
         return self
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import DroppedTasks, HeadBlock, as_ids, names_of
+from ..learners import DroppedTasks, HeadBlock, StateBlock, as_ids, names_of
 
 META = b"skcausalmeta"
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
+_STATE = "state."
+_MOST_BYTES = 2**20
 # Units that Arrow does not know, and finer ones that it does.
 _SECONDS = dict.fromkeys(("h", "m"), "s")
 _UNITS = {
@@ -116,7 +118,7 @@ def read_failed(path: Path) -> dict[Any, str]:
         return FailedTasks(ids, reasons).named()
 
 
-def read_block(path: Path, group: int) -> HeadBlock:
+def read_block(path: Path, group: int) -> HeadBlock | StateBlock:
     """Return a block of a file.
 
     Raises
@@ -147,6 +149,9 @@ def _reader(path: Path) -> Any:
 def _facts(block: Any) -> dict[str, Any]:
     if isinstance(block, DroppedTasks | FailedTasks):
         return {"kind": type(block).__name__}
+    if isinstance(block, StateBlock):
+        shapes = {name: list(v.shape[1:]) for name, v in block.state.items()}
+        return {"kind": block.kind, "plan": block.plan, "shapes": shapes}
     outputs = block.values.shape[1]
     return {
         "kind": block.kind,
@@ -163,11 +168,14 @@ def _table(pa: Any, block: Any) -> Any:
     if isinstance(block, FailedTasks):
         why = pa.array(block.reasons).dictionary_encode()
         return pa.table({"id": _stored_ids(pa, block.ids), "why": why})
+    if isinstance(block, StateBlock):
+        return _state_table(pa, block)
     if not isinstance(block, HeadBlock):
         raise InvalidInputError(
-            "A store keeps tasks whose predictor is the weights of a head. Got "
-            f"{type(block).__name__} of {len(block)} tasks, which hold a copy of the "
-            "learner each; keep the SolvedTasks in memory, or use a linear head."
+            "A store keeps tasks whose predictor is numbers: the weights of a head, or "
+            f"the parameters of a net. Got {type(block).__name__} of {len(block)} "
+            "tasks, which hold a copy of the learner each; keep the SolvedTasks in "
+            "memory, or use another head."
         )
     small = block.width <= np.iinfo(np.uint16).max
     columns = block.columns.astype(np.uint16 if small else np.int32)
@@ -217,6 +225,34 @@ def _stored_ids(pa: Any, ids: NDArray[Any]) -> Any:
     return found
 
 
+def _state_table(pa: Any, block: StateBlock) -> Any:
+    if block.bytes_a_task > _MOST_BYTES:
+        raise InvalidInputError(
+            f"A store keeps at most {_MOST_BYTES:,} bytes a task. Got "
+            f"{block.bytes_a_task:,}: all parameters that a task adapts; adapt those "
+            'of the head alone (adapt_layers="head"), use a smaller backbone, or keep '
+            "the SolvedTasks in memory."
+        )
+    found = {
+        "id": _stored_ids(pa, block.ids),
+        "n_labels": pa.array(block.n_labels.astype(np.int32)),
+    }
+    for name, values in block.state.items():
+        flat = values.reshape(len(values), -1)
+        found[_STATE + name] = _lists(pa, flat) if values.ndim > 1 else pa.array(values)
+    return pa.table(found)
+
+
+def _state_block(table: Any, facts: dict[str, Any]) -> StateBlock:
+    state = {}
+    for name, shape in facts["shapes"].items():
+        column = table.column(_STATE + name)
+        values = _array(_flat(column) if shape else column)
+        state[name] = values.reshape(len(table), *shape)
+    ids, n_labels = _array(table.column("id")), _array(table.column("n_labels"))
+    return StateBlock(ids, n_labels.astype(np.int64), facts["plan"], state)
+
+
 def _ragged(pa: Any, begins: NDArray[Any], values: NDArray[Any]) -> Any:
     offsets = pa.array(begins.astype(np.int32))
     return pa.ListArray.from_arrays(offsets, pa.array(values))
@@ -236,7 +272,9 @@ def _completed(pa: Any, table: Any, schema: Any) -> Any:
     return table.select(schema.names).cast(schema)
 
 
-def _block(table: Any, facts: dict[str, Any]) -> HeadBlock:
+def _block(table: Any, facts: dict[str, Any]) -> HeadBlock | StateBlock:
+    if facts["kind"] == StateBlock.kind:
+        return _state_block(table, facts)
     outputs = facts["outputs"]
 
     def matrix(name: str) -> NDArray[Any]:

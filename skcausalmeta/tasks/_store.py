@@ -140,7 +140,8 @@ class Store:
         failed : dict, default=None
             Why other tasks could not be solved, by their ids.
         key : str, default=None
-            Of a part of a table, which is done with this.
+            Of a part of the table that `begin` was told of, which is done with this.
+            None: a change that is none of a table.
         """
         manifest = self.read()
         parts = manifest["parts"]
@@ -148,9 +149,29 @@ class Store:
             parts.append(self._part(len(parts), blocks))
         if failed:
             parts.append(self._part(len(parts), [FailedTasks.of(failed)]))
-        if key is not None:
-            manifest.setdefault("done", []).append(key)
+        run = manifest.setdefault("run", {"table": None, "done": []})
+        if key is None:
+            run.update(table=None, done=[])
+        else:
+            run["done"].append(key)
         self._write(manifest)
+
+    def begin(self, table: str) -> set[str]:
+        """Return the parts of a table that are done; call it as the writer.
+
+        None are where another table or change came last: it may be of the same tasks.
+
+        Parameters
+        ----------
+        table : str
+            Tells the table from any other.
+        """
+        manifest = self.read()
+        run = manifest.get("run", {})
+        if run.get("table") == table:
+            return set(run["done"])
+        self._write({**manifest, "run": {"table": table, "done": []}})
+        return set()
 
     def replace(
         self, blocks_of_parts: Iterator[Sequence[Any]], failed: Mapping[Any, str]

@@ -14,19 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import (
     DroppedTasks,
-    HeadBlock,
     SolvedTasks,
+    TaskBlock,
     TaskIndex,
-    as_ids,
     names_of,
 )
 from ..persistence import load, save
-from ..utils import few_of
 from ._parquet import arrow, read_block, read_failed, read_ids
 from ._store import LEARNER, Store
 
 _BLOCKS_PER_PART = 4
-_CACHED = 128
+_CACHED_BYTES = 2**29
 
 
 class StoredBlock:
@@ -40,28 +38,32 @@ class StoredBlock:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def load(self) -> HeadBlock:
+    def load(self) -> TaskBlock:
         """Return the block, from the cache if it was read lately."""
         return self._cache.read(self.path, self.group)
 
-    def select(self, positions: NDArray[Any]) -> HeadBlock:
+    def select(self, positions: NDArray[Any]) -> TaskBlock:
         """Return some of its tasks."""
         return self.load().select(positions)
 
 
 class _Cache:
-    """Blocks that were read lately."""
+    """Blocks that were read lately, up to some bytes."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[tuple[Path, int], HeadBlock] = OrderedDict()
+        self._blocks: OrderedDict[tuple[Path, int], TaskBlock] = OrderedDict()
+        self._bytes = 0
 
-    def read(self, path: Path, group: int) -> HeadBlock:
+    def read(self, path: Path, group: int) -> TaskBlock:
         key = path, group
         found = self._blocks.pop(key, None)
-        self._blocks[key] = read_block(path, group) if found is None else found
-        while len(self._blocks) > _CACHED:
-            self._blocks.popitem(last=False)
-        return self._blocks[key]
+        if found is None:
+            found = read_block(path, group)
+            self._bytes += found.n_bytes
+        self._blocks[key] = found
+        while self._bytes > _CACHED_BYTES and len(self._blocks) > 1:
+            self._bytes -= self._blocks.popitem(last=False)[1].n_bytes
+        return found
 
 
 class StoredTasks(SolvedTasks):
@@ -180,13 +182,7 @@ class StoredTasks(SolvedTasks):
         PersistenceError
             If another process writes to the store.
         """
-        wanted = as_ids(ids)
-        unknown = wanted[self._index.find(wanted) < 0]
-        if len(unknown):
-            raise InvalidInputError(
-                "drop takes ids of solved tasks. Got "
-                f"{few_of(names_of(unknown))} unknown; leave them out."
-            )
+        wanted = self._known(ids, "drop")
         with self._store.writing():
             self._store.add([DroppedTasks(wanted)])
         return self.refresh()
