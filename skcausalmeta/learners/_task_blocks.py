@@ -25,6 +25,12 @@ class TaskBlock(ABC):
     ids : ndarray of shape (n_tasks,)
     n_labels : ndarray of shape (n_tasks,)
         Support rows of every task.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners import HeadBlock, StateBlock, TaskBlock
+    >>> [kind.kind for kind in (HeadBlock, StateBlock) if issubclass(kind, TaskBlock)]
+    ['heads', 'states']
     """
 
     kind: ClassVar[str] = ""

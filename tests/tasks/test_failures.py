@@ -1,7 +1,5 @@
 """Tasks that cannot be solved, tables that change, and writes that fail."""
 
-import resource
-
 import numpy as np
 import pandas
 import pyarrow
@@ -155,14 +153,16 @@ def test_a_table_in_any_order_in_many_files(learner, rows, tmp_path):
 
 @pytest.fixture
 def small_files():
-    """Let files grow to some bytes only, as on a disk that is full."""
+    """Let files grow to some bytes only, as on a disk that is full; None: to any."""
+    resource = pytest.importorskip("resource")  # which Windows has not
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(n_bytes):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        own = before[0] if n_bytes is None else n_bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (own, before[1]))
 
     yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    limit(None)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 500])
@@ -170,7 +170,6 @@ def test_a_full_disk_changes_nothing(n_bytes, learner, rows, small_files, tmp_pa
     X, y, tasks = rows
     stored = adapt_table(learner, rows, tmp_path / "store", tasks_per_part=4)
     files = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     for change in (
         lambda: stored.update(X, 1 - y, tasks),
         lambda: stored.drop([1, 2]),
@@ -180,7 +179,7 @@ def test_a_full_disk_changes_nothing(n_bytes, learner, rows, small_files, tmp_pa
         small_files(n_bytes)
         with pytest.raises((OSError, PersistenceError)):
             change()
-        small_files(before)
+        small_files(None)
         left = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
         manifest = "manifest.json"  # a table that has begun is noted in it
         assert {k: v for k, v in left.items() if k != manifest} == {
