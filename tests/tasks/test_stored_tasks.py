@@ -28,6 +28,8 @@ from skcausalmeta.learners import (
 from skcausalmeta.tasks import adapt_table, open_tasks, save_tasks, update_table
 from skcausalmeta.tasks._store import Store
 
+pytestmark = pytest.mark.usefixtures("short_common")
+
 SMALL = {
     "backbone": "identity",
     "max_epochs": 1,
