@@ -182,6 +182,14 @@ def _n_rows(X: Any) -> int:
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
+def _unchanged(ids: ArrayLike) -> ArrayLike:
+    """Return a list as an array that does not make texts of its numbers."""
+    if not isinstance(ids, list | tuple) or np.asarray(ids).dtype.kind not in "US":
+        return ids
+    kinds = {isinstance(value, str | bytes) for value in ids}
+    return ids if kinds == {True} else np.array(ids, dtype=object)
+
+
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
     """Return the ids of checked rows, none of them missing."""
     shape = np.shape(ids)
@@ -190,7 +198,9 @@ def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must be one-dimensional, one id per row. Got shape {shape}; pass "
             "one column, or join several to one id."
         )
-    values: NDArray[Any] = column_or_1d(ids)
+    # Integers of pandas that may be missing would become floats, which hold few.
+    given = ids.to_numpy() if hasattr(ids, "to_numpy") else _unchanged(ids)
+    values: NDArray[Any] = column_or_1d(given)
     if len(values) != _n_rows(X):
         raise InvalidInputError(
             f"{name} must hold one id a row. Found input variables with inconsistent "
@@ -273,7 +283,7 @@ def check_sortable(labels: NDArray[Any], name: str) -> None:
     """Refuse labels of mixed types, missing ones among strings included."""
     try:
         np.unique(labels)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # of lists as values
         raise InvalidInputError(
             f"{name} must hold values of one type, none of them missing. Got a mix "
             "that cannot be sorted; drop the rows without a value and convert the "
