@@ -66,13 +66,12 @@ def input_statistics(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
             "The inputs are standardised by a table (n, p) with at least one row. Got "
             f"shape {rows.shape}; flatten the rows."
         )
-    parts = [
-        slice(begin, begin + _COLUMNS_PER_PART)
-        for begin in range(0, rows.shape[1], _COLUMNS_PER_PART)
-    ]
+    # Even parts: the sum of a single column is taken in another order.
+    n_parts = max(1, -(-rows.shape[1] // _COLUMNS_PER_PART))
+    parts = np.array_split(rows, n_parts, axis=1)
     if rows.dtype.kind == "f":
-        _refuse_unheld(np.concatenate([_largest(rows[:, part]) for part in parts]))
-    found = [_of_columns(rows[:, part]) for part in parts]
+        _refuse_unheld(np.concatenate([_largest(part) for part in parts]))
+    found = [_of_columns(part) for part in parts]
     center, scale, lost = map(np.concatenate, zip(*found, strict=True))
     if lost.any():
         raise InvalidInputError(

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows, refuse_text
+from ..utils import SparseRows, refuse_other_kinds
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -520,6 +520,6 @@ def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
             head, X, accept_sparse="csr", dtype=np.float64, reset=False
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     return SparseRows(rows) if sparse.issparse(rows) else rows  # type: ignore[return-value]

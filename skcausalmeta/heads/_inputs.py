@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import dense_rows, refuse_text
+from ..utils import dense_rows, refuse_other_kinds
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
@@ -77,7 +77,7 @@ def training_batch(
             estimator=estimator,
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)

@@ -24,7 +24,7 @@ from ..utils import (
     is_stored,
     read_rows,
     refuse_missing,
-    refuse_text,
+    refuse_other_kinds,
 )
 
 _NUMERIC = "fiub"
@@ -230,12 +230,12 @@ def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
 def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     """Turn errors of scikit-learn about data into errors of the package.
 
-    Text in `values`, which must hold numbers, is named with its place.
+    What `values` holds instead of real numbers is named, text with its place.
     """
     try:
         yield
     except ValueError as error:
-        refuse_text(values, name, error)
+        refuse_other_kinds(values, name, error)
         refuse_missing(name, error)
         raise InvalidInputError(str(error)) from error
 
