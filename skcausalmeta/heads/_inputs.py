@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import dense_rows, refuse_other_kinds
+from ..utils import dense_rows, refuse_masked, refuse_other_kinds
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
@@ -67,6 +67,7 @@ def training_batch(
     ValueError
         For invalid rows, labels, weights or offsets, and for a single class.
     """
+    refuse_masked(X)
     try:
         rows, y = check_X_y(
             X,

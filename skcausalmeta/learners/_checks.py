@@ -23,6 +23,7 @@ from ..utils import (
     is_memory_map,
     is_stored,
     read_rows,
+    refuse_masked,
     refuse_missing,
     refuse_other_kinds,
 )
@@ -59,6 +60,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
+    refuse_masked(X)
     with own_errors(X):
         rows = check_array(
             X,
@@ -78,6 +80,7 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
     else:
+        refuse_masked(X)
         with own_errors(X):
             found = validate_data(
                 learner, X, reset=False, accept_sparse="csr", allow_nd=True

@@ -7,6 +7,7 @@ from ._look_alikes import as_seen, look_alikes, number_in, warn_of_look_alikes
 from ._missing import count_missing
 from ._npz import read_npz_arrays
 from ._numbers import (
+    refuse_masked,
     refuse_missing,
     refuse_other_kinds,
     refuse_text,
@@ -51,6 +52,7 @@ __all__ = [
     "printable",
     "read_npz_arrays",
     "read_rows",
+    "refuse_masked",
     "refuse_missing",
     "refuse_other_index",
     "refuse_other_kinds",

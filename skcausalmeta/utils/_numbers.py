@@ -126,8 +126,37 @@ def refuse_other_kinds(X: Any, name: str, error: ValueError) -> None:
     if shapes:
         raise InvalidInputError(
             f"{name} must be one array of numbers. Got an array of objects, each of "
-            f"shape {shapes[0]}; join them by np.stack(list({name}))."
+            f"shape {shapes[0]}; join them to one array, for instance by np.stack."
         ) from error
+
+
+def refuse_masked(X: Any, name: str = "X") -> None:
+    """Refuse masked arrays, whose hidden values would be taken for numbers.
+
+    Parameters
+    ----------
+    X : array-like
+        Rows as they were given.
+    name : str, default="X"
+        What the message calls them.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is masked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcausalmeta.utils import refuse_masked
+    >>> refuse_masked(np.ma.masked_array([[1.0, 2.0]], mask=False))
+    """
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise InvalidInputError(
+            f"Values of {name} must not be missing. Got "
+            f"{np.ma.count_masked(X)} masked ones; fill them, for instance by "
+            f"SimpleImputer on {name}.filled(np.nan), or drop the rows."
+        )
 
 
 def refuse_missing(name: str, error: ValueError) -> None:

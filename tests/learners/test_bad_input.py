@@ -80,11 +80,16 @@ BAD_ROWS = {
         Y,
         r"Got 2 shapes, from \(5, 4\) to \(6, 4\); .*pad_sequence",
     ),
-    "array-of-arrays": (objects(list(X)), Y, r"of shape \(4,\); join them by np.stack"),
+    "masked": (np.ma.masked_less(X, -1.0), Y, r"not be missing. Got \d+ masked ones"),
+    "array-of-arrays": (
+        objects(list(X)),
+        Y,
+        r"of shape \(4,\); join them to one array",
+    ),
     "frame-of-arrays": (
         pd.DataFrame({"series": list(X)}),
         Y,
-        r"of shape \(4,\); join them by np.stack",
+        r"of shape \(4,\); join them to one array",
     ),
     "empty": (X[:0], Y[:0], r"Found array with 0 sample\(s\)"),
     "one-axis": (X[:, 0], Y, "Expected 2D array, got 1D"),

@@ -102,6 +102,7 @@ def test_a_regression_of_many_tasks_says_it_too():
     ("rows", "message"),
     [
         ((X + 1j).astype("c8"), r"Complex data not supported: .* Got complex64"),
+        (np.ma.masked_less(X, -1.0), r"not be missing. Got \d+ masked ones; fill"),
         ([[1.0], [1.0, 2.0]] * 12, "must have one shape. Got 2 shapes"),
     ],
 )
