@@ -54,9 +54,9 @@ def small(cls, **params):
 
 # What a class needs beside `SMALL` to be quick or to be built at all.
 PARAMS = {
-    "GroupLassoSVCCV": {"group_regs": 3, "cv": 2},
-    "MTCRLClassifier": {"max_epochs": 15},
-    "MTCRLRegressor": {"max_epochs": 40},
+    "GroupLassoSVCCV": {"group_regs": 2, "cv": 2, "solver": "auto"},
+    "MTCRLClassifier": {"max_epochs": 6, "lr": 0.02},
+    "MTCRLRegressor": {"max_epochs": 20, "lr": 0.02},
     "MetaCRLClassifier": {"estimator": small(SparseMetaClassifier, head=RidgeHead())},
     "MetaCRLRegressor": {"estimator": small(SparseMetaRegressor, head=RidgeHead(0.1))},
     "MetaPipeline": {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks._harness import read_lines
 
@@ -44,7 +43,7 @@ def numbers(entry: Any) -> Values:
     """Return the finite numbers of an entry, whether it is one or a list."""
     entries = entry if isinstance(entry, list) else [entry]
     plain = [value for value in entries if isinstance(value, int | float)]
-    return [float(value) for value in plain if np.isfinite(value)]
+    return [float(value) for value in plain if math.isfinite(value)]
 
 
 def commit_of(line: Line) -> str | None:

@@ -106,9 +106,9 @@ def few_shot_scorer(
 
     >>> from sklearn import config_context
     >>> from sklearn.model_selection import GroupKFold, cross_val_score
-    >>> from skcausalmeta import SparseMetaClassifier
+    >>> from skcausalmeta import RidgeHead, SparseMetaClassifier
     >>> learner = SparseMetaClassifier(
-    ...     max_epochs=1, batches_per_epoch=20, verbose=0, random_state=0
+    ...     RidgeHead(), backbone="identity", max_epochs=1, verbose=0, random_state=0
     ... )
     >>> with config_context(enable_metadata_routing=True):
     ...     scores = cross_val_score(

@@ -1,7 +1,9 @@
 """The two processes of the page "From notebook to service"."""
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.persistence import save
 
+pytestmark = pytest.mark.usefixtures("short_common")
 ROOT = Path(__file__).parents[2]
 SERVICE = ROOT / "examples" / "service"
 Y = np.repeat(np.arange(5), 12)
@@ -44,7 +47,7 @@ def ask(command, lines):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_process_without_the_package_answers(tmp_path):
+def test_a_process_without_the_package_answers_and_refuses_other_rows(tmp_path):
     learner = SparseMetaClassifier(RidgeHead(), backbone=MLP((8,)), **SHORT)
     learner.fit(X, NAMES[Y]).adapt(X[:36], NAMES[Y[:36]])
     to_onnx(learner, tmp_path / "task.onnx")
@@ -56,20 +59,21 @@ def test_a_process_without_the_package_answers(tmp_path):
         all_rows["probabilities"], learner.predict_proba(rows), atol=1e-6
     )
     assert one["labels"] == all_rows["labels"][:1]
+    with pytest.raises(AssertionError, match=r"Rows must have shape \(6,\)"):
+        ask(command, [rows[:, :5].tolist()])
 
 
-def test_it_answers_for_a_regressor_and_refuses_other_rows(tmp_path):
+@pytest.mark.slow
+def test_it_answers_for_a_regressor(tmp_path):
     learner = SparseMetaRegressor(backbone=MLP((8,)), **SHORT).fit(X, X[:, 0])
     to_onnx(learner, tmp_path / "task.onnx")
     rows = X[:7].astype(np.float32)
     command = ["-c", ALONE, SERVICE / "answer.py", tmp_path / "task.onnx"]
     (found,) = ask(command, [rows.tolist()])
     np.testing.assert_allclose(found["predictions"], learner.predict(rows), rtol=1e-5)
-    with pytest.raises(AssertionError, match=r"Rows must have shape \(6,\)"):
-        ask(command, [rows[:, :5].tolist()])
 
 
-def test_a_process_with_the_package_adapts(tmp_path):
+def test_a_process_with_the_package_adapts(tmp_path, monkeypatch, capsys):
     learner = SparseMetaClassifier(RidgeHead(), backbone=MLP((8,)), **SHORT)
     save(learner.fit(X, NAMES[Y]), tmp_path / "learner.skcm")
     first, second = Y < 2, Y == 2
@@ -86,7 +90,12 @@ def test_a_process_with_the_package_adapts(tmp_path):
         {"task": "a", "support": X[:2, :3].tolist(), "labels": ["ash", "elm"]},
         {"task": "a", "rows": X[:30].tolist()},
     ]
-    found = ask([SERVICE / "adapt.py", tmp_path / "learner.skcm"], requests)
+    # Here, as another process would import the package for seconds.
+    path = str(SERVICE / "adapt.py")
+    monkeypatch.setattr(sys, "argv", [path, str(tmp_path / "learner.skcm")])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, requests))))
+    runpy.run_path(path, run_name="__main__")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     learner.adapt(X[first], NAMES[Y[first]])
     assert found[0]["labels"] == learner.predict(X[:4]).tolist()
     assert found[1] == {"task": "a"}

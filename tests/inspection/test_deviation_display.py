@@ -62,7 +62,7 @@ def test_rows_are_the_features_that_deviate_largest_first(tmp_path):
     assert display.ax_.get_title() == ("What differs: 2 of 4 features, in 2 of 3 tasks")
     low, high = display.im_.get_clim()
     assert (low, high) == (-2.0, 2.0)  # white is 0
-    display.figure_.savefig(tmp_path / "display.png")
+    display.figure_.savefig(tmp_path / "display.png", dpi=40)
     assert (tmp_path / "display.png").stat().st_size > 1000
 
 

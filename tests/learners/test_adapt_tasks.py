@@ -31,6 +31,7 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 
+pytestmark = pytest.mark.usefixtures("short_common")
 SMALL = {
     "backbone": "identity",
     "max_epochs": 1,
@@ -101,7 +102,7 @@ def test_tasks_are_those_of_adapt_to_the_bit(kind):
         learner.fit(X, y, sparsemetaclassifier__tasks=tasks)
     else:
         fitted(learner)
-    X, y, tasks = table(seed=1)
+    X, y, tasks = table(n_tasks=6, seed=1)
     solved = learner.adapt_tasks(X, y, tasks)
     assert solved.failed_ == {}
     np.testing.assert_array_equal(solved.ids_, np.unique(tasks))

@@ -23,7 +23,9 @@ from skcausalmeta.learners import (
     SparseMetaClassifier,
     SparseMetaRegressor,
 )
+from skcausalmeta.training import _pooled
 
+pytestmark = pytest.mark.usefixtures("short_common")
 BUNCH = make_sparse_classes(6, 20, 8, n_factors=6, n_informative=3, random_state=0)
 X, Y = BUNCH.data, BUNCH.target
 COUNTS = np.random.default_rng(0).integers(0, 4, len(Y)).astype(float)
@@ -108,7 +110,9 @@ def test_a_weight_of_a_pooled_estimator_is_a_row_repeated(common):
 @pytest.mark.parametrize("routing", [False, True])
 def test_weights_reach_the_steps_of_a_common_pipeline(routing):
     common = make_pipeline(MinMaxScaler(), DecisionTreeClassifier(random_state=0))
-    learner = SparseMetaClassifier(common=common, fit_head=False, **SMALL)
+    learner = SparseMetaClassifier(
+        backbone="identity", common=common, fit_head=False, **SMALL
+    )
     heavy = np.where(Y < 3, 1e6, 1.0)  # the labels of the rest are drowned
     labels = np.where(Y < 3, 0, 1)
     labels[::20] = 1 - labels[::20]
@@ -118,7 +122,9 @@ def test_weights_reach_the_steps_of_a_common_pipeline(routing):
     assert tree.weighted_n_node_samples[0] == pytest.approx(heavy.sum())
 
 
-def test_training_rows_of_pooled_nets_are_weighed():
+def test_training_rows_of_pooled_nets_are_weighed(monkeypatch):
+    monkeypatch.setattr(_pooled, "_FEWEST_STEPS", 32)
+    monkeypatch.setattr(_pooled, "_MOST_STEPS", 400)  # until they know the labels
     tasks = np.arange(len(Y)) % 6
     wrong = np.arange(len(Y)) % 4 == 3
     labels = np.where(wrong, 1 - Y % 2, Y % 2)

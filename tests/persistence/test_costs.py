@@ -15,6 +15,7 @@ from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.persistence import (
     _state,
+    _strict_json,
     describe,
     load,
     read_value,
@@ -243,7 +244,7 @@ def test_time_grows_with_the_size(tmp_path):
 
     seconds(1000)
     # Sixteen times as much: 256 times as long if it grew with the square.
-    small, large = min(seconds(2_000) for _ in range(2)), seconds(32_000)
+    small, large = min(seconds(1_000) for _ in range(2)), seconds(16_000)
     assert large < 16 * small * 4
 
 
@@ -359,11 +360,11 @@ def long_history(n):
 
 def test_a_long_history_is_text(tmp_path):
     """A row a step, of which a long training has very many."""
-    history = long_history(4000)
+    history = long_history(1000)
     write_value(tmp_path / "history", history)
     start = time.process_time()
     again = read_value(tmp_path / "history")
-    assert time.process_time() - start < SECONDS
+    assert time.process_time() - start < SECONDS / 4
     assert type(again) is History
     assert repr(again) == repr(history)
     assert again[-1, "batches", -1, "train_loss"] == 0.1 + 1e-17
@@ -392,9 +393,10 @@ def test_forged_histories_are_refused(forge, tmp_path, cheaply, text):
         cheaply(read_value, path)
 
 
-def test_what_is_saved_can_be_loaded(tmp_path):
+def test_what_is_saved_can_be_loaded(tmp_path, monkeypatch):
     """A value of too many parts is refused before it is written."""
-    for value in ([(k,) for k in range(200_000)], [[[]] * 3] * 600_000):
-        with pytest.raises(PersistenceError, match="at most 1000000 values"):
+    monkeypatch.setattr(_strict_json, "_MOST_VALUES", 10_000)
+    for value in ([(k,) for k in range(2_000)], [[[]] * 3] * 6_000):
+        with pytest.raises(PersistenceError, match="at most 10000 values"):
             write_value(tmp_path / "value", value)
     assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,8 @@ def small(cls):
     params = {name: value for name, value in SMALL.items() if name in names}
     if "random_state" in names:
         params["random_state"] = 0
+    if "group_regs" in names:
+        params.update(group_regs=2, cv=2)
     if "estimator" in names:  # the learner that a wrapper holds is small too
         inner = SparseMetaRegressor if is_regressor(cls()) else SparseMetaClassifier
         params["estimator"] = small(inner)
@@ -154,7 +156,7 @@ VARIANTS = {
         net_params=Training(precision="bfloat16", keywords={"head_tol": 1e-2}),
     ),
     "callbacks": SparseMetaClassifier(
-        GroupLassoSVC(solver="newton"),
+        GroupLassoSVC(solver="auto"),
         validation=0.3,
         callbacks=[LRScheduler("StepLR", step_size=1), GradientNormClipping(1.0)],
         random_state=np.random.RandomState(3),

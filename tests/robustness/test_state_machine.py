@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,15 @@ def steps():
     del sys.modules[spec.name]
 
 
-@pytest.mark.parametrize("name", ["sparse", "maml", "metacrl", "mtcrl"])
-def test_calls_in_any_order_change_nothing_else(steps, name):
-    found = steps.take_steps(name, 3, 60, 15)
-    assert found["faults"] == []
-    assert found["steps"] >= 60
+def test_calls_in_any_order_change_nothing_else(steps):
+    kinds = Counter()
+    for number, name in enumerate(("sparse", "maml", "metacrl", "mtcrl")):
+        found = steps.take_steps(name, number, 30, 15)
+        assert found.pop("faults") == [], name
+        assert found["steps"] >= 30, name
+        kinds.update(found)
     for kind in ("fits", "adapts", "copies", "refused", "interruptions"):
-        assert found[kind] > 0, kind
+        assert kinds[kind] > 0, kind
 
 
 def moved_by(method):

@@ -38,7 +38,7 @@ class Values(Callback):
 
 
 def make_learner(*callbacks, group_reg=0.4, warm_start=False, **params):
-    head = GroupLassoSVC(group_reg, solver="newton")
+    head = GroupLassoSVC(group_reg, solver="auto")
     return SparseMetaClassifier(
         head,
         callbacks=list(callbacks),

@@ -22,6 +22,7 @@ def make_data(n_columns, n_informative, seed=0):
 def trained(monkeypatch, data, decays):
     """The models, and every fit with the epochs that it was given."""
     monkeypatch.setattr(pooled, "_WEIGHT_DECAYS", decays)
+    monkeypatch.setattr(pooled, "_MOST_STEPS", 12 * 32)  # a dozen epochs
     seen = []
     fit = pooled._fit
 

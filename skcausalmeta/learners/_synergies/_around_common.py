@@ -23,11 +23,10 @@ from ...training import (
     RowReader,
     Strengths,
     Validation,
-    padded,
 )
 from ...utils import read_rows
 from .._episode_plan import EpisodePlan
-from .._training import FitStage, episode_keywords, episode_streams
+from .._training import FitStage, episode_keywords, episode_streams, length_of
 from ._common import (
     BackboneFeatures,
     CommonPredictor,
@@ -38,10 +37,11 @@ from ._common import (
     fit_linear,
     fit_nets,
 )
+from ._epochs import EpochTrial, helping_epochs
 from ._sparsity import choose_sparsity, dense_head, learns, sparse_name
 
-# Epochs are found on tasks of one fold, and taken if they lower the loss that much.
-_N_VALID, _PATIENCE, _WORTH = 100, 8, 0.005
+# Episodes of a fold by which epochs are found.
+_N_VALID = 60
 _FEWEST_TASKS = 4
 # Of the logarithms of relevances of columns as they are, by the number of tasks. Where
 # a backbone learns beside them, held-out tasks say when to stop.
@@ -273,33 +273,48 @@ class CommonTraining:
     def _n_epochs(
         self, module: DeviationModule, nets: PooledModels, common: CommonPredictor
     ) -> int | None:
-        """Return the epochs that help tasks which no part of the trial has seen."""
-        stage = self.stage
-        ids = np.unique(ids_of(stage))
-        if stage.validation is not None or len(ids) < _FEWEST_TASKS:
+        """Return the epochs that help tasks which no part of a trial has seen."""
+        n_tasks = len(np.unique(ids_of(self.stage)))
+        if self.stage.validation is not None or n_tasks < _FEWEST_TASKS:
             return None
-        held_out = np.unique(stage.tasks[nets.folds == 0])  # type: ignore[index]
-        validation = Validation(held_out, n_episodes=_N_VALID, patience=_PATIENCE)
-        searching = self._aside(Validation.of(validation))
+        found = [
+            self._trial(module, nets, common, int(fold))
+            for fold in np.unique(nets.folds)
+        ]
+        trials = [trial for trial in found if trial is not None]
+        if not trials:
+            return None
+        most = length_of(self.learner, "max_epochs")
+        n_epochs = helping_epochs(trials, most, bool(self.learner.verbose))
+        return 0 if n_epochs is None else n_epochs
+
+    def _trial(
+        self,
+        module: DeviationModule,
+        nets: PooledModels,
+        common: CommonPredictor,
+        fold: int,
+    ) -> EpochTrial | None:
+        """Return a training that leaves a fold out, if both sides have episodes."""
+        held_out = np.unique(ids_of(self.stage)[nets.folds == fold])
+        searching = self._aside(
+            Validation.of(Validation(held_out, n_episodes=_N_VALID))
+        )
+        learner = self._quiet()
+        learner.verbose = 0  # one bar is for all of them
         try:
-            plan = self._plan(searching, searching.validation, self.learner)
+            plan = self._plan(searching, searching.validation, learner)
         except (EpisodeError, InvalidInputError):  # too few tasks serve on a side
             return None
+        train, valid = episode_streams(learner, searching, plan, common.training_scores)
+        if valid is None:
+            return None
         trial = copy.deepcopy(module)
-        trial.backbone = copy.deepcopy(nets.members[0].backbone)
+        trial.backbone = copy.deepcopy(nets.members[fold].backbone)
         some = spread(len(self.data.tasks), _MOST_ROWS)
         self._settle(trial.strengths, trial.backbone, some)
-        learner = self._quiet()
-        net = self._net(trial, None, searching, learner).initialize()
-        streams = episode_streams(learner, searching, plan, common.training_scores)
-        before = _valid_loss(net, streams[1])
-        learner._run(net, searching, plan, common.training_scores)
-        if net.interrupted_:
-            return 0
-        losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
-        if not losses or min(losses) > before * (1.0 - _WORTH):
-            return 0
-        return int(np.argmin(losses)) + 1
+        net = self._net(trial, None, self._aside(None), learner)
+        return EpochTrial(net.initialize(), train, valid)
 
     def sparsity(self, net: DeviationNet, common: CommonPredictor) -> float:
         """Return the sparse strength of new tasks, if the head leaves it open."""
@@ -315,19 +330,6 @@ class CommonTraining:
 def _is_trained(module: nn.Module) -> bool:
     """Whether a module has anything to learn: not one that gives rows as they are."""
     return any(weight.requires_grad for weight in module.parameters())
-
-
-def _valid_loss(net: DeviationNet, stream: Any) -> float:
-    """Return the mean loss of the episodes of a stream, as the net is."""
-    net._set_training(False)
-    with torch.no_grad():
-        found = [
-            net.task_losses(
-                net.head, padded(batch.tasks, *net._task_features(batch.tasks))
-            )[0]
-            for batch in stream
-        ]
-    return float(torch.cat(found).mean())
 
 
 def ids_of(stage: FitStage) -> NDArray[Any]:

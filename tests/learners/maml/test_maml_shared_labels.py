@@ -415,6 +415,7 @@ def make_classes(n_tasks=80, n_rows=80, n_classes=4, seed=0):
     return rows, scores.argmax(1), tasks
 
 
+@pytest.mark.slow
 def test_known_before_the_first_label_and_ahead_of_labels_at_random():
     rows, labels, tasks = make_classes()
     train, accuracies = tasks < 60, {}

@@ -18,6 +18,7 @@ from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import GroupLassoLogistic, LassoHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.learners._synergies import _around_common
+from skcausalmeta.learners._synergies._epochs import helping_epochs
 from skcausalmeta.training import PooledData, PooledModel, RowReader, fit_pooled
 
 SHARED = {"n_samples": 24, "n_features": 4, "n_deviating": 1, "noise": 1.0}
@@ -290,23 +291,53 @@ def test_an_interrupted_common_predictor_leaves_the_learner_as_it_was(monkeypatc
     assert not hasattr(fresh, "net_")
 
 
-def test_epochs_that_helped_are_trained_though_patience_ran_out(monkeypatch):
-    monkeypatch.setattr(_around_common, "_PATIENCE", 1)
-    monkeypatch.setattr(_around_common, "_N_VALID", 8)
-    monkeypatch.setattr(_around_common, "_valid_loss", lambda net, stream: np.inf)
-    trials, run = [], SparseMetaClassifier._run
+class Scripted:
+    """A trial whose held-out loss after every epoch is known."""
 
-    def spy(learner, net, stage, *args):
-        found = run(learner, net, stage, *args)
-        if stage.validation is not None:
-            trials.append(net)
+    def __init__(self, *losses, interrupted_at=None):
+        self.losses, self.epoch, self.interrupted_at = losses, 0, interrupted_at
+
+    def take(self):
+        self.epoch += 1
+        return self.epoch == self.interrupted_at
+
+    def loss(self):
+        return self.losses[min(self.epoch, len(self.losses) - 1)]
+
+
+def test_epochs_are_those_of_the_mean_of_folds():
+    rising, falling = Scripted(1.0, 1.1, 1.2, 1.3), Scripted(3.0, 2.5, 2.3, 2.25)
+    # Least at 2 with two folds; all tasks are twice those of a training.
+    assert helping_epochs([rising, falling], 30) == 4
+    assert rising.epoch == falling.epoch == 2 + 5
+    assert helping_epochs([Scripted(3.0, 2.5, 2.3), Scripted(1.0, 1.0)], 3) == 3
+
+
+@pytest.mark.parametrize("losses", [(1.0, 1.1), (1.0, 0.999), (1.0, 1.0)])
+def test_no_epochs_where_none_lowers_the_loss_by_half_a_percent(losses):
+    assert helping_epochs([Scripted(*losses)], 30) == 0
+
+
+def test_an_interrupted_search_says_so():
+    trials = [Scripted(1.0, 0.9), Scripted(1.0, 0.9, interrupted_at=2)]
+    assert helping_epochs(trials, 30) is None
+
+
+def test_what_helped_held_out_folds_is_what_is_trained(monkeypatch):
+    seen = []
+
+    def spy(trials, most, verbose):
+        seen.extend(trials)
+        found = helping_epochs(trials[:2], 2)
+        seen.append(found)
         return found
 
-    monkeypatch.setattr(SparseMetaClassifier, "_run", spy)
+    monkeypatch.setattr(_around_common, "_N_VALID", 4)
+    monkeypatch.setattr(_around_common, "helping_epochs", spy)
     learner = SparseMetaClassifier(
         batches_per_epoch=2, tasks_per_batch=3, verbose=0, random_state=0
     ).fit(TWO.data, TWO.target, tasks=TWO.tasks)
-    (trial,) = trials
-    losses = [row["valid_loss"] for row in trial.history]
-    assert len(losses) < 30  # it was stopped
-    assert learner.n_iter_ == np.argmin(losses) + 1
+    *trials, n_epochs = seen
+    assert len(trials) == 3
+    assert [len(trial.net.history) for trial in trials] == [2, 2, 0]
+    assert learner.n_iter_ == n_epochs

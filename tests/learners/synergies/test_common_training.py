@@ -24,6 +24,7 @@ from skcausalmeta.learners._synergies._around_common import _some_of_tasks
 from skcausalmeta.learners._synergies._common import TrainingRows
 from skcausalmeta.training import RowReader
 
+pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 N_TASKS, N_ROWS = 6, 12
 TASKS = np.repeat(np.arange(N_TASKS), N_ROWS)
@@ -65,16 +66,15 @@ def outcomes(learner, y):
 # -- options of training ---------------------------------------------------------------
 
 
-@MAKERS
 @pytest.mark.parametrize(
-    "net_params",
+    ("make", "y", "net_params"),
     [
-        {"precision": "bfloat16"},
-        {"compile": {"backend": "eager"}},
-        {"micro_batch": 1, "accelerate": True},
-        {"head_tol": 1e-3, "optimizer__weight_decay": 0.1},
+        (classifier, LABELS, {"precision": "bfloat16"}),
+        (regressor, VALUES, {"precision": "bfloat16"}),
+        (classifier, LABELS, {"compile": {"backend": "eager"}}),
+        (regressor, VALUES, {"micro_batch": 1, "accelerate": True}),
+        (classifier, LABELS, {"head_tol": 1e-3, "optimizer__weight_decay": 0.1}),
     ],
-    ids=lambda given: next(iter(given)),
 )
 def test_options_of_the_net(make, y, net_params):
     learner = make(net_params=net_params, validation=[0, 1]).fit(X, y, tasks=TASKS)

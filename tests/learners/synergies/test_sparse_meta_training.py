@@ -242,7 +242,7 @@ def test_task_ids_travel_through_pipeline_and_search():
 
     rows = np.arange(len(X))
     with config_context(enable_metadata_routing=True):
-        learner = Recorder(**make_learner().get_params())
+        learner = Recorder(**make_learner(common=None).get_params())
         learner.set_fit_request(tasks=True, envs=True)
         learner.set_score_request(tasks=False)
         pipeline = make_pipeline(StandardScaler(), learner)
