@@ -21,7 +21,7 @@ from ..utils import (
     refuse_masked,
     refuse_mixed,
     refuse_other_index,
-    refuse_text,
+    refuse_other_kinds,
     without_graph,
 )
 
@@ -89,7 +89,7 @@ def training_batch(
             estimator=estimator,
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)

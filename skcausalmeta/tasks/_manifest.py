@@ -15,6 +15,7 @@ FORMAT = 1
 LEARNER = "learner.safetensors"
 # The names of parts, which other writers of Parquet files do not give.
 PART = "part-{:06d}-{}.parquet"
+KINDS = ("solved", "dropped", "failed")
 IS_PART = re.compile(r"part-\d{6,12}-[0-9a-f]{8}\.parquet")
 
 
@@ -65,13 +66,13 @@ def unsealed(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def _faults(body: dict[str, Any]) -> list[tuple[str, bool]]:
-    parts, done = body.get("parts"), body.get("done", {})
+    parts, run = body.get("parts"), body.get("run", {"table": None, "done": []})
     return [
         ("the number of its format", not _is_count(body.get("format"))),
         ("a list of parts", not _is_list(parts, _is_part)),
         ("parts once", _is_list(parts, _is_part) and _repeat(parts)),
         ("the name of its learner", body.get("learner") not in (None, LEARNER)),
-        ("keys of what is done, with ids and reasons", not _is_done(done)),
+        ("the parts of a table that are done", not _is_run(run)),
     ]
 
 
@@ -89,7 +90,7 @@ def _is_part(part: Any) -> bool:
         and isinstance(part.get("file"), str)
         and IS_PART.fullmatch(part["file"]) is not None
         and _is_count(part.get("bytes"))
-        and type(part.get("dropped", False)) is bool
+        and part.get("kind") in KINDS
     )
 
 
@@ -98,17 +99,9 @@ def _repeat(parts: Any) -> bool:
     return len(set(names)) < len(names)
 
 
-def _is_done(done: Any) -> bool:
-    return isinstance(done, dict) and all(
-        _is_list(pairs, _is_reason) for pairs in done.values()
-    )
-
-
-def _is_reason(pair: Any) -> bool:
-    scalar = (str, int, float)
+def _is_run(run: Any) -> bool:
     return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and isinstance(pair[0], scalar)
-        and isinstance(pair[1], str)
+        isinstance(run, dict)
+        and isinstance(run.get("table"), str | None)
+        and _is_list(run.get("done"), lambda key: isinstance(key, str))
     )

@@ -78,7 +78,8 @@ def _as_array(ids: Any, name: str) -> NDArray[Any]:
         got = "a sparse matrix"
     else:
         try:
-            return np.asarray(ids)
+            # Integers of pandas that may be missing would become floats.
+            return np.asarray(ids.to_numpy() if hasattr(ids, "to_numpy") else ids)
         except ValueError as error:
             reason = str(error).partition(". The")[0]
             got = f"a {type(ids).__name__} that is no array ({reason})"
@@ -146,34 +147,6 @@ def count_masked(values: Any) -> int:
     return int(np.ma.count_masked(values)) if masked else 0
 
 
-def refuse_masked(values: Any, name: str) -> None:
-    """Refuse arrays that hide values behind a mask, which others would not see.
-
-    Parameters
-    ----------
-    values : array-like
-        Rows or targets.
-    name : str
-        What the message calls them.
-
-    Raises
-    ------
-    InvalidInputError
-        With the number of masked values.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skcausalmeta.utils import refuse_masked
-    >>> refuse_masked(np.ma.masked_array([1.0, 2.0]), "X")
-    """
-    if n_masked := count_masked(values):
-        raise InvalidInputError(
-            f"{name} must not hide values behind a mask. Got {n_masked} masked ones; "
-            "fill them, for instance by filled(value), or drop the rows."
-        )
-
-
 def check_sortable(values: NDArray[Any], name: str) -> None:
     """Refuse labels or ids of mixed types, missing ones among strings included.
 
@@ -197,7 +170,7 @@ def check_sortable(values: NDArray[Any], name: str) -> None:
     """
     try:
         np.unique(values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # of lists as values
         raise InvalidInputError(
             f"{name} must hold values of one type, none of them missing. Got a mix "
             "that cannot be sorted; drop the rows without a value and convert the "

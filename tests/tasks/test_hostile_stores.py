@@ -78,7 +78,7 @@ def ask_all(store):
         return tasks.summary()
 
 
-PART = {"file": "part-000000-00000000.parquet", "bytes": 0}
+PART = {"file": "part-000000-00000000.parquet", "bytes": 0, "kind": "solved"}
 LISTS = {
     "no dict": lambda body: [],
     "no format": lambda body: {**body, "format": None},
@@ -93,12 +93,16 @@ LISTS = {
     "a size of text": lambda body: {**body, "parts": [{**PART, "bytes": "9"}]},
     "a missing part": lambda body: {**body, "parts": [PART]},
     "a learner elsewhere": lambda body: {**body, "learner": "/tmp/other"},
-    "done of numbers": lambda body: {**body, "done": {"a": 3}},
-    "ids of lists": lambda body: {**body, "done": {"a": [[[1], "why"]]}},
-    "reasons of numbers": lambda body: {**body, "done": {"a": [[1, 2]]}},
-    "dropped": lambda body: {
+    "done of numbers": lambda body: {**body, "run": {"table": None, "done": [3]}},
+    "no table": lambda body: {**body, "run": {"table": 3, "done": []}},
+    "a run of lists": lambda body: {**body, "run": [["a"]]},
+    "another kind": lambda body: {
         **body,
-        "parts": [{**body["parts"][0], "dropped": "yes"}],
+        "parts": [{**body["parts"][0], "kind": "yes"}],
+    },
+    "the kind of others": lambda body: {
+        **body,
+        "parts": [{**body["parts"][0], "kind": "failed"}],
     },
 }
 
@@ -221,8 +225,11 @@ def test_files_of_others_in_the_folder_are_left_alone(store):
         pq.write_table(table, store / name)
     left = store / "part-000007-0123abcd.parquet"  # of a killed writer
     shutil.copy(part_of_own(store), left)
+    torn = store / "part-000008-0123abcd.parquet"
+    torn.write_bytes(left.read_bytes()[:200])
     again = open_tasks(store).update(*ROWS)
     assert not left.exists()
+    assert not torn.exists()
     assert all((store / name).exists() for name in others)
     assert len(again.drop([0]).compact()) == 7
     assert all((store / name).exists() for name in others)
@@ -244,8 +251,14 @@ def test_a_damaged_learner_of_a_store_is_refused(store, raw):
 
 
 def test_ids_and_reasons_are_told_in_letters(store):
-    forge(store, lambda body: body["done"].update(x=[["\x1b[2J", "\x1b]0;a\x07"]]))
-    assert np.all([line.isprintable() for line in ask_all(store).splitlines()])
+    again = open_tasks(store)
+    names = np.array(["\x1b[2J"] * 4), np.arange(4)
+    rows = np.where(names[1][:, None] == 0, np.nan, DATA.data[:4])
+    solved = again.learner.adapt_tasks(DATA.data, DATA.target, DATA.tasks.astype(str))
+    with pytest.warns(UserWarning, match="left out"):
+        solved.update(rows, DATA.target[:4], names[0])
+    assert solved.failed_
+    assert all(map(str.isprintable, solved.summary().splitlines()))
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="links of POSIX")

@@ -20,10 +20,12 @@ from ...utils import (
     refuse_mixed,
     saying_where_text_is,
 )
+from .._task_state import of_states
 
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
 
 
+@of_states
 class TargetKind(NamedTuple):
     """Kind of the targets of a task: name, classes, units of the values.
 
