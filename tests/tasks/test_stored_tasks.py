@@ -26,6 +26,7 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 from skcausalmeta.tasks import adapt_table, open_tasks, save_tasks, update_table
+from skcausalmeta.tasks._manifest import sealed
 from skcausalmeta.tasks._store import Store
 
 pytestmark = pytest.mark.usefixtures("short_common")
@@ -176,11 +177,8 @@ def test_damage_is_told(solved, tmp_path, damage):
     elif damage == "missing":
         part.unlink()
     elif damage == "newer":
-        import skcausalmeta.tasks._store as room
-
         body = {**json.loads(manifest.read_text())["store"], "format": 99}
-        text = json.dumps({"store": body, "sha256": room._checksum(body)})
-        manifest.write_text(text)
+        manifest.write_bytes(sealed(body))
     else:
         content = bytearray(part.read_bytes())
         for place in range(200, len(content) // 2, 37):
