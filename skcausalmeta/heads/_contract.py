@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows, refuse_text
+from ..utils import SparseRows, refuse_masked, refuse_other_kinds
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -488,14 +489,21 @@ def refuse_offset(head: Any, offset: Any) -> None:
     ------
     InvalidInputError
     """
-    methods = head._layer, head._solve
-    if offset is None or all("offset" in signature(m).parameters for m in methods):
+    kind: Any = type(head)
+    if offset is None or _have_offset(kind):
         return
     name = type(head).__name__
     raise InvalidInputError(
         f"{name} takes no offset of the scores: its _layer (or _solve) has no "
         "parameter offset. Got an offset; leave it out, or use a head that takes one."
     )
+
+
+@lru_cache(maxsize=128)
+def _have_offset(kind: Any) -> bool:
+    """Whether the layer of a kind of head, called in every step, has an offset."""
+    methods = kind._layer, kind._solve
+    return all("offset" in signature(method).parameters for method in methods)
 
 
 def exact_solution(coef: Tensor, intercept: Tensor, targets: Tensor) -> HeadSolution:
@@ -515,11 +523,12 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
+    refuse_masked(X)
     try:
         rows: Any = validate_data(
             head, X, accept_sparse="csr", dtype=np.float64, reset=False
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     return SparseRows(rows) if sparse.issparse(rows) else rows  # type: ignore[return-value]

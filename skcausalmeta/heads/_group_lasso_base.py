@@ -255,8 +255,7 @@ class GroupLassoClassifier(Head):
             standard = self._last(standard, solver)
             coef = differentiable_coef(standard, solver, self._chosen_adjoint())
             parts.append(self._split(coef * unit, columns))
-        coefs, intercepts = zip(*parts, strict=True)
-        return torch.cat(coefs), torch.cat(intercepts)
+        return _joined(parts)
 
     def _solve(
         self,
@@ -302,6 +301,9 @@ class GroupLassoClassifier(Head):
         """Problems of consecutive chunks of tasks, and their columns."""
         sizes = self._chunks(features, targets.shape[-1], limit)
         tensors = (features, targets, weights, *given(offset))
+        if len(sizes) == 1:  # the rule: splitting would be recorded for nothing
+            yield self._problem(*tensors)
+            return
         parts = (tensor.split(sizes) for tensor in tensors)
         for chunk in zip(*parts, strict=True):
             yield self._problem(*chunk)
@@ -373,6 +375,14 @@ class GroupLassoClassifier(Head):
                 ConvergenceWarning,
                 stacklevel=5,  # the caller of fit, behind _fit_context
             )
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Coefficients and intercepts of all chunks."""
+    if len(parts) == 1:
+        return parts[0]
+    coefs, intercepts = zip(*parts, strict=True)
+    return torch.cat(coefs), torch.cat(intercepts)
 
 
 def polished(

@@ -154,7 +154,8 @@ def build_group_lasso_problem(
     penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
     problem = Problem(features, targets, weights, loss, penalty, offset)
     lambda1 = settings.group_reg * ones
-    if settings.relative:
+    none = not isinstance(settings.group_reg, Tensor) and settings.group_reg == 0
+    if settings.relative and not none:
         lambda1 = lambda1 * lambda1_max(problem)
     return replace(problem, penalty=replace(penalty, lambda1=lambda1)), constant
 

@@ -23,8 +23,9 @@ from ..utils import (
     is_memory_map,
     is_stored,
     read_rows,
+    refuse_masked,
     refuse_missing,
-    refuse_text,
+    refuse_other_kinds,
 )
 
 _NUMERIC = "fiub"
@@ -59,6 +60,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
+    refuse_masked(X)
     with own_errors(X):
         rows = check_array(
             X,
@@ -78,6 +80,7 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
     else:
+        refuse_masked(X)
         with own_errors(X):
             found = validate_data(
                 learner, X, reset=False, accept_sparse="csr", allow_nd=True
@@ -240,12 +243,12 @@ def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
 def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     """Turn errors of scikit-learn about data into errors of the package.
 
-    Text in `values`, which must hold numbers, is named with its place.
+    What `values` holds instead of real numbers is named, text with its place.
     """
     try:
         yield
     except ValueError as error:
-        refuse_text(values, name, error)
+        refuse_other_kinds(values, name, error)
         refuse_missing(name, error)
         raise InvalidInputError(str(error)) from error
 

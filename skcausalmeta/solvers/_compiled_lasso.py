@@ -73,8 +73,8 @@ def compiled_lasso(columns: Problem) -> tuple[Tensor, Tensor] | None:
         kernel.solve_lasso_tasks(*inputs, coef, counts, counter)
 
     share_out(work, _n_threads(features))
+    check_outcomes(counts[:, 0])
     outcome = torch.from_numpy(counts[:, 0])
-    check_outcomes(outcome)
     if bool((outcome == _REFUSED).any()):
         return None
     return torch.from_numpy(coef)[..., None], torch.from_numpy(counts[:, 1]).long()

@@ -325,8 +325,8 @@ def _solve(
         )
 
     share_out(work, _n_threads(data))
+    check_outcomes(counts[:, 0])
     outcome = torch.from_numpy(counts[:, 0])
-    check_outcomes(outcome)
     absolute, relative, rounding = torch.from_numpy(gaps).unbind(-1)
     found = torch.from_numpy(dual)
     solution = Solution(
@@ -362,7 +362,7 @@ def _differentiate(
         )
 
     share_out(work, _n_threads(data))
-    check_outcomes(torch.from_numpy(outcome))
+    check_outcomes(outcome)
     if (outcome != _SOLVED).any():
         return None
     d_lambda1, d_lambda2 = torch.from_numpy(d_strengths).to(dtype).unbind(-1)
@@ -398,13 +398,13 @@ def _n_threads(data: _Data) -> int:
     return max(1, min(torch.get_num_threads(), n_tasks, work // _WORK_OF_A_THREAD))
 
 
-def check_outcomes(outcome: Tensor) -> None:
-    if bool((outcome == _NO_MEMORY).any()):
+def check_outcomes(outcome: NDArray[np.int32]) -> None:
+    if (outcome == _NO_MEMORY).any():
         raise MemoryError(
             "There is no memory for the system of a task. Solve fewer tasks at a "
             'time, or choose solver="fista", which forms no system.'
         )
-    if bool((outcome < 0).any()):
+    if (outcome < 0).any():
         raise RuntimeError(
             "A thread of the compiled solver did not run. Set fewer threads by "
             "torch.set_num_threads."

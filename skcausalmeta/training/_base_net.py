@@ -465,12 +465,13 @@ def check_features(features: list[Tensor], history: Any, remedy: str) -> None:
     DivergenceError
         With the step and epoch, and what to do.
     """
-    for part in features:
-        if not bool(torch.isfinite(part.detach()).all()):
-            raise DivergenceError(
-                "The features of training must stay finite. Got NaN or infinity in "
-                f"{place_in(history)}; {remedy}."
-            )
+    with torch.no_grad():
+        finite = bool(torch.isfinite(torch.cat(features)).all())
+    if not finite:
+        raise DivergenceError(
+            "The features of training must stay finite. Got NaN or infinity in "
+            f"{place_in(history)}; {remedy}."
+        )
 
 
 def check_finite_weights(module: nn.Module) -> None:

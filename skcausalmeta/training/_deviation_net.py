@@ -237,19 +237,21 @@ def padded(
     def fill(parts: Sequence[Any]) -> Tensor:
         return pad_sequence(list(parts), batch_first=True)
 
-    def there(parts: list[Tensor]) -> Tensor:
-        ones = [part.new_ones(len(part), dtype=torch.float64) for part in parts]
-        return fill(ones)
+    def there(parts: list[Tensor], filled: Tensor) -> Tensor:
+        sizes = torch.tensor(list(map(len, parts)), device=filled.device)
+        rows = torch.arange(filled.shape[1], device=filled.device)
+        return (rows < sizes[:, None]).double()
 
+    support, query = fill(supports), fill(queries)
     return PaddedTasks(
-        fill(supports),
-        fill(queries),
+        support,
+        query,
         fill([task.support_targets for task in tasks]),
         fill([task.query_targets for task in tasks]),
         fill([task.support_scores for task in tasks]),
         fill([task.query_scores for task in tasks]),
-        there(supports),
-        there(queries),
+        there(supports, support),
+        there(queries, query),
     )
 
 
@@ -309,13 +311,14 @@ def deviating_scores(
     >>> found.shape
     torch.Size([1, 4, 2])
     """
-    amount = strengths.amount(targets, weights)
-    one = strengths.inputs(support, support_scores, amount)
-    two = strengths.inputs(query, query_scores, amount)
-    known = strengths.offset(support_scores, amount)
-    asked = strengths.offset(query_scores, amount)
+    amount, balanced = strengths.labels(targets, weights)
+    sizes = [support.shape[1], query.shape[1]]
+    scores = torch.cat([support_scores, query_scores], dim=1)
+    rows = strengths.inputs(torch.cat([support, query], dim=1), scores, amount)
+    known, asked = strengths.offset(scores, amount).split(sizes, dim=1)
+    one, two = rows.split(sizes, dim=1)
     # A row of zeros beside the query rows is answered by the intercept alone.
-    two = torch.cat([two, torch.zeros_like(two[:, :1])], dim=1)
+    two = nn.functional.pad(two, (0, 0, 0, 1))
     if strengths.n_classes:
         found = head.episode_logits(
             one,
@@ -335,7 +338,6 @@ def deviating_scores(
             tol=tol,
             support_offset=known[..., 0],
         )[..., None]
-    balanced = strengths.balanced(targets, weights)
     trust = strengths.trust_of(amount, balanced)[:, None, None]
     scores = asked + found[:, :-1] - (1.0 - trust) * found[:, -1:]
     return scores if strengths.n_classes else scores[..., 0]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import PreparedBackbone
+from ..backbones import MLPModule, PreparedBackbone
 from ._base_net import BaseEpisodicNet, check_features, has_batch_norm
 from ._batch_norm import batch_norm_mode
 from ._class_middle import class_middle
@@ -21,6 +21,8 @@ from ._stream import EpisodeTensors, MetaBatch, in_parts, leading_rows
 
 _SPREAD = 1.0
 _LEAST, _MOST = 1e-3, 1e3
+# Values of tasks that pass through a perceptron on a CPU together.
+_SMALL = 2**16
 
 
 class EpisodicModule(nn.Module):
@@ -108,8 +110,8 @@ class HeadNet(BaseEpisodicNet):
     head_tol : float, default=1e-3
         Relative gap to which heads are solved in training.
     micro_batch : int or "auto", default="auto"
-        Tasks in one pass of the backbone. "auto": 1 on CPU, all on other
-        devices.
+        Tasks in one pass of the backbone. "auto": 1 on CPU, all on other devices,
+        and small ones on CPU if the backbone is an `MLPModule` that drops no units.
     **kwargs : dict
         Keywords of `BaseEpisodicNet`.
     """
@@ -235,6 +237,19 @@ class HeadNet(BaseEpisodicNet):
                 queries += two
         return supports, queries
 
+    def _goes_by_rows(self, tasks: list[EpisodeTensors]) -> bool:
+        """Tell whether small tasks may pass together: the calls are what takes time.
+
+        A perceptron treats rows one by one, unless it drops units of every pass anew.
+        """
+        module = self.module_.backbone
+        if type(module) not in (MLPModule, nn.Identity):
+            return False
+        if module.training and any(isinstance(m, nn.Dropout) for m in module.modules()):
+            return False
+        n_values = sum(task.support.numel() + task.query.numel() for task in tasks)
+        return n_values <= _SMALL
+
     def _run(self, parts: list[Tensor]) -> list[Tensor]:
         features = BaseEpisodicNet.features(self, torch.cat(parts))  # not standardised
         return list(features.split(list(map(len, parts))))
@@ -244,7 +259,9 @@ class HeadNet(BaseEpisodicNet):
         if has_batch_norm(self.module_.backbone):
             size = 1
         elif size == "auto":
-            size = 1 if str(self.device).startswith("cpu") else len(tasks)
+            size = len(tasks)
+            if str(self.device).startswith("cpu") and not self._goes_by_rows(tasks):
+                size = 1
         for part in in_parts(len(tasks), int(size)):
             yield tasks[part]
 

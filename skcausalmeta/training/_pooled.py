@@ -306,7 +306,7 @@ def _fit(
             optimizer.zero_grad()
             data.loss(model(data.read(part)), part).backward()
             optimizer.step()
-            mean.follow(model)
+            mean.follow()
         if held_out is None:
             continue
         rows = read_rows(data.rows, held_out)
@@ -328,22 +328,24 @@ class _RunningMean:
     Parameters
     ----------
     model : PooledModel
-        As it is before the first step.
+        As it is before the first step; its tensors must stay the same objects.
     """
 
     def __init__(self, model: PooledModel) -> None:
         self.model, self.n_steps = copy.deepcopy(model), 0
+        # Listed once: to go through the modules takes longer than a small step.
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        self._weights = list(pairs)
+        self._states = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
-    def follow(self, model: PooledModel) -> None:
+    def follow(self) -> None:
         """Take a step of the model into the mean; the first ones count more."""
         self.n_steps += 1
         share = 1.0 - min(_MEAN, self.n_steps / (self.n_steps + 9))
         with torch.no_grad():
-            pairs = zip(self.model.parameters(), model.parameters(), strict=True)
-            for mean, now in pairs:
+            for mean, now in self._weights:
                 mean.lerp_(now, share)
-            states = zip(self.model.buffers(), model.buffers(), strict=True)
-            for kept, state in states:  # such as the statistics of a batch norm
+            for kept, state in self._states:  # such as the statistics of a batch norm
                 kept.copy_(state)
 
 

@@ -565,7 +565,7 @@ class EpisodeStream:
         for _ in range(self._n_batches):
             episodes = self._draw(self._tasks_per_batch)
             own = episodes[self._begin : self._end]
-            yield MetaBatch([self._task(episode) for episode in own], len(episodes))
+            yield MetaBatch(self._tasks(own), len(episodes))
 
     def share(self, rank: int, number: int) -> None:
         """Read the episodes of one of several processes only.
@@ -585,26 +585,42 @@ class EpisodeStream:
         if rank:  # other augmentations than the first process draws
             self._generator.manual_seed(self._generator.initial_seed() + rank)
 
-    def _task(self, episode: Episode) -> EpisodeTensors:
-        device = self._reader.device
-        support = self._rows(episode.support)
-        undivided = episode.query is episode.support
-        return EpisodeTensors(
-            support,
-            support if undivided else self._rows(episode.query),
-            torch.as_tensor(episode.support_targets, device=device),
-            torch.as_tensor(episode.query_targets, device=device),
-            0 if episode.classes is None else len(episode.classes),
-            self._known(episode.support),
-            self._known(episode.query),
-        )
+    def _tasks(self, episodes: Sequence[Episode]) -> list[EpisodeTensors]:
+        """Return episodes as tensors; all of their rows are read at once."""
+        device, parts = self._reader.device, []
+        for episode in episodes:
+            parts.append((episode.support, episode.support_targets))
+            if episode.query is not episode.support:
+                parts.append((episode.query, episode.query_targets))
+        if not parts:
+            return []
+        sizes = [len(index) for index, _ in parts]
+        index = np.concatenate([rows for rows, _ in parts])
+        targets = np.concatenate([values for _, values in parts])
+        numbers = torch.as_tensor(targets, device=device).split(sizes)
+        scores: Sequence[Any] = [None] * len(sizes)
+        if self._scores is not None:
+            scores = torch.as_tensor(self._scores[index], device=device).split(sizes)
+        divided = iter(zip(self._samples(index, sizes), numbers, scores, strict=True))
+        tasks = []
+        for episode in episodes:
+            support, labels, known = next(divided)
+            query, asked, known_of_query = support, labels, known
+            if episode.query is not episode.support:
+                query, asked, known_of_query = next(divided)
+            n_way = 0 if episode.classes is None else len(episode.classes)
+            tasks.append(
+                EpisodeTensors(
+                    support, query, labels, asked, n_way, known, known_of_query
+                )
+            )
+        return tasks
 
-    def _known(self, index: NDArray[Any]) -> Tensor | None:
-        if self._scores is None:
-            return None
-        return torch.as_tensor(self._scores[index], device=self._reader.device)
-
-    def _rows(self, index: NDArray[Any]) -> Tensor:
+    def _samples(self, index: NDArray[Any], sizes: list[int]) -> Sequence[Tensor]:
+        """Return rows in parts of these sizes; each is augmented by itself."""
         on_disk = not isinstance(self._X, np.ndarray) or isinstance(self._X, np.memmap)
         rows = self._reader(read_rows(self._X, index) if on_disk else self._X[index])
-        return rows if self._augment is None else self._augment(rows, self._generator)
+        parts = rows.split(sizes)
+        if self._augment is None:
+            return parts
+        return [self._augment(part, self._generator) for part in parts]

@@ -105,21 +105,26 @@ class Strengths(nn.Module):
             Counts c of the present classes (and a class without rows beside a single
             one) give ``1 / mean(1 / (c + 1)) - 1``, at least 0.5.
         """
-        if not self.n_classes:
-            rows = torch.ones_like(targets, dtype=torch.float64)
-            return (rows if weights is None else weights.double()).sum(-1)
-        counts, taking_part = self._counts(targets, weights)
-        inverse = torch.where(taking_part, 1.0 / (counts + 1.0), 0.0).sum(-1)
-        return (taking_part.sum(-1) / inverse - 1.0).clamp_min(_FEWEST)
+        return self.labels(targets, weights)[0]
 
     def balanced(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Whether all present classes of tasks, two at least, have as many rows."""
+        return self.labels(targets, weights)[1]
+
+    def labels(
+        self, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What `amount` and `balanced` return, of rows that are counted once."""
         if not self.n_classes:
-            return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
+            none = torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
+            rows = torch.ones_like(targets, dtype=torch.float64)
+            return (rows if weights is None else weights.double()).sum(-1), none
         counts, taking_part = self._counts(targets, weights)
+        inverse = torch.where(taking_part, 1.0 / (counts + 1.0), 0.0).sum(-1)
+        amount = (taking_part.sum(-1) / inverse - 1.0).clamp_min(_FEWEST)
         most = counts.amax(-1)
         least = torch.where(taking_part, counts, most[:, None]).amin(-1)
-        return most == least
+        return amount, most == least
 
     def _counts(self, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows of classes (n_tasks, n_classes), and which of them take part."""

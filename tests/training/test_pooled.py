@@ -45,7 +45,7 @@ def test_the_mean_of_the_weights_is_that_of_the_steps():
     for step in range(1, 40):
         with torch.no_grad():
             model.scores.weight.fill_(float(step))
-        mean.follow(model)
+        mean.follow()
         share = 1 - min(0.998, step / (step + 9))
         expected = (1 - share) * expected + share * step
     torch.testing.assert_close(mean.model.scores.weight.detach(), expected)
@@ -56,7 +56,7 @@ def test_statistics_of_a_batch_norm_are_those_of_the_last_step():
     model = PooledModel(nn.BatchNorm1d(3), 3, 2)
     mean = pooled._RunningMean(model)
     model(torch.randn(8, 3) + 5.0)
-    mean.follow(model)
+    mean.follow()
     kept, now = mean.model.backbone.running_mean, model.backbone.running_mean
     assert torch.equal(kept, now)
     assert now.abs().max() > 0

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from ...exceptions import InvalidInputError
 from ...heads import GroupLassoSettings, build_group_lasso_problem
 from ...losses import Logistic, Squared
-from ...solvers import Problem, Solution, solve_proximal_gradient, solve_softmax_newton
+from ...solvers import Problem, Solution, solve_auto, solve_proximal_gradient
 from .._solved_task import SolvedTask
 from .._task_batches import by_way
 from ._targets import TargetKind, known_labels, read_kind
@@ -250,7 +250,7 @@ def _solve_alike(
 def _solve(problem: Problem) -> Solution:
     _, n_rows, n_classes = problem.targets.shape
     smooth = isinstance(problem.loss, Squared) or n_rows * n_classes > _LARGE
-    solver: Any = solve_proximal_gradient if smooth else solve_softmax_newton
+    solver: Any = solve_proximal_gradient if smooth else solve_auto
     found: Solution = solver(problem, tol=_TOL, max_iter=_MAX_ITER)
     return found
 
