@@ -20,6 +20,7 @@ import torch
 
 from benchmarks._harness import in_process, median_time, peak, reset_peak
 from benchmarks.scale._store import store
+from benchmarks.scale._store_on_dask import store_on_dask
 from skcausalmeta.backbones import MLP
 from skcausalmeta.learners import MAMLClassifier, SparseMetaClassifier
 from skcausalmeta.model_selection import ClassKFold, few_shot_scorer
@@ -215,6 +216,7 @@ PARTS = {
     "answer": answer,
     "serve": serve,
     "store": store,
+    "dask": store_on_dask,
     "search": search,
 }
 

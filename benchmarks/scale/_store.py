@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks._harness import peak, reset_peak
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.tasks import adapt_table, open_tasks, predict_table, update_table
 
 _COLUMNS, _FEWEST, _MOST, _DEVIATING = 64, 10, 20, 3
-_PER_FILE, _TRAINING = 50_000, 300
+_PER_FILE, _ROWS_PER_FILE, _TRAINING = 50_000, 500_000, 300
+_ROWS_PER_TASK = 10
 
 
 def rows_of_tasks(first: int, n_tasks: int, part: int) -> tuple[Any, Any, Any]:
@@ -37,64 +40,86 @@ def rows_of_tasks(first: int, n_tasks: int, part: int) -> tuple[Any, Any, Any]:
 
 
 def write_table(folder: Path, n_tasks: int, part: int) -> None:
-    """Write a folder of Parquet files."""
+    """Write labelled rows, those of a task together, as Parquet files."""
     folder.mkdir(parents=True)
-    for first in range(0, n_tasks, _PER_FILE):
+    for number, first in enumerate(range(0, n_tasks, _PER_FILE)):
         X, y, task = rows_of_tasks(first, min(_PER_FILE, n_tasks - first), part)
-        columns = {f"x{k:02d}": X[:, k] for k in range(_COLUMNS)}
-        pq.write_table(
-            pa.table({"task": task, "y": y, **columns}),
-            folder / f"part-{first // _PER_FILE:04d}.parquet",
-            row_group_size=2**17,
-            use_dictionary=False,
-            compression="none",
-        )
+        _write(folder, number, {"task": task, "y": y}, X)
 
 
-def store(request: dict[str, Any]) -> dict[str, Any]:
-    """Seconds, bytes and memory of all steps, and a sample against single calls."""
-    n_tasks = request["tasks"]
+def write_rows(folder: Path, n_tasks: int) -> None:
+    """Write rows to predict, ten a task on average, in any order of the tasks."""
+    folder.mkdir(parents=True)
+    n_rows = _ROWS_PER_TASK * n_tasks
+    for number, first in enumerate(range(0, n_rows, _ROWS_PER_FILE)):
+        size = min(_ROWS_PER_FILE, n_rows - first)
+        rng = np.random.default_rng([4, first])
+        X = rng.standard_normal((size, _COLUMNS), dtype=np.float32)
+        _write(folder, number, {"task": rng.integers(0, n_tasks, size)}, X)
+
+
+def _write(folder: Path, number: int, named: dict[str, Any], X: Any) -> None:
+    columns = {f"x{k:02d}": X[:, k] for k in range(_COLUMNS)}
+    pq.write_table(
+        pa.table({**named, **columns}),
+        folder / f"part-{number:04d}.parquet",
+        row_group_size=2**17,
+        use_dictionary=False,
+        compression="none",
+    )
+
+
+def learner_of(request: dict[str, Any]) -> Any:
+    """A learner around a common predictor, fitted on tasks of no table."""
     X, y, task = rows_of_tasks(0, request.get("training", _TRAINING), 0)
-    learner = SparseMetaClassifier(
+    return SparseMetaClassifier(
         backbone="identity",
         common="linear",
         verbose=0,
         random_state=0,
         max_epochs=request.get("epochs", "auto"),
     ).fit(X, y, tasks=task)
+
+
+def store(request: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, bytes and memory of all steps, and a sample against single calls."""
+    n_tasks, learner = request["tasks"], learner_of(request)
     with tempfile.TemporaryDirectory(dir=request.get("folder")) as name:
         folder = Path(name)
-        write_table(folder / "labels", n_tasks, 1)
-        write_table(folder / "changes", max(1, n_tasks // 100), 2)
-        found = dict(_timed("adapt", lambda: _adapt(learner, folder, request)))
-        stored = open_tasks(folder / "store", learner)
-        found["bytes"] = _bytes_of(folder / "store") / n_tasks
+        table, kept = folder / "labels", folder / "store"
+        write_table(folder / "few", 2, 1)  # imports, and what is made once
+        adapt_table(learner, folder / "few", folder / "first")
+        write_table(table, n_tasks, 1)
+        found = dict(_measured("adapt", lambda: adapt_table(learner, table, kept)))
+        shutil.rmtree(table)  # a million tasks are 4 GB of rows
+        stored = open_tasks(kept, learner)
+        found["bytes"] = _bytes_of(kept) / n_tasks
         found["gap"] = stored.largest_gap_
         found["differ"] = _differing(learner, stored, n_tasks)
-        found |= _timed(
-            "predict",
-            lambda: predict_table(stored, folder / "labels", folder / "found"),
-        )
-        found["rows"] = pq.read_metadata(folder / "found").num_rows
-        found |= _timed(
-            "update",
-            lambda: update_table(folder / "store", folder / "changes", learner=learner),
-        )
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "memory": usage * 1024}
+        asked, answers = folder / "rows", folder / "found"
+        write_rows(asked, n_tasks)
+        found |= _measured("predict", lambda: predict_table(stored, asked, answers))
+        found["rows"] = pq.read_metadata(answers).num_rows
+        shutil.rmtree(asked)
+        changes = folder / "changes"
+        write_table(changes, max(1, n_tasks // 100), 2)
+        change = partial(update_table, kept, changes, learner=learner)
+        found |= _measured("update", change)
+        nothing = folder / "one task"
+        write_table(nothing, 1, 3)  # what a change costs whatever its size
+        change = partial(update_table, kept, nothing, learner=learner)
+        found |= _measured("update of one", change)
+    return found
 
 
-def _adapt(learner: Any, folder: Path, request: dict[str, Any]) -> None:
-    jobs = request.get("jobs")
-    adapt_table(learner, folder / "labels", folder / "store", n_jobs=jobs)
-
-
-def _timed(name: str, run: Any) -> Iterator[tuple[str, float]]:
-    """Yield wall seconds, and those of processors here and in processes."""
+def _measured(name: str, run: Any) -> Iterator[tuple[str, float]]:
+    """Yield wall seconds, those of the processor, and the largest memory."""
+    reset_peak()
     begin, used = time.perf_counter(), _processor()
     run()
     yield f"{name} s", time.perf_counter() - begin
     yield f"{name} processor s", _processor() - used
+    yield f"{name} memory", peak()
 
 
 def _processor() -> float:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError
 
-_ROWS_PER_BLOCK = 4096
+# Doubles of these are what statistics are computed from at a time.
+_ROWS_PER_BLOCK, _COLUMNS_PER_PART = 4096, 512
 # A column of doubles that varies less, relative to its mean, is a constant one whose
 # values were computed on different ways.
 _ROUNDING = 1e-12
@@ -65,7 +66,26 @@ def input_statistics(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
             "The inputs are standardised by a table (n, p) with at least one row. Got "
             f"shape {rows.shape}; flatten the rows."
         )
-    _refuse_unheld(rows)
+    # Even parts: the sum of a single column is taken in another order.
+    n_parts = max(1, -(-rows.shape[1] // _COLUMNS_PER_PART))
+    parts = np.array_split(rows, n_parts, axis=1)
+    if rows.dtype.kind == "f":
+        _refuse_unheld(np.concatenate([_largest(part) for part in parts]))
+    found = [_of_columns(part) for part in parts]
+    center, scale, lost = map(np.concatenate, zip(*found, strict=True))
+    if lost.any():
+        raise InvalidInputError(
+            "What varies in a column must fit single precision: it must be more than "
+            f"about 1e-7 of the mean. Got less in {_named(lost)}; subtract a typical "
+            "value, for instance with StandardScaler in make_meta_pipeline."
+        )
+    return center, scale
+
+
+def _of_columns(
+    rows: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """Return centre, scale, and which columns lose what varies in them."""
     center, scale = _moments(rows, np.full(rows.shape[1], np.inf))
     far = _far_values(rows, center, scale)
     if np.isfinite(far).any():
@@ -78,9 +98,10 @@ def input_statistics(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if rows.dtype.kind == "f":
         noise = float(np.finfo(rows.dtype).eps) if single else _ROUNDING
     constant = scale <= noise * np.abs(center)
+    lost = np.zeros_like(constant)
     if not single:
-        _refuse_lost(rows, center, scale, constant)
-    return center, np.where(constant, 1.0, scale)
+        lost = _are_lost(rows, center, scale, constant)
+    return center, np.where(constant, 1.0, scale), lost
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
@@ -137,13 +158,16 @@ def _far_values(
     return far
 
 
-def _refuse_unheld(rows: NDArray[Any]) -> None:
-    """Refuse columns whose values leave the range of single precision."""
-    if rows.dtype.kind != "f":
-        return
+def _largest(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the largest absolute value of every column."""
     largest = np.zeros(rows.shape[1])
     for block in _blocks(rows):
         np.maximum(largest, np.abs(block).max(axis=0), out=largest)
+    return largest
+
+
+def _refuse_unheld(largest: NDArray[Any]) -> None:
+    """Refuse columns whose largest values leave the range of single precision."""
     beyond = ~(largest <= _MOST)  # NaN as well
     if beyond.any():
         raise InvalidInputError(
@@ -159,26 +183,21 @@ def _refuse_unheld(rows: NDArray[Any]) -> None:
         )
 
 
-def _refuse_lost(
+def _are_lost(
     rows: NDArray[Any],
     center: NDArray[Any],
     scale: NDArray[Any],
     constant: NDArray[np.bool_],
-) -> None:
-    """Refuse columns of which single precision keeps what is constant only."""
+) -> NDArray[np.bool_]:
+    """Tell of which columns single precision keeps what is constant only."""
     squares, number = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for block in _blocks(rows):
         near = np.abs(block - center) <= _FAR * scale
         errors = (block - block.astype(np.float32)) / np.where(constant, 1.0, scale)
         squares += (errors**2 * near).sum(axis=0)
         number += near.sum(axis=0)
-    lost = ~constant & (squares > _LOST**2 * number)
-    if lost.any():
-        raise InvalidInputError(
-            "What varies in a column must fit single precision: it must be more than "
-            f"about 1e-7 of the mean. Got less in {_named(lost)}; subtract a typical "
-            "value, for instance with StandardScaler in make_meta_pipeline."
-        )
+    lost: NDArray[np.bool_] = ~constant & (squares > _LOST**2 * number)
+    return lost
 
 
 def _named(columns: NDArray[np.bool_]) -> str:

@@ -121,8 +121,6 @@ def wants_integers(
         return bool(said)
     has_table = any(isinstance(layer, _TABLES) for layer in module.modules())
     are_integers = dtype is not None and dtype.kind in "iu"
-    if not (are_integers or has_table):
-        return False
     are_pixels = dtype == np.uint8 and len(sample_shape) > 1
     if has_table and are_integers and not are_pixels:
         return _accepts(module, sample_shape, whole=True)

@@ -35,6 +35,7 @@ Few-shot and multi-task learning as scikit-learn estimators.
   python -m skcausalmeta predict tasks rows.parquet --output found.parquet
       predictions of rows by their tasks
   python -m skcausalmeta update tasks new_labels.parquet
+  python -m skcausalmeta report tasks --output tasks.html
       solve anew the tasks that have new labels
 """
 _EVALUATE = """\

@@ -1,4 +1,4 @@
-"""Commands for tables of many tasks: adapt, predict and update."""
+"""Commands for tables of many tasks: adapt, predict, update and report."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ _UPDATE = """\
 Solve anew the tasks that a table has rows of, and add new tasks. The table holds all
 rows of these tasks, old and new ones: a folder keeps predictors, and no rows.
 """
+_REPORT = """\
+Write a page about the tasks of a folder: how many there are, their certificates, those
+that were left out and why, and what differs in which tasks.
+"""
 _MOST_REASONS = 10
 
 
@@ -55,6 +59,14 @@ def add_task_commands(
     update.add_argument("table", type=Path)
     update.set_defaults(run=_update)
     predict.add_argument("--target", default="y", help="column to leave aside")
+    report = _add(commands, "report", "a page about solved tasks", _REPORT)
+    report.add_argument("store", type=Path)
+    report.add_argument(
+        "--output", type=Path, required=True, metavar="PAGE", help=".html or .md"
+    )
+    report.set_defaults(run=_report)
+    report.epilog = codes
+    add_trust(report)
     for command in (adapt, update):
         command.add_argument("--target", default="y", help="column of the targets")
         command.add_argument("--jobs", type=int, help="processes (default: 1)")
@@ -140,6 +152,13 @@ def _predict(arguments: argparse.Namespace) -> str:
     )
     unknown = f", {stored.n_unknown_} of unknown tasks" if stored.n_unknown_ else ""
     return f"{n_rows} rows in {arguments.output}{unknown}"
+
+
+def _report(arguments: argparse.Namespace) -> str:
+    from ..tasks import open_tasks, report
+
+    stored = open_tasks(arguments.store, modules=trusted(arguments.trust))
+    return f"{len(stored)} tasks in {report(stored, arguments.output)}"
 
 
 def _shown(arguments: argparse.Namespace) -> int:

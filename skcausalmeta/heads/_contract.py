@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows, refuse_text
+from ..utils import SparseRows, refuse_masked, refuse_other_kinds
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -523,11 +523,12 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
+    refuse_masked(X)
     try:
         rows: Any = validate_data(
             head, X, accept_sparse="csr", dtype=np.float64, reset=False
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     return SparseRows(rows) if sparse.issparse(rows) else rows  # type: ignore[return-value]

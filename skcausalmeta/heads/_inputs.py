@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import dense_rows, refuse_text
+from ..utils import dense_rows, refuse_masked, refuse_other_kinds
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
@@ -67,6 +67,7 @@ def training_batch(
     ValueError
         For invalid rows, labels, weights or offsets, and for a single class.
     """
+    refuse_masked(X)
     try:
         rows, y = check_X_y(
             X,
@@ -77,7 +78,7 @@ def training_batch(
             estimator=estimator,
         )
     except ValueError as error:
-        refuse_text(X, "X", error)
+        refuse_other_kinds(X, "X", error)
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)

@@ -12,6 +12,7 @@ from sklearn.utils import check_consistent_length
 from ..exceptions import InvalidInputError
 
 MAX_TICKS = 30
+_MOST_SOLVED = 10_000
 
 
 def new_axes(owner: Any, ax: Any, figsize: tuple[float, float]) -> tuple[Any, Any]:
@@ -112,3 +113,19 @@ def finite_array(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
     if not np.isfinite(array).all():
         raise InvalidInputError(f"{name} must be finite. Got NaN or infinite values.")
     return array
+
+
+def drawn_ids(solved: Any, ids: Any) -> Any:
+    """Return the ids of the solved tasks to draw.
+
+    Raises
+    ------
+    InvalidInputError
+        If all are asked for, and these are more than can be looked at.
+    """
+    if ids is None and len(solved) > _MOST_SOLVED:
+        raise InvalidInputError(
+            f"A picture is drawn of at most {_MOST_SOLVED} tasks. Got "
+            f"{len(solved)}; choose some by ids=, such as solved.ids_[:100]."
+        )
+    return solved.ids_ if ids is None else list(ids)

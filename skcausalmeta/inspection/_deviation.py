@@ -14,6 +14,7 @@ from ..exceptions import InvalidInputError
 from ._canvas import (
     by_task,
     call_method,
+    drawn_ids,
     finite_array,
     fitted_fact,
     names_of,
@@ -22,7 +23,6 @@ from ._canvas import (
 )
 
 _MOST_FEATURES, _MOST_TASKS = 30, 40
-_MOST_SOLVED = 10_000
 
 
 class DeviationDisplay:
@@ -268,12 +268,7 @@ class DeviationDisplay:
             If an id is unknown, of several classes none is chosen, or there are more
             tasks than can be looked at.
         """
-        if ids is None and len(solved) > _MOST_SOLVED:
-            raise InvalidInputError(
-                f"A picture is drawn of at most {_MOST_SOLVED} tasks. Got "
-                f"{len(solved)}; choose some by ids=, such as solved.ids_[:100]."
-            )
-        chosen = solved.ids_ if ids is None else list(ids)
+        chosen = drawn_ids(solved, ids)
         found = [_of_score(weights, score) for weights in solved.deviations(chosen)]
         if feature_names is None and len(found):
             feature_names = _column_names(solved.learner, len(found[0]))

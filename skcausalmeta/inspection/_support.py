@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._canvas import (
     by_task,
     call_method,
+    drawn_ids,
     finite_array,
     fitted_fact,
     new_axes,
@@ -31,7 +32,7 @@ class SupportDisplay:
     With the true supports beside it, features that were missed and features that
     are used without need have colours of their own.
 
-    Use `from_estimator` or `from_arrays` to make one.
+    Use `from_estimator`, `from_solved` or `from_arrays` to make one.
 
     Parameters
     ----------
@@ -144,6 +145,61 @@ class SupportDisplay:
             truth=truth,
             sort=sort,
             task_names=names,
+            ax=ax,
+            **plot_kw,
+        )
+
+    @classmethod
+    def from_solved(
+        cls,
+        solved: Any,
+        ids: Sequence[Any] | None = None,
+        *,
+        sort: bool = False,
+        feature_names: Sequence[str] | None = None,
+        task_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **plot_kw: Any,
+    ) -> SupportDisplay:
+        """Draw the features in which solved tasks differ, as `adapt_tasks` keeps them.
+
+        Parameters
+        ----------
+        solved : SolvedTasks
+            In memory or in a folder, of a learner with a linear head.
+        ids : sequence, default=None
+            Tasks to draw. None: all, which must be 10,000 at most.
+        sort : bool, default=False
+            Most used features first.
+        feature_names : list of str, default=None
+            Names of the features. None: those of the columns, where they had names.
+        task_names : list of str, default=None
+            Names of the tasks. None: the ids.
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+        **plot_kw : dict
+            Keywords of `plot`.
+
+        Returns
+        -------
+        SupportDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        InvalidInputError
+            If an id is unknown, or there are more tasks than can be looked at.
+        """
+        chosen = drawn_ids(solved, ids)
+        supports = (solved.deviations(chosen) != 0).any(axis=1)
+        names = [str(task) for task in chosen]
+        return cls.from_arrays(
+            supports,
+            sort=sort,
+            feature_names=solved.feature_names_
+            if feature_names is None
+            else feature_names,
+            task_names=names if task_names is None else task_names,
             ax=ax,
             **plot_kw,
         )

@@ -17,9 +17,12 @@ from ._novelty import Rejection
 from ._regressor import BaseMetaRegressor
 from ._solved_task import SolvedTask
 from ._solved_tasks import SolvedTasks
+from ._state_block import StateBlock
 from ._synergies._classifier import SparseMetaClassifier
 from ._synergies._head_block import HeadBlock
 from ._synergies._regressor import SparseMetaRegressor
+from ._task_blocks import TaskBlock
+from ._task_ids import as_ids, checked_ids, names_of
 from ._task_index import DroppedTasks, TaskIndex
 from ._task_rows import TaskRows, rows_by_task
 
@@ -45,12 +48,17 @@ __all__ = [
     "SolvedTasks",
     "SparseMetaClassifier",
     "SparseMetaRegressor",
+    "StateBlock",
     "TNetUpdate",
+    "TaskBlock",
     "TaskIndex",
     "TaskRows",
     "UpdateRule",
     "WarpGradUpdate",
+    "as_ids",
     "check_update_rule",
+    "checked_ids",
+    "names_of",
     "rows_by_task",
     "solve_batch",
     "solve_tasks",

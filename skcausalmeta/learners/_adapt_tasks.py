@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..utils import few_of, refuse_other_index
 from ._solved_tasks import SolvedTasks
-from ._task_blocks import TaskBlock, as_copies, solve_singly
+from ._state_block import pack_states
+from ._task_blocks import TaskBlock, solve_singly
 from ._task_rows import TaskRows, rows_by_task
 
 BATCH_SIZE = 8192
@@ -234,7 +235,7 @@ def solve_batch(learner: Any, tasks: TaskRows) -> Found:
     learner = getattr(learner, "_task_learner", learner)
     solve_many = getattr(learner, "_solve_many", None)
     if solve_many is None:
-        return solve_singly(learner, tasks, as_copies)
+        return solve_singly(learner, tasks, pack_states)
     odd = _odd_tasks(learner, tasks)
     rest, singly = np.flatnonzero(~odd), np.flatnonzero(odd)
     blocks: list[TaskBlock] = []

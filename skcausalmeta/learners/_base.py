@@ -54,7 +54,8 @@ from ._episode_plan import EpisodePlan
 from ._nested import Makers, NestedParametersMixin
 from ._row_weights import check_row_weights, refuse_weights, rows_with_weight
 from ._solved_task import SolvedTask
-from ._task_blocks import TaskBlock, as_copies, solve_singly
+from ._state_block import pack_states
+from ._task_blocks import TaskBlock, solve_singly
 from ._task_rows import TaskRows
 from ._training import (
     FitStage,
@@ -288,9 +289,9 @@ class BaseMetaLearner(
         """Solve tasks whose rows and targets are in order."""
         return solve_singly(self, tasks, self._pack_tasks)
 
-    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> TaskBlock:
-        """Return a block of copies that speak of a task each."""
-        return as_copies(tasks, copies)
+    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> list[TaskBlock]:
+        """Return blocks of copies that speak of a task each."""
+        return pack_states(tasks, copies)
 
     def _task_without_labels(self) -> SolvedTask | None:
         """Return what answers for a task without labels; None: nothing does."""

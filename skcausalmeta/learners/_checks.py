@@ -23,8 +23,9 @@ from ..utils import (
     is_memory_map,
     is_stored,
     read_rows,
+    refuse_masked,
     refuse_missing,
-    refuse_text,
+    refuse_other_kinds,
 )
 
 _NUMERIC = "fiub"
@@ -59,6 +60,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
+    refuse_masked(X)
     with own_errors(X):
         rows = check_array(
             X,
@@ -78,6 +80,7 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
     else:
+        refuse_masked(X)
         with own_errors(X):
             found = validate_data(
                 learner, X, reset=False, accept_sparse="csr", allow_nd=True
@@ -182,6 +185,14 @@ def _n_rows(X: Any) -> int:
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
+def _unchanged(ids: ArrayLike) -> ArrayLike:
+    """Return a list as an array that does not make texts of its numbers."""
+    if not isinstance(ids, list | tuple) or np.asarray(ids).dtype.kind not in "US":
+        return ids
+    kinds = {isinstance(value, str | bytes) for value in ids}
+    return ids if kinds == {True} else np.array(ids, dtype=object)
+
+
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
     """Return the ids of checked rows, none of them missing."""
     shape = np.shape(ids)
@@ -190,7 +201,9 @@ def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must be one-dimensional, one id per row. Got shape {shape}; pass "
             "one column, or join several to one id."
         )
-    values: NDArray[Any] = column_or_1d(ids)
+    # Integers of pandas that may be missing would become floats, which hold few.
+    given = ids.to_numpy() if hasattr(ids, "to_numpy") else _unchanged(ids)
+    values: NDArray[Any] = column_or_1d(given)
     if len(values) != _n_rows(X):
         raise InvalidInputError(
             f"{name} must hold one id a row. Found input variables with inconsistent "
@@ -230,12 +243,12 @@ def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
 def own_errors(values: Any = None, name: str = "X") -> Iterator[None]:
     """Turn errors of scikit-learn about data into errors of the package.
 
-    Text in `values`, which must hold numbers, is named with its place.
+    What `values` holds instead of real numbers is named, text with its place.
     """
     try:
         yield
     except ValueError as error:
-        refuse_text(values, name, error)
+        refuse_other_kinds(values, name, error)
         refuse_missing(name, error)
         raise InvalidInputError(str(error)) from error
 
@@ -273,7 +286,7 @@ def check_sortable(labels: NDArray[Any], name: str) -> None:
     """Refuse labels of mixed types, missing ones among strings included."""
     try:
         np.unique(labels)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # of lists as values
         raise InvalidInputError(
             f"{name} must hold values of one type, none of them missing. Got a mix "
             "that cannot be sorted; drop the rows without a value and convert the "

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import (
 )
 
 from ..exceptions import InvalidInputError
+from ._task_state import of_states
 
 # Scores of logits (n, n_classes).
 _OF_LOGITS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -115,6 +116,7 @@ class Rejection(BaseEstimator):
         return found
 
 
+@of_states
 @dataclass(frozen=True, eq=False)
 class ClassMeans:
     """Means of the classes of a task in features.

@@ -14,6 +14,7 @@ from ..exceptions import InvalidInputError
 from ..utils import SparseRows
 from ._checks import check_sortable
 from ._novelty import ClassMeans
+from ._task_state import of_states
 
 _NUMBERS = "iuf"
 
@@ -55,6 +56,9 @@ class SolvedTask(ABC):
     support_rows: NDArray[Any] | None = None
     support_labels: NDArray[Any] | None = None
     class_means: ClassMeans | None = None
+
+    def __init_subclass__(cls) -> None:
+        of_states(cls)
 
     @abstractmethod
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:

@@ -18,8 +18,9 @@ from sklearn.preprocessing import normalize
 from ..exceptions import InvalidInputError
 from ..training import in_parts
 from ..utils import few_of, read_rows
-from ._checks import check_given_ids, check_known_rows
+from ._checks import check_known_rows
 from ._task_blocks import TaskBlock
+from ._task_ids import as_ids, checked_ids, names_of
 from ._task_index import TaskIndex
 from ._task_rows import n_rows_of, take_rows
 
@@ -99,10 +100,10 @@ class SolvedTasks:
         return len(self._index.ids)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._index.ids.tolist())
+        return iter(names_of(self._index.ids))
 
     def __contains__(self, task: Any) -> bool:
-        return bool(self._index.find(np.asarray([task]))[0] != _NO_TASK)
+        return bool(self._index.find([task])[0] != _NO_TASK)
 
     def __getitem__(self, task: Any) -> Any:
         """Return a copy of the learner, adapted to a task.
@@ -112,11 +113,11 @@ class SolvedTasks:
         KeyError
             If the task is none of these.
         """
-        (place,) = self._index.find(np.asarray([task]))
+        (place,) = self._index.find([task])
         if place == _NO_TASK:
             raise KeyError(
                 f"Task {task!r} must be one of the {len(self)} solved ones, such as "
-                f"{self._index.ids[:3].tolist()}. Got another id; adapt to it "
+                f"{names_of(self._index.ids[:3])}. Got another id; adapt to it "
                 "with update."
             )
         block, position = self._index.place(int(place))
@@ -158,7 +159,8 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown and the learner has no common predictor.
         """
-        found = self._scores(X, tasks)
+        refuses = getattr(self._inner, "reject", None) is not None
+        found = None if refuses else self._scores(X, tasks)
         if found is None:
             return self._one_by_one("predict", X, tasks)
         if not is_classifier(self._inner):
@@ -295,7 +297,7 @@ class SolvedTasks:
         return found
 
     def _places(self, tasks: ArrayLike, X: Any) -> NDArray[np.int64]:
-        ids = check_given_ids(tasks, X, "tasks")
+        ids = checked_ids(tasks, X)
         if not len(ids) or not n_rows_of(X):
             raise InvalidInputError("X must hold a row. Got none.")
         places = self._index.find(ids)
@@ -304,7 +306,7 @@ class SolvedTasks:
             raise InvalidInputError(
                 "tasks must be ids of solved tasks, since this "
                 f"{type(self.learner).__name__} has no common predictor. Got "
-                f"{few_of(unknown.tolist())}; adapt to them with update."
+                f"{few_of(names_of(unknown))}; adapt to them with update."
             )
         return places
 
@@ -322,8 +324,13 @@ class SolvedTasks:
 
     # -- facts -------------------------------------------------------------------------
 
-    def to_frame(self) -> Any:
+    def to_frame(self, ids: Iterable[Any] | None = None) -> Any:
         """Return a table with a row a task.
+
+        Parameters
+        ----------
+        ids : sequence, default=None
+            Tasks to show. None: all, in the order of `ids_`.
 
         Returns
         -------
@@ -336,11 +343,14 @@ class SolvedTasks:
         ------
         ImportError
             If pandas is not installed.
+        InvalidInputError
+            If an id is unknown.
         """
         import pandas
 
-        parts = []
-        for block, positions in self._index.blocks():
+        wanted = self._index.ids if ids is None else self._known(ids, "to_frame")
+        parts, order = [], []
+        for block, rows, positions in self._index.groups(self._index.find(wanted)):
             some = block.load().select(positions)
             facts = some.facts(self._inner)
             used = [self._named(own) for own in facts["features"]]
@@ -352,17 +362,34 @@ class SolvedTasks:
                 "n_features": sizes,
                 "features": used,
             }
-            index = pandas.Index(some.ids, name="task")
+            index = pandas.Index(some.ids, name="task", tupleize_cols=False)
             parts.append(pandas.DataFrame(columns, index=index))
+            order.append(rows)
         if not parts:
             names = ["classes", "n_labels", "certificate", "n_features", "features"]
             return pandas.DataFrame({name: [] for name in names})
-        return pandas.concat(parts).sort_index()
+        return pandas.concat(parts).iloc[np.argsort(np.concatenate(order))]
 
-    def _named(self, numbers: tuple[int, ...] | None) -> tuple[Any, ...] | None:
+    def _known(self, ids: Iterable[Any], method: str) -> NDArray[Any]:
+        wanted = as_ids(ids)
+        unknown = wanted[self._index.find(wanted) == _NO_TASK]
+        if len(unknown):
+            raise InvalidInputError(
+                f"{method} takes ids of solved tasks. Got {few_of(names_of(unknown))} "
+                "unknown; leave them out."
+            )
+        return wanted
+
+    @property
+    def feature_names_(self) -> list[Any] | None:
+        """Names of the features, where these are columns that had names in `fit`."""
         names = getattr(self._inner, "feature_names_in_", None)
         width = getattr(self._inner, "n_features_out_", None)
-        if names is None or numbers is None or width != len(names):
+        return None if names is None or width != len(names) else list(names)
+
+    def _named(self, numbers: tuple[int, ...] | None) -> tuple[Any, ...] | None:
+        names = self.feature_names_
+        if names is None or numbers is None:
             return numbers
         return tuple(names[number] for number in numbers)
 
@@ -384,7 +411,7 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown, or the tasks have no linear deviation.
         """
-        wanted = self._index.ids if ids is None else np.asarray(list(ids))
+        wanted = self._index.ids if ids is None else as_ids(ids)
         places = self._index.find(wanted)
         found: NDArray[Any] | None = None
         for block, some, positions in self._index.groups(places):
@@ -392,7 +419,7 @@ class SolvedTasks:
             if not hasattr(loaded, "deviations"):
                 raise InvalidInputError(
                     "deviations are there for solved tasks of a learner with a linear "
-                    f"head. Got {few_of(wanted[some].tolist())}; name others."
+                    f"head. Got {few_of(names_of(wanted[some]))}; name others."
                 )
             part = loaded.deviations(self._inner, positions)
             if found is None:
@@ -489,7 +516,7 @@ class SolvedTasks:
 
     def _take(self, blocks: Sequence[Any], failed: dict[Any, str]) -> None:
         self._index = self._index.with_blocks(blocks)
-        solved = {task for block in blocks for task in block.ids.tolist()}
+        solved = {task for block in blocks for task in names_of(block.ids)}
         kept = {task: why for task, why in self.failed_.items() if task not in solved}
         self.failed_ = {**kept, **failed}
 
@@ -511,14 +538,7 @@ class SolvedTasks:
         InvalidInputError
             If an id is unknown; nothing is dropped then.
         """
-        wanted = np.asarray(list(ids))
-        places = self._index.find(wanted)
-        if (places == _NO_TASK).any():
-            raise InvalidInputError(
-                "drop takes ids of solved tasks. Got "
-                f"{few_of(wanted[places == _NO_TASK].tolist())} unknown; leave them "
-                "out."
-            )
+        wanted = self._known(ids, "drop")
         self._index = self._index.without(wanted)
         return self
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._task_ids import names_of
 from ._task_rows import TaskRows
 
 
@@ -24,6 +25,12 @@ class TaskBlock(ABC):
     ids : ndarray of shape (n_tasks,)
     n_labels : ndarray of shape (n_tasks,)
         Support rows of every task.
+
+    Examples
+    --------
+    >>> from skcausalmeta.learners import HeadBlock, StateBlock, TaskBlock
+    >>> [kind.kind for kind in (HeadBlock, StateBlock) if issubclass(kind, TaskBlock)]
+    ['heads', 'states']
     """
 
     kind: ClassVar[str] = ""
@@ -36,6 +43,11 @@ class TaskBlock(ABC):
     def load(self) -> TaskBlock:
         """Return itself; a block in a store returns what it holds."""
         return self
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the arrays of the block."""
+        return sum(getattr(value, "nbytes", 0) for value in vars(self).values())
 
     @abstractmethod
     def adapted(self, learner: Any, position: int) -> Any:
@@ -86,11 +98,17 @@ class CopiesBlock(TaskBlock):
         )
 
     def facts(self, learner: Any) -> dict[str, Any]:
-        return {
-            "classes": [_classes_of(one) for one in self.copies],
-            "certificate": [_fact(one, "dual_gap_", np.nan) for one in self.copies],
-            "features": [_features_of(one) for one in self.copies],
-        }
+        return copy_facts(self.copies)
+
+
+def copy_facts(copies: Iterable[Any]) -> dict[str, Any]:
+    """Return the columns of `TaskBlock.facts` of adapted learners."""
+    found: dict[str, list[Any]] = {"classes": [], "certificate": [], "features": []}
+    for one in copies:
+        found["classes"].append(_classes_of(one))
+        found["certificate"].append(_fact(one, "dual_gap_", np.nan))
+        found["features"].append(_features_of(one))
+    return dict(found)
 
 
 def _fact(estimator: Any, name: str, otherwise: Any) -> Any:
@@ -111,7 +129,9 @@ def _features_of(estimator: Any) -> tuple[int, ...] | None:
 
 
 def solve_singly(
-    learner: Any, tasks: TaskRows, pack: Callable[[TaskRows, list[Any]], TaskBlock]
+    learner: Any,
+    tasks: TaskRows,
+    pack: Callable[[TaskRows, list[Any]], list[TaskBlock]],
 ) -> tuple[list[TaskBlock], dict[Any, str]]:
     """Adapt to one task after the other; return blocks, and why others failed.
 
@@ -121,10 +141,10 @@ def solve_singly(
         Stays as it is.
     tasks : TaskRows
     pack : callable
-        ``pack(tasks, copies)`` makes a block of adapted copies.
+        ``pack(tasks, copies)`` makes blocks of adapted copies.
     """
     copies, solved, failed = [], [], {}
-    for k, name in enumerate(tasks.ids.tolist()):
+    for k, name in enumerate(names_of(tasks.ids)):
         try:
             copies.append(copy.copy(learner).adapt(*tasks.one(k)))
         except (ValueError, ArithmeticError, RuntimeError) as error:
@@ -133,15 +153,11 @@ def solve_singly(
         solved.append(k)
     if not copies:
         return [], failed
-    return [pack(tasks.select(np.array(solved)), copies)], failed
+    return pack(tasks.select(np.array(solved)), copies), failed
 
 
-def as_copies(tasks: TaskRows, copies: list[Any]) -> TaskBlock:
-    """Pack adapted copies as they are, without the rows that they keep."""
-    return CopiesBlock(tasks.ids, tasks.sizes, [_without_rows(one) for one in copies])
-
-
-def _without_rows(estimator: Any) -> Any:
+def without_rows(estimator: Any) -> Any:
+    """Return an adapted copy without the support rows that it may keep."""
     task = vars(estimator).get("task_")
     if getattr(task, "support_rows", None) is not None:
         estimator.task_ = replace(task, support_rows=None, support_labels=None)

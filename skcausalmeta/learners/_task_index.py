@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exceptions import InvalidInputError
+from ._task_ids import as_ids, find_ids, joined_ids
 
 
 class DroppedTasks(NamedTuple):
@@ -54,14 +54,7 @@ class TaskIndex:
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self.all_blocks = list(blocks)
-        kinds = {block.ids.dtype.kind in "iufb" for block in self.all_blocks}
-        if len(kinds) > 1:
-            raise InvalidInputError(
-                "Ids of tasks must be of one type. Got numbers and others; convert "
-                "the ids of the new tasks."
-            )
-        found = [block.ids for block in self.all_blocks]
-        joined = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        joined = joined_ids([block.ids for block in self.all_blocks])
         sizes = [len(block.ids) for block in self.all_blocks]
         number = np.repeat(np.arange(len(sizes)), sizes)
         position = np.concatenate([np.arange(size) for size in (*sizes, 0)])
@@ -89,15 +82,9 @@ class TaskIndex:
             whole = len(positions) == len(block.ids)
             yield block if whole else block.select(positions)
 
-    def find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+    def find(self, ids: Any) -> NDArray[np.int64]:
         """Return places of tasks, -1 of unknown ones."""
-        numbers = [values.dtype.kind in "iufb" for values in (ids, self.ids)]
-        if not len(self.ids) or (numbers[0] != numbers[1]):
-            return np.full(len(ids), -1, dtype=np.int64)
-        place = np.searchsorted(self.ids, ids)
-        place[place == len(self.ids)] = 0
-        found: NDArray[np.int64] = np.where(self.ids[place] == ids, place, -1)
-        return found
+        return find_ids(as_ids(ids), self.ids)
 
     def place(self, place: int) -> tuple[Any, int]:
         """Return the block of a task and its position there."""

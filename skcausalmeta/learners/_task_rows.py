@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 
 from ..exceptions import InvalidInputError
-from ._checks import check_given_ids
+from ._task_ids import checked_ids
 
 # Tasks on which blocks of rows are compared with rows by task.
 _TRIED = 24
@@ -135,7 +135,7 @@ def rows_by_task(
     >>> rows.ids.tolist(), rows.begins.tolist(), rows.y.tolist()
     (['a', 'b'], [0, 1, 3], [1, 0, 2])
     """
-    ids = check_given_ids(tasks, X, "tasks")
+    ids = checked_ids(tasks, X)
     targets = np.asarray(y)
     if targets.ndim == 0 or len(targets) != len(ids):
         raise InvalidInputError(

@@ -102,7 +102,8 @@ def evaluate_few_shot(
     scoring : str or callable, default=None
         Name of any scikit-learn scorer, such as "balanced_accuracy", "roc_auc" (of two
         classes; "roc_auc_ovr" of more), "neg_log_loss" or "neg_mean_squared_error", or
-        a callable ``(estimator, X, y) -> float``. None is the accuracy, or
+        a callable ``(estimator, X, y) -> float``. Where a metric asks for a positive
+        class ("f1"), it is the second of the two. None is the accuracy, or
         R\ :sup:`2` of a regressor.
     n_jobs : int, default=None
         Number of processes that share the episodes, as in scikit-learn.

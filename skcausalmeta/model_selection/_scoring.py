@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, get_scorer_names
+
+from ..exceptions import InvalidInputError
 
 Scorer = Callable[[Any, Any, np.ndarray], float]
 
@@ -20,15 +22,14 @@ _UNDEFINED = r"Only one class is present|[DR]\^2 score is not well-defined"
 def scorer_of(scoring: str | Scorer) -> Scorer:
     """Return the callable ``(estimator, X, y) -> float`` behind a name or callable.
 
-    Scores of probabilities are told the classes of the estimator, since query rows
-    may lack some of them.
+    A metric with a name is told the classes of the task: query rows may lack some of
+    them, and of two classes the second is the positive one, whatever its label.
     """
     if scoring == "accuracy":
         return _accuracy
-    scorer = get_scorer(scoring)
-    if isinstance(scoring, str) and _takes_labels(scorer):
-        return _ScorerOfClasses(scoring)
-    return scorer  # type: ignore[no-any-return]
+    if isinstance(scoring, str):
+        return _NamedScorer(scoring)
+    return get_scorer(scoring)  # type: ignore[no-any-return]
 
 
 def name_of(scoring: str | Scorer) -> str:
@@ -61,27 +62,47 @@ def _accuracy(estimator: Any, X: Any, y: np.ndarray) -> float:
     return float(np.mean(estimator.predict(X) == y))
 
 
-def _takes_labels(scorer: Any) -> bool:
-    """Tell whether a named scorer compares probabilities of named classes."""
-    methods = scorer._response_method
-    methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    parameters = inspect.signature(scorer._score_func).parameters
-    return "predict_proba" in methods and "labels" in parameters
-
-
-class _ScorerOfClasses:
-    """A named scorer that is told the classes of the estimator it scores."""
+class _NamedScorer:
+    """A scorer of scikit-learn that is told the classes of the estimator it scores."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, estimator: Any, X: Any, y: np.ndarray) -> float:
         scorer = get_scorer(self.name)  # a copy of its own
-        classes = np.asarray(estimator.classes_)
-        # A single episode may hold fewer classes than its estimator tells apart.
-        keywords = {"labels": classes}
-        parameters = inspect.signature(scorer._score_func).parameters
-        if len(classes) == 2 and "pos_label" in parameters:
-            keywords["pos_label"] = classes[1]
+        classes = getattr(estimator, "classes_", None)
+        if classes is None:
+            return float(scorer(estimator, X, y))
+        keywords = _keywords_of_classes(scorer, np.asarray(classes))
         scorer._kwargs = {**scorer._kwargs, **keywords}
-        return float(scorer(estimator, X, y))
+        try:
+            return float(scorer(estimator, X, y))
+        except ValueError as error:
+            others = _for_more_classes(self.name)
+            if len(classes) > 2 and others:
+                raise InvalidInputError(
+                    f"scoring={self.name!r} scores tasks of two classes. Got a task "
+                    f"of {len(classes)} classes; choose one of {others}."
+                ) from error
+            raise
+
+
+def _keywords_of_classes(scorer: Any, classes: np.ndarray) -> dict[str, Any]:
+    """Return what a metric is told of the classes of a task."""
+    methods = scorer._response_method
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
+    parameters = inspect.signature(scorer._score_func).parameters
+    keywords: dict[str, Any] = {}
+    # A single episode may hold fewer classes than its estimator tells apart.
+    if "predict_proba" in methods and "labels" in parameters:
+        keywords["labels"] = classes
+    binary = scorer._kwargs.get("average", "binary") == "binary"
+    if len(classes) == 2 and binary and "pos_label" in parameters:
+        keywords["pos_label"] = classes[1]
+    return keywords
+
+
+def _for_more_classes(name: str) -> list[str]:
+    """Return the names of the same metric for more than two classes."""
+    names = [one for one in get_scorer_names() if one.startswith(f"{name}_")]
+    return [one for one in names if not one.endswith("_samples")]

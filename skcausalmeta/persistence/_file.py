@@ -15,7 +15,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from .._version import __version__
-from ..exceptions import PersistenceError
+from ..exceptions import InvalidInputError, PersistenceError
 from ..utils import printable
 from ._container import Header, SavedFile, write_file
 from ._decode import Decoder, usable_device
@@ -132,6 +132,8 @@ def load(
         If the file is damaged, cut short, of another kind or of a newer format, names
         a class that is not in the list, or one of yours whose constructor sets more
         than it did; if the device is not at hand.
+    InvalidInputError
+        If `modules` is no mapping from names to classes or functions.
     OSError
         If the file cannot be read.
 
@@ -161,7 +163,7 @@ def load(
     RidgeHead(ridge_reg=0.5)
     """
     path = Path(path)
-    found = _read(path, modules or {}, device)
+    found = _read(path, _names_of(modules), device)
     if not isinstance(found, BaseEstimator):
         raise PersistenceError(
             f"The file {path} must hold an estimator. Got a {type(found).__name__}."
@@ -305,7 +307,7 @@ def read_value(
     ...     print(read_value(Path(folder) / "state"))
     [0 1 2]
     """
-    return _read(path, modules or {}, device)
+    return _read(path, _names_of(modules), device)
 
 
 def installed_versions() -> dict[str, str]:
@@ -346,6 +348,22 @@ def _write(path: Path, value: Any, optimizer_state: bool) -> None:
     }
     write_file(path, description, encoder.tensors)
     encoder.left_out.warn(f"{path} was saved", stacklevel=3)
+
+
+def _names_of(modules: Any) -> Mapping[str, Any]:
+    """Return the classes and functions of the user by name."""
+    if modules is None:
+        return {}
+    named = isinstance(modules, Mapping) and all(
+        isinstance(name, str) and callable(one) for name, one in modules.items()
+    )
+    if not named:
+        raise InvalidInputError(
+            "The 'modules' parameter must map names to classes or functions. Got "
+            f"{printable(repr(modules))}; pass for instance {{'MyNet': MyNet}}."
+        )
+    found: Mapping[str, Any] = modules
+    return found
 
 
 def _read(path: Path, modules: Mapping[str, Any], device: Any) -> Any:

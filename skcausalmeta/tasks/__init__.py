@@ -2,6 +2,7 @@
 
 from ._adapt_table import adapt_table, update_table
 from ._predict_table import predict_table
+from ._report import report
 from ._stored_tasks import StoredTasks, open_tasks, save_tasks
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "adapt_table",
     "open_tasks",
     "predict_table",
+    "report",
     "save_tasks",
     "update_table",
 ]

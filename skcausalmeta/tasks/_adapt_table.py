@@ -45,7 +45,8 @@ def adapt_table(
     """Solve all tasks of a table, and stream them into a folder.
 
     The table is cut into parts of whole tasks. A part that is solved is in the store
-    for good: the same call after a crash goes on with the others.
+    for good: the same call after a crash goes on with the others. After changes by
+    another call it solves all parts, so that the latest call counts.
 
     Parameters
     ----------
@@ -111,14 +112,14 @@ def adapt_table(
     """
     arrow()
     check_is_fitted(learner)
-    source = source_of(table, Columns.of(learner, task, target, features))
     store = Store(Path(path))
+    source = source_of(table, Columns.of(learner, task, target, features))
+    run = _runner(learner, source, n_jobs, client)
     with store.writing():
         if store.exists:
             _check_learner(store, learner)
         else:
             store.create(keep_learner(store, learner))
-        run = _runner(learner, source, n_jobs, client)
         _stream(store, source, run, tasks_per_part, bool(verbose))
     stored = StoredTasks(store, learner)
     tell_failed(learner, stored.failed_, len(stored))
@@ -175,10 +176,9 @@ def update_table(
     ...     print(str(error)[:47])
     A store of tasks is a folder with manifest.json
     """
+    Store(Path(path)).read()  # tells that there is none
     if learner is None:
         learner = open_tasks(path, modules=modules).learner
-    elif not Store(Path(path)).exists:
-        Store(Path(path)).read()  # tells so
     return adapt_table(
         learner,
         table,
@@ -235,7 +235,8 @@ def _stream(
     size: int,
     verbose: bool,
 ) -> None:
-    done = set(store.read().get("done", {}))
+    # Parts count as done until other tables or changes come: their tasks may be newer.
+    done = store.begin(source.token())
     total = source.n_tasks if verbose else None
     with tqdm(total=total, unit="task", disable=not verbose) as bar:
 
@@ -247,8 +248,7 @@ def _stream(
                     yield part
 
         for key, n_tasks, blocks, failed in run(waiting()):
-            reasons = [[name, why] for name, why in failed.items()]
-            store.add(blocks, key=key, failed=reasons)
+            store.add(blocks, key=key, failed=failed)
             bar.update(n_tasks)
 
 

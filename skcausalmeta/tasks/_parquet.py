@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import DroppedTasks, HeadBlock
+from ..learners import DroppedTasks, HeadBlock, StateBlock, as_ids, names_of
 
 META = b"skcausalmeta"
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
+_STATE = "state."
+_MOST_BYTES = 2**20
+# Units that Arrow does not know, and finer ones that it does.
+_SECONDS = dict.fromkeys(("h", "m"), "s")
+_UNITS = {
+    "M": dict.fromkeys("YMW", "D") | _SECONDS,
+    "m": dict.fromkeys("YMWD", "s") | _SECONDS,
+}
+
+
+class FailedTasks(NamedTuple):
+    """Tasks that could not be solved.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_tasks,)
+    reasons : list of str
+    """
+
+    ids: NDArray[Any]
+    reasons: list[str]
+
+    @classmethod
+    def of(cls, failed: Mapping[Any, str]) -> FailedTasks:
+        """Take reasons by ids."""
+        return cls(as_ids(list(failed)), list(failed.values()))
+
+    def named(self) -> dict[Any, str]:
+        """Return reasons by ids."""
+        return dict(zip(names_of(self.ids), self.reasons, strict=True))
 
 
 def arrow() -> Any:
@@ -74,7 +104,21 @@ def read_ids(path: Path) -> list[NDArray[Any]]:
         ]
 
 
-def read_block(path: Path, group: int) -> HeadBlock:
+def read_failed(path: Path) -> dict[Any, str]:
+    """Return the reasons of a file of tasks that failed, by their ids.
+
+    Raises
+    ------
+    PersistenceError
+        If the file is damaged.
+    """
+    with _damage_told(path), _reader(path) as reader:
+        table = reader.read()
+        ids, reasons = _array(table.column("id")), table.column("why").to_pylist()
+        return FailedTasks(ids, reasons).named()
+
+
+def read_block(path: Path, group: int) -> HeadBlock | StateBlock:
     """Return a block of a file.
 
     Raises
@@ -103,8 +147,11 @@ def _reader(path: Path) -> Any:
 
 
 def _facts(block: Any) -> dict[str, Any]:
-    if isinstance(block, DroppedTasks):
-        return {"kind": "dropped"}
+    if isinstance(block, DroppedTasks | FailedTasks):
+        return {"kind": type(block).__name__}
+    if isinstance(block, StateBlock):
+        shapes = {name: list(v.shape[1:]) for name, v in block.state.items()}
+        return {"kind": block.kind, "plan": block.plan, "shapes": shapes}
     outputs = block.values.shape[1]
     return {
         "kind": block.kind,
@@ -117,18 +164,24 @@ def _facts(block: Any) -> dict[str, Any]:
 
 def _table(pa: Any, block: Any) -> Any:
     if isinstance(block, DroppedTasks):
-        return pa.table({"id": pa.array(block.ids)})
+        return pa.table({"id": _stored_ids(pa, block.ids)})
+    if isinstance(block, FailedTasks):
+        why = pa.array(block.reasons).dictionary_encode()
+        return pa.table({"id": _stored_ids(pa, block.ids), "why": why})
+    if isinstance(block, StateBlock):
+        return _state_table(pa, block)
     if not isinstance(block, HeadBlock):
         raise InvalidInputError(
-            "A store keeps tasks whose predictor is the weights of a head. Got "
-            f"{type(block).__name__} of {len(block)} tasks, which hold a copy of the "
-            "learner each; keep the SolvedTasks in memory, or use a linear head."
+            "A store keeps tasks whose predictor is numbers: the weights of a head, or "
+            f"the parameters of a net. Got {type(block).__name__} of {len(block)} "
+            "tasks, which hold a copy of the learner each; keep the SolvedTasks in "
+            "memory, or use another head."
         )
     small = block.width <= np.iinfo(np.uint16).max
     columns = block.columns.astype(np.uint16 if small else np.int32)
     outputs = block.values.shape[1]
     found = {
-        "id": pa.array(block.ids),
+        "id": _stored_ids(pa, block.ids),
         "n_labels": pa.array(block.n_labels.astype(np.int32)),
         "gap": pa.array(block.gaps),
         "intercept": _lists(pa, block.intercepts),
@@ -140,6 +193,64 @@ def _table(pa: Any, block: Any) -> Any:
         if given is not None:
             found[name] = pa.array(given) if given.ndim == 1 else _lists(pa, given)
     return pa.table(found)
+
+
+def _stored_ids(pa: Any, ids: NDArray[Any]) -> Any:
+    """Return ids as an array of Arrow that is read as the same ids.
+
+    Raises
+    ------
+    InvalidInputError
+        If Arrow has no type for them, or reads them as others.
+    """
+    kind = ids.dtype.kind
+    if kind in "mM":
+        unit = np.datetime_data(ids.dtype)[0]
+        ids = ids.astype(f"{kind}8[{_UNITS[kind].get(unit, unit)}]")
+    try:
+        found = pa.array(ids)
+        again = _array(found)
+        same = again.dtype.kind == kind or names_of(again) == names_of(ids)
+        same = same and bool((again == ids).all())
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        same = False
+    types = {type(name) for name in ids.tolist()} if kind == "O" else {str}
+    if not same or types - {str, bytes}:
+        names = names_of(ids)
+        raise InvalidInputError(
+            "A store keeps ids that are numbers, texts of UTF-8, bytes, dates or "
+            f"durations. Got {type(names[0]).__name__} such as {names[0]!r:.80}; make "
+            "such texts of them."
+        )
+    return found
+
+
+def _state_table(pa: Any, block: StateBlock) -> Any:
+    if block.bytes_a_task > _MOST_BYTES:
+        raise InvalidInputError(
+            f"A store keeps at most {_MOST_BYTES:,} bytes a task. Got "
+            f"{block.bytes_a_task:,}: all parameters that a task adapts; adapt those "
+            'of the head alone (adapt_layers="head"), use a smaller backbone, or keep '
+            "the SolvedTasks in memory."
+        )
+    found = {
+        "id": _stored_ids(pa, block.ids),
+        "n_labels": pa.array(block.n_labels.astype(np.int32)),
+    }
+    for name, values in block.state.items():
+        flat = values.reshape(len(values), -1)
+        found[_STATE + name] = _lists(pa, flat) if values.ndim > 1 else pa.array(values)
+    return pa.table(found)
+
+
+def _state_block(table: Any, facts: dict[str, Any]) -> StateBlock:
+    state = {}
+    for name, shape in facts["shapes"].items():
+        column = table.column(_STATE + name)
+        values = _array(_flat(column) if shape else column)
+        state[name] = values.reshape(len(table), *shape)
+    ids, n_labels = _array(table.column("id")), _array(table.column("n_labels"))
+    return StateBlock(ids, n_labels.astype(np.int64), facts["plan"], state)
 
 
 def _ragged(pa: Any, begins: NDArray[Any], values: NDArray[Any]) -> Any:
@@ -161,7 +272,9 @@ def _completed(pa: Any, table: Any, schema: Any) -> Any:
     return table.select(schema.names).cast(schema)
 
 
-def _block(table: Any, facts: dict[str, Any]) -> HeadBlock:
+def _block(table: Any, facts: dict[str, Any]) -> HeadBlock | StateBlock:
+    if facts["kind"] == StateBlock.kind:
+        return _state_block(table, facts)
     outputs = facts["outputs"]
 
     def matrix(name: str) -> NDArray[Any]:
@@ -197,5 +310,5 @@ def _array(column: Any) -> NDArray[Any]:
     found = column.to_numpy(zero_copy_only=False) if hasattr(column, "type") else column
     found = np.asarray(found)
     if found.dtype.kind == "O":  # texts
-        found = np.array(found.tolist())
+        found = as_ids(found)
     return np.array(found)

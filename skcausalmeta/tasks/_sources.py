@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ..exceptions import InvalidInputError
-from ..learners import TaskRows, rows_by_task
+from ..learners import TaskRows, as_ids, checked_ids, names_of, rows_by_task
 from ..utils import few_of
 from ._parquet import arrow
 
@@ -100,6 +101,10 @@ class Source(ABC):
     def batches(self, n_rows: int) -> Iterator[tuple[Any, NDArray[Any]]]:
         """Yield rows X and ids in the order of the table, about so many at a time."""
 
+    @abstractmethod
+    def token(self) -> str:
+        """Tell the table from any other; the same in another run."""
+
     def without_rows(self) -> Source:
         """Return what reads a part in another process."""
         return self
@@ -125,7 +130,9 @@ def source_of(table: Any, columns: Columns) -> Source:
         return Files(arrow_dataset(Path(table)), columns)
     kind = f"{type(table).__module__}.{type(table).__name__}"
     if kind.startswith("pyarrow") and hasattr(table, "get_fragments"):
-        return Files(table, columns)
+        if all(hasattr(fragment, "path") for fragment in table.get_fragments()):
+            return Files(table, columns)
+        table = table.to_table()  # it is in memory
     if kind.startswith("dask") and hasattr(table, "to_delayed"):
         return Partitions(table, columns)
     return Arrays(*split_frame(table, columns))
@@ -143,7 +150,10 @@ def arrow_dataset(path: Path) -> Any:
 
 def split_frame(frame: Any, columns: Columns) -> tuple[Any, Any, Any]:
     """Return X, y and the ids of a data frame or an Arrow table."""
+    ids = None
     if hasattr(frame, "column_names"):  # of Arrow
+        if columns.task in frame.column_names:
+            ids = _values(frame.column(columns.task))
         frame = _light_frame(frame)
     if not hasattr(frame, "columns"):
         raise InvalidInputError(
@@ -154,8 +164,8 @@ def split_frame(frame: Any, columns: Columns) -> tuple[Any, Any, Any]:
     X = frame[chosen]
     if not columns.named:
         X = X.to_numpy()
-    target = None if columns.target is None else _values(frame[columns.target])
-    return X, target, _values(frame[columns.task])
+    target = None if columns.target is None else _targets(frame[columns.target])
+    return X, target, _values(frame[columns.task]) if ids is None else ids
 
 
 def _light_frame(table: Any) -> Any:
@@ -163,17 +173,27 @@ def _light_frame(table: Any) -> Any:
 
 
 def _values(column: Any) -> NDArray[Any]:
-    found = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
-    if found.dtype.kind == "O" and all(isinstance(v, str) for v in found.tolist()):
-        found = np.array(found.tolist())
-    return found
+    return as_ids(_array(column))
+
+
+def _targets(column: Any) -> NDArray[Any]:
+    found = _array(column)
+    texts = found.dtype.kind == "O" and all(isinstance(v, str) for v in found.tolist())
+    return as_ids(found) if texts else found
+
+
+def _array(column: Any) -> NDArray[Any]:
+    return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
 
 
 class Arrays(Source):
     """A table in memory, in any order."""
 
     def __init__(self, X: Any, y: Any, tasks: Any) -> None:
-        self.X, self.y, self.tasks = X, y, np.asarray(tasks)
+        self.X, self.y, self.tasks = X, y, as_ids(tasks)
+
+    def token(self) -> str:
+        return f"rows-{_checksum(self.tasks, self.y, self.X):08x}"
 
     def without_rows(self) -> Arrays:
         return Arrays(None, None, ())  # a part holds its own
@@ -199,12 +219,23 @@ class Arrays(Source):
 
 def _key(rows: TaskRows) -> str:
     """Return a checksum of all that a part holds."""
-    found = zlib.crc32(rows.begins.tobytes())
-    for values in (rows.ids, rows.y, np.asarray(rows.X)):
+    found = _checksum(rows.begins, rows.ids, rows.y, rows.X)
+    return f"rows-{len(rows.ids)}-{found:08x}"
+
+
+def _checksum(*parts: Any) -> int:
+    found = 0
+    for values in parts:
+        if sparse.issparse(values):
+            rows = sparse.csr_array(values)
+            found = zlib.crc32(rows.indptr.tobytes(), found)
+            found = zlib.crc32(rows.indices.tobytes(), found)
+            values = rows.data
+        values = np.asarray(values)
         if values.dtype.kind == "O":
             values = np.array([str(value) for value in values.ravel().tolist()])
-        found = zlib.crc32(values.tobytes(), found)
-    return f"rows-{len(rows.ids)}-{found:08x}"
+        found = zlib.crc32(np.ascontiguousarray(values).tobytes(), found)
+    return found
 
 
 class Files(Source):
@@ -240,12 +271,13 @@ class Files(Source):
         """
         if self._runs is None:
             column = self.dataset.to_table(columns=[self.columns.task])
-            ids = _values(column.column(0))
-            begins = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+            ids = checked_ids(_values(column.column(0)))
+            changes = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+            begins = np.concatenate([[0], changes])[: len(ids)]
             names = ids[begins]
             unique, counts = np.unique(names, return_counts=True)
             if len(unique) < len(names):
-                apart = unique[counts > 1][:3].tolist()
+                apart = names_of(unique[counts > 1][:3])
                 raise InvalidInputError(
                     "The rows of a task must lie together in the files, so that they "
                     f"are read once. Got tasks in several places, such as {apart}; "
@@ -306,17 +338,17 @@ class Files(Source):
             self._last = number, table
         return self._last[1]
 
+    def token(self) -> str:
+        return f"files-{self._fingerprint():08x}"
+
     def _fingerprint(self) -> int:
         """Return a checksum of the names, sizes and times of the files."""
-        found = 0
-        for name in getattr(self.dataset, "files", []):
-            path = Path(name)
-            facts: tuple[Any, ...] = (name,)
-            if path.is_file():
-                status = path.stat()
-                facts = path.name, status.st_size, status.st_mtime_ns
+        found = zlib.crc32(repr(self.columns).encode())
+        for fragment in self.dataset.get_fragments():
+            info = fragment.filesystem.get_file_info(fragment.path)
+            facts = info.base_name, info.size, info.mtime_ns
             found = zlib.crc32(repr(facts).encode(), found)
-        return zlib.crc32(repr(self.columns).encode(), found)
+        return found
 
 
 def _pieces(fragment: Any) -> list[Any]:
@@ -340,6 +372,11 @@ class Partitions(Source):
     def __init__(self, frame: Any, columns: Columns) -> None:
         self.frame, self.columns = frame, columns
         self.chosen = columns.chosen([str(name) for name in frame.columns])
+
+    def token(self) -> str:
+        from dask.base import tokenize
+
+        return f"dask-{tokenize(self.frame)}"
 
     def parts(self, size: int) -> Iterator[Part]:
         name = self.columns.task

@@ -6,14 +6,15 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInputError, PersistenceError
+from ..learners import DroppedTasks
 from ..persistence import in_one_step
-from ._parquet import write_blocks
+from ._parquet import FailedTasks, write_blocks
 
 try:
     import fcntl
@@ -24,6 +25,7 @@ FORMAT = 1
 LEARNER = "learner.safetensors"
 _MANIFEST, _LOCK = "manifest.json", "writer.lock"
 _PART = "part-{:06d}-{}.parquet"
+_KINDS = {DroppedTasks: "dropped", FailedTasks: "failed"}
 
 
 class Store:
@@ -122,42 +124,80 @@ class Store:
             )
         self._write({"format": FORMAT, "parts": [], **facts})
 
-    def add(self, blocks: Sequence[Any], **facts: Any) -> None:
+    def add(
+        self,
+        blocks: Sequence[Any],
+        *,
+        failed: Mapping[Any, str] | None = None,
+        key: str | None = None,
+    ) -> None:
         """Write blocks as a new part, and put it on the list; call it as the writer.
 
         Parameters
         ----------
         blocks : list
-            Blocks of tasks; none for a part that is on the list for its facts alone.
-        **facts : dict
-            Kept beside the name of the part.
+            Blocks of tasks, or `DroppedTasks`; none for failed tasks alone.
+        failed : dict, default=None
+            Why other tasks could not be solved, by their ids.
+        key : str, default=None
+            Of a part of the table that `begin` was told of, which is done with this.
+            None: a change that is none of a table.
         """
         manifest = self.read()
-        name, n_bytes = None, 0
+        parts = manifest["parts"]
         if len(blocks):
-            number = len(manifest["parts"])
-            name = _PART.format(number, secrets.token_hex(4))
-            with in_one_step(self.path / name) as file:
-                write_blocks(file, blocks)
-                n_bytes = file.tell()
-        done = manifest.setdefault("done", {})
-        if "key" in facts:
-            done[facts.pop("key")] = facts.pop("failed", [])
-        if name is not None:
-            part = {"file": name, "bytes": n_bytes, **facts}
-            manifest["parts"].append(part)
+            parts.append(self._part(len(parts), blocks))
+        if failed:
+            parts.append(self._part(len(parts), [FailedTasks.of(failed)]))
+        run = manifest.setdefault("run", {"table": None, "done": []})
+        if key is None:
+            run.update(table=None, done=[])
+        else:
+            run["done"].append(key)
         self._write(manifest)
 
-    def replace(self, blocks_of_parts: Iterator[Sequence[Any]]) -> None:
+    def begin(self, table: str) -> set[str]:
+        """Return the parts of a table that are done; call it as the writer.
+
+        None are where another table or change came last: it may be of the same tasks.
+
+        Parameters
+        ----------
+        table : str
+            Tells the table from any other.
+        """
+        manifest = self.read()
+        run = manifest.get("run", {})
+        if run.get("table") == table:
+            return set(run["done"])
+        self._write({**manifest, "run": {"table": table, "done": []}})
+        return set()
+
+    def replace(
+        self, blocks_of_parts: Iterator[Sequence[Any]], failed: Mapping[Any, str]
+    ) -> None:
         """Write all parts anew, and take them for the old ones; call as the writer."""
         old = self.read()
-        parts = []
-        for number, blocks in enumerate(blocks_of_parts):
-            name = _PART.format(number, secrets.token_hex(4))
-            with in_one_step(self.path / name) as file:
-                write_blocks(file, blocks)
-                parts.append({"file": name, "bytes": file.tell()})
+        parts = [self._part(k, blocks) for k, blocks in enumerate(blocks_of_parts)]
+        if failed:
+            parts.append(self._part(len(parts), [FailedTasks.of(failed)]))
         self._write({**old, "parts": parts})
+
+    def _part(self, number: int, blocks: Sequence[Any]) -> dict[str, Any]:
+        """Write a file that counts when the list names it."""
+        name = _PART.format(number, secrets.token_hex(4))
+        path = self.path / name
+        try:
+            with path.open("xb") as file:
+                write_blocks(file, blocks)
+                file.flush()
+                os.fsync(file.fileno())
+                n_bytes = file.tell()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        kind = _KINDS.get(type(blocks[0]), "solved")
+        return {"file": name, "bytes": n_bytes, "kind": kind}
 
     def _write(self, body: dict[str, Any]) -> None:
         text = json.dumps({"store": body, "sha256": _checksum(body)})

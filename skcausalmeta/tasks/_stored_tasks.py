@@ -9,17 +9,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
-from ..learners import DroppedTasks, HeadBlock, SolvedTasks, TaskIndex
+from ..learners import (
+    DroppedTasks,
+    SolvedTasks,
+    TaskBlock,
+    TaskIndex,
+    names_of,
+)
 from ..persistence import load, save
-from ._parquet import arrow, read_block, read_ids
+from ._parquet import arrow, read_block, read_failed, read_ids
 from ._store import LEARNER, Store
 
 _BLOCKS_PER_PART = 4
-_CACHED = 128
+_CACHED_BYTES = 2**29
 
 
 class StoredBlock:
@@ -33,28 +38,32 @@ class StoredBlock:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def load(self) -> HeadBlock:
+    def load(self) -> TaskBlock:
         """Return the block, from the cache if it was read lately."""
         return self._cache.read(self.path, self.group)
 
-    def select(self, positions: NDArray[Any]) -> HeadBlock:
+    def select(self, positions: NDArray[Any]) -> TaskBlock:
         """Return some of its tasks."""
         return self.load().select(positions)
 
 
 class _Cache:
-    """Blocks that were read lately."""
+    """Blocks that were read lately, up to some bytes."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[tuple[Path, int], HeadBlock] = OrderedDict()
+        self._blocks: OrderedDict[tuple[Path, int], TaskBlock] = OrderedDict()
+        self._bytes = 0
 
-    def read(self, path: Path, group: int) -> HeadBlock:
+    def read(self, path: Path, group: int) -> TaskBlock:
         key = path, group
         found = self._blocks.pop(key, None)
-        self._blocks[key] = read_block(path, group) if found is None else found
-        while len(self._blocks) > _CACHED:
-            self._blocks.popitem(last=False)
-        return self._blocks[key]
+        if found is None:
+            found = read_block(path, group)
+            self._bytes += found.n_bytes
+        self._blocks[key] = found
+        while self._bytes > _CACHED_BYTES and len(self._blocks) > 1:
+            self._bytes -= self._blocks.popitem(last=False)[1].n_bytes
+        return found
 
 
 class StoredTasks(SolvedTasks):
@@ -90,6 +99,7 @@ class StoredTasks(SolvedTasks):
         super().__init__(learner, [])
         self._store = store
         self._cache = _Cache()
+        self._parts: dict[str, list[Any] | dict[Any, str]] = {}
         self.refresh()
 
     @property
@@ -99,23 +109,31 @@ class StoredTasks(SolvedTasks):
 
     def refresh(self) -> Self:
         """Read the list of parts again, and return itself."""
-        manifest = self._store.read()
-        blocks: list[Any] = []
-        for part in manifest["parts"]:
-            path = self.path / part["file"]
-            groups = read_ids(path)
-            if part.get("dropped"):
-                blocks += [DroppedTasks(ids) for ids in groups]
-            else:
-                blocks += [
-                    StoredBlock(path, k, ids, self._cache)
-                    for k, ids in enumerate(groups)
-                ]
-        self._index = TaskIndex(blocks)
-        failed = [pair for pairs in manifest.get("done", {}).values() for pair in pairs]
-        solved = set(self.ids_.tolist()) if failed else set()
-        self.failed_ = {task: why for task, why in failed if task not in solved}
+        known, self._parts = self._parts, {}
+        failed: dict[Any, str] = {}
+        for part in self._store.read()["parts"]:
+            name = part["file"]  # a part never changes
+            found = known[name] if name in known else self._read(part)
+            self._parts[name] = found
+            if isinstance(found, dict):
+                failed.update(found)
+            elif failed:
+                for task in (task for block in found for task in names_of(block.ids)):
+                    failed.pop(task, None)
+        parts = (part for part in self._parts.values() if isinstance(part, list))
+        self._index = TaskIndex([block for part in parts for block in part])
+        self.failed_ = failed
         return self
+
+    def _read(self, part: dict[str, Any]) -> list[Any] | dict[Any, str]:
+        """Return the blocks of a part, or of failed tasks the reasons."""
+        path = self.path / part["file"]
+        if part["kind"] == "failed":
+            return read_failed(path)
+        groups = read_ids(path)
+        if part["kind"] == "dropped":
+            return [DroppedTasks(ids) for ids in groups]
+        return [StoredBlock(path, k, ids, self._cache) for k, ids in enumerate(groups)]
 
     def update(self, X: ArrayLike, y: ArrayLike, tasks: ArrayLike) -> Self:
         """Solve anew the tasks that these rows are of, and add them to the store.
@@ -141,10 +159,8 @@ class StoredTasks(SolvedTasks):
         """
         new = self.learner.adapt_tasks(X, y, tasks)
         with self._store.writing():
-            self._store.add(list(new.blocks()))
-        self.refresh()
-        self.failed_.update(new.failed_)
-        return self
+            self._store.add(list(new.blocks()), failed=new.failed_)
+        return self.refresh()
 
     def drop(self, ids: Iterable[Any]) -> Self:
         """Forget tasks; their numbers go when `compact` is called.
@@ -166,15 +182,9 @@ class StoredTasks(SolvedTasks):
         PersistenceError
             If another process writes to the store.
         """
-        wanted = np.asarray(list(ids))
-        unknown = [task for task in wanted.tolist() if task not in self]
-        if unknown:
-            raise InvalidInputError(
-                f"drop takes ids of solved tasks. Got {unknown[:5]} unknown; leave "
-                "them out."
-            )
+        wanted = self._known(ids, "drop")
         with self._store.writing():
-            self._store.add([DroppedTasks(wanted)], dropped=True)
+            self._store.add([DroppedTasks(wanted)])
         return self.refresh()
 
     def compact(self) -> Self:
@@ -195,7 +205,7 @@ class StoredTasks(SolvedTasks):
         """
         with self._store.writing():
             self.refresh()
-            self._store.replace(_in_parts(self.blocks()))
+            self._store.replace(_in_parts(self.blocks()), self.failed_)
         return self.refresh()
 
 
@@ -261,10 +271,9 @@ def save_tasks(solved: SolvedTasks, path: str | PathLike[str]) -> StoredTasks:
         if store.exists:
             store.create({})  # refuses
         store.create(keep_learner(store, solved.learner))
-        failed = [[task, why] for task, why in solved.failed_.items()]
-        for number, blocks in enumerate(_in_parts(solved.blocks())):
-            store.add(blocks, key=f"saved {number}", failed=[])
-        store.add([], key="saved", failed=failed)
+        for blocks in _in_parts(solved.blocks()):
+            store.add(blocks)
+        store.add([], failed=solved.failed_)
     return StoredTasks(store, solved.learner)
 
 

@@ -6,7 +6,13 @@ from ._indices import refuse_other_index
 from ._look_alikes import as_seen, look_alikes, number_in, warn_of_look_alikes
 from ._missing import count_missing
 from ._npz import read_npz_arrays
-from ._numbers import refuse_missing, refuse_text, saying_where_text_is
+from ._numbers import (
+    refuse_masked,
+    refuse_missing,
+    refuse_other_kinds,
+    refuse_text,
+    saying_where_text_is,
+)
 from ._out_of_memory import forget, is_out_of_memory
 from ._printable import printable
 from ._random import isolated_torch_rng, named_seeds
@@ -46,8 +52,10 @@ __all__ = [
     "printable",
     "read_npz_arrays",
     "read_rows",
+    "refuse_masked",
     "refuse_missing",
     "refuse_other_index",
+    "refuse_other_kinds",
     "refuse_text",
     "release_pages",
     "saying_where_text_is",

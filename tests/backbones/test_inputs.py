@@ -1,6 +1,7 @@
 """Columns of a table: centre, scale, what is wild, and what cannot be held."""
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -34,6 +35,23 @@ def test_statistics_are_the_mean_and_the_standard_deviation(dtype):
     wide = rows.astype(np.float64)
     np.testing.assert_allclose(center, wide.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(scale, wide.std(axis=0), rtol=1e-10)
+
+
+def test_a_wide_table_costs_little_beside_itself():
+    """Blocks of rows alone would hold copies of the whole table."""
+    rows = np.random.default_rng(0).normal(size=(300, 6_000))
+    rows[3, 4_500] = 1e20
+    tracemalloc.start()
+    center, scale = input_statistics(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.6 * rows.nbytes
+    some = [0, 1023, 1024, 4_500, 5_999]
+    expected = input_statistics(rows[:, some])
+    np.testing.assert_allclose([center[some], scale[some]], expected, rtol=1e-12)
+    rows[:, 5_999] += 1e9
+    with pytest.raises(InvalidInputError, match="in column 5999; subtract"):
+        input_statistics(rows)
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,14 @@ def test_adapt_predict_and_update_a_table(pooled, capsys):
     changed = again != found["prediction"]
     assert changed[TASKS == "bob"].mean() > 0.5
     assert not changed[TASKS != "bob"].any()
+    page = pooled / "tasks.md"
+    code, out, err = run(capsys, "report", pooled / "store", "--output", page)
+    assert (code, err) == (0, "")
+    assert out.startswith("4 tasks in ")
+    assert "4 tasks of SparseMetaClassifier are solved" in page.read_text()
+    code, _, err = run(capsys, "report", pooled / "store", "--output", pooled / "t.pdf")
+    assert code != 0
+    assert ".html or .md" in err
 
 
 def test_unknown_tasks_of_a_table_are_counted(pooled, capsys):

@@ -17,7 +17,7 @@ from matplotlib import pyplot
 from skcausalmeta.datasets import make_shared_tasks
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import GroupLassoLogistic
-from skcausalmeta.inspection import DeviationDisplay
+from skcausalmeta.inspection import DeviationDisplay, SupportDisplay
 from skcausalmeta.learners import SparseMetaClassifier
 
 A = np.array([[0.0, 0.5, 0.0, 0.1], [0.0, -2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -238,5 +238,13 @@ def test_solved_tasks_are_drawn_by_their_ids():
     np.testing.assert_allclose(display.cells, expected.cells)
     assert display.task_names == expected.task_names
     assert len(DeviationDisplay.from_solved(solved).task_names) == 15
+    drawn = SupportDisplay.from_solved(solved, [11, 3])
+    used = [np.flatnonzero(column).tolist() for column in drawn.cells.T]
+    assert used == [copies[1].support_features_.tolist(), used[1]]
+    assert used[1] == copies[0].support_features_.tolist()
+    assert drawn.task_names == ["11", "3"]
+    assert SupportDisplay.from_solved(solved, sort=True).cells.shape[1] == 15
+    with pytest.raises(InvalidInputError, match="99"):
+        SupportDisplay.from_solved(solved, [3, 99])
     with pytest.raises(InvalidInputError, match="99"):
         DeviationDisplay.from_solved(solved, [3, 99])

@@ -3,7 +3,9 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as scipy_sparse
 from sklearn.exceptions import NotFittedError
 
 from skcausalmeta.backbones import MLP
@@ -46,12 +48,49 @@ def spoiled(value, where=(3, 1)):
     return rows
 
 
+def objects(rows):
+    """An array that holds arrays."""
+    found = np.empty(len(rows), dtype=object)
+    for index, row in enumerate(rows):
+        found[index] = row
+    return found
+
+
 BAD_ROWS = {
     "nan": (spoiled(np.nan), Y, "Input X contains NaN"),
     "inf": (spoiled(np.inf), Y, "Input X contains infinity"),
     "too-large": (spoiled(1e39), Y, "fit single precision"),
     "text": (np.full((24, 4), "a"), Y, r"hold numbers\. Got 'a' in row 0, column 0"),
-    "complex": (X + 1j, Y, "Complex data not supported"),
+    "numbers-as-text": (X.astype("U5"), Y, r"written as text \(<U5\); convert them by"),
+    "bytes": (X.astype("S5"), Y, r"written as text \(\|S5\)"),
+    "list-of-text": (X.round(1).astype(str).tolist(), Y, "written as text"),
+    "complex": (X + 1j, Y, "Complex data not supported: .* Got complex128; give"),
+    "complex-csr": (
+        scipy_sparse.csr_array(X + 1j),
+        Y,
+        "must hold real numbers. Got complex",
+    ),
+    "uneven-lists": (
+        [[1.0] * (2 + k % 3) for k in range(24)],
+        Y,
+        r"must have one shape. Got 3 shapes, from \(2,\) to \(4,\); fill them up",
+    ),
+    "uneven-sequences": (
+        objects([np.ones((5 + k % 2, 4)) for k in range(24)]),
+        Y,
+        r"Got 2 shapes, from \(5, 4\) to \(6, 4\); .*pad_sequence",
+    ),
+    "masked": (np.ma.masked_less(X, -1.0), Y, r"not be missing. Got \d+ masked ones"),
+    "array-of-arrays": (
+        objects(list(X)),
+        Y,
+        r"of shape \(4,\); join them to one array",
+    ),
+    "frame-of-arrays": (
+        pd.DataFrame({"series": list(X)}),
+        Y,
+        r"of shape \(4,\); join them to one array",
+    ),
     "empty": (X[:0], Y[:0], r"Found array with 0 sample\(s\)"),
     "one-axis": (X[:, 0], Y, "Expected 2D array, got 1D"),
     "lengths": (X, Y[:-1], r"inconsistent numbers of samples: \[24, 23\]"),

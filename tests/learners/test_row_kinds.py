@@ -237,8 +237,9 @@ def test_two_neighbours_beyond_single_precision_are_told_apart():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.float64])
-def test_what_only_takes_integers_gets_them_from_any_type(dtype):
-    learner = SparseMetaClassifier(backbone=Words(), **SHORT)
+@pytest.mark.parametrize("module", [Words, OneHot])
+def test_what_only_takes_integers_gets_them_from_any_type(module, dtype):
+    learner = SparseMetaClassifier(backbone=module(), **SHORT)
     rows = seen_by(learner, TOKENS.astype(dtype))
     assert rows.dtype == torch.int64
     np.testing.assert_array_equal(rows.numpy(), TOKENS)

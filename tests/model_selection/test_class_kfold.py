@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GroupKFold, check_cv, cross_validate
@@ -123,3 +124,85 @@ def test_random_state_needs_shuffle():
 def test_parameters_out_of_range(parameters):
     with pytest.raises(ValueError, match="parameter of ClassKFold"):
         ClassKFold(**parameters)
+
+
+# -- groups ----------------------------------------------------------------------------
+
+
+def splits_of(splitter, y, groups):
+    return list(splitter.split(np.zeros((len(y), 1)), y, groups))
+
+
+def stay_apart(y, groups, splits):
+    assert all(len(train) and len(test) for train, test in splits)
+    return all(
+        not set(ids[train]) & set(ids[test])
+        for train, test in splits
+        for ids in (y, groups)
+    )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_whole_groups_of_classes_are_held_out(shuffle):
+    y = np.repeat(np.arange(12), 4)
+    alphabets = np.array(["greek", "latin", "runes", "thai"])[y % 4]
+    splitter = ClassKFold(2, shuffle=shuffle, random_state=0 if shuffle else None)
+    splits = splits_of(splitter, y, alphabets)
+    assert stay_apart(y, alphabets, splits)
+    assert [len(test) for _, test in splits] == [24, 24]
+    assert all(len(train) + len(test) == 48 for train, test in splits)
+    by_row = splits_of(splitter, y, np.arange(48))  # every row a group: none is linked
+    for (_, test), expected in zip(by_row, folds_of(splitter, y), strict=True):
+        np.testing.assert_array_equal(test, expected)
+
+
+def test_classes_that_share_a_group_go_together():
+    y = np.repeat(np.arange(6), 5)
+    groups = np.arange(30)
+    groups[[0, 5]] = 100  # a row of class 0, and one of class 1
+    groups[[6, 29]] = 101  # of classes 1 and 5
+    for _, test in splits_of(ClassKFold(3), y, groups):
+        assert len({0, 1, 5} & set(y[test])) in (0, 3)
+    assert stay_apart(y, groups, splits_of(ClassKFold(3), y, groups))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_new_classes_of_new_groups_where_all_are_crossed(shuffle):
+    y, people = (ids.ravel() for ids in np.mgrid[:6, :9])
+    splitter = ClassKFold(3, shuffle=shuffle, random_state=0 if shuffle else None)
+    splits = splits_of(splitter, pd.Series(y), pd.Series(people))
+    assert stay_apart(y, people, splits)
+    assert [(len(train), len(test)) for train, test in splits] == [(24, 6)] * 3
+    assert sorted(np.concatenate([np.unique(y[test]) for _, test in splits])) == [
+        *range(6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.tile([0, 1], 9), "for 2 groups that share classes; lower n_splits"),
+        (np.r_[np.nan, np.arange(17)], "must not hold NaN, NaT or None. Got 1 such"),
+        (np.arange(17), r"inconsistent numbers of samples: \[18, 18, 17\]"),
+        (list("bbbcccbaaaaacaaaaa"), "no row for the test set of split 0; lower"),
+    ],
+)
+def test_groups_that_leave_no_split_are_refused(groups, message):
+    y = np.repeat(np.arange(3), 6)
+    with pytest.raises(ValueError, match=message):
+        splits_of(ClassKFold(3), y, groups)
+
+
+def test_cross_validations_pass_groups_on():
+    y = np.repeat(np.arange(6), 5)
+    groups = np.repeat([0, 1, 2], 10)
+    given = (DummyClassifier(), np.zeros((30, 1)), y)
+    kept = {"cv": ClassKFold(2), "return_indices": True}
+    plain = cross_validate(*given, groups=groups, **kept)
+    with config_context(enable_metadata_routing=True):
+        routed = cross_validate(*given, params={"groups": groups}, **kept)
+        without = cross_validate(*given, **kept)
+    for found in (plain, routed):
+        pairs = zip(found["indices"]["train"], found["indices"]["test"], strict=True)
+        assert stay_apart(y, groups, list(pairs))
+    assert len(without["test_score"]) == 2

@@ -10,9 +10,11 @@ from sklearn import config_context
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import (
     brier_score_loss,
+    f1_score,
     log_loss,
     make_scorer,
     mean_absolute_error,
+    recall_score,
     roc_auc_score,
 )
 from sklearn.model_selection import GroupKFold, cross_val_score
@@ -137,6 +139,34 @@ def test_a_score_that_no_episode_defines_is_refused():
             scoring="roc_auc",
             shared_labels=True,
             **SIZES,
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("f1", f1_score), ("recall", recall_score)],
+)
+def test_the_second_class_of_a_task_is_the_positive_one(name, metric):
+    result = evaluate_few_shot(
+        LogisticRegression(), X, HALF, tasks=TASKS, scoring=name, **SIZES
+    )
+    by_hand = []
+    for episode in drawn(HALF):
+        solved = LogisticRegression().fit(X[episode.support], HALF[episode.support])
+        found = solved.predict(X[episode.query])
+        by_hand.append(metric(HALF[episode.query], found, pos_label="yes"))
+    np.testing.assert_allclose(result.scores, by_hand)
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("roc_auc", "'roc_auc_ovo', .*'roc_auc_ovr'"), ("f1", "'f1_macro', 'f1_micro'")],
+)
+def test_scores_of_two_classes_name_those_of_more(name, others):
+    labels = np.arange(len(X)) % 5
+    with pytest.raises(InvalidInputError, match=f"Got a task of 3 classes.*{others}"):
+        evaluate_few_shot(
+            LogisticRegression(), X, labels, n_way=3, scoring=name, **SIZES
         )
 
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skcausalmeta.exceptions import PersistenceError
+from skcausalmeta.exceptions import InvalidInputError, PersistenceError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier, UpdateRule
 from skcausalmeta.persistence import describe, load, save
@@ -102,6 +102,9 @@ def test_an_unknown_class_is_refused_by_name(tmp_path):
         load(tmp_path / "own")
     with pytest.raises(PersistenceError, match="needs 'Sequences'"):
         load(tmp_path / "own", modules={"Sequence": Sequences})
+    for modules in ([Sequences], ["Sequences"], "Sequences", {Sequences: 1}, Sequences):
+        with pytest.raises(InvalidInputError, match="must map names to classes or fun"):
+            load(tmp_path / "own", modules=modules)
 
 
 def test_no_constructor_and_no_state_method_runs(tmp_path):

@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -61,6 +63,46 @@ def local_learner(cls=SparseMetaClassifier):
     layer, head, count = local_parts()
     given = {"head": head()} if cls is SparseMetaClassifier else {}
     return cls(backbone=layer(), callbacks=[count()], **given, **EPISODIC).fit(X, Y)
+
+
+def local_backbones():
+    """Backbones, and ways to make one, that no other process can import."""
+    layer = local_parts()[0]
+
+    @dataclass(eq=False)
+    class Settings(nn.Module):
+        width: int = 6
+
+        def __post_init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, self.width)
+
+        def forward(self, rows):
+            return self.layer(rows).relu()
+
+    def built(input_shape):
+        return nn.Linear(*input_shape, 6)
+
+    hooked = layer()
+    hooked.register_forward_hook(lambda module, rows, found: 2.0 * found)
+    return {
+        "class": layer,
+        "dataclass": Settings(),
+        "function": built,
+        "lambda": lambda input_shape: nn.Linear(*input_shape, 6),
+        "partial": partial(layer, width=3),
+        "hook": hooked,
+    }
+
+
+@pytest.mark.parametrize("name", local_backbones())
+def test_what_makes_a_backbone_travels_by_value(name):
+    given = local_backbones()[name]
+    learner = SparseMetaClassifier(RidgeHead(), backbone=given, **EPISODIC).fit(X, Y)
+    expected = learner.decision_function(X)
+    twin = cloudpickle.loads(cloudpickle.dumps(learner))
+    np.testing.assert_array_equal(twin.decision_function(X), expected)
+    np.testing.assert_array_equal(twin.fit(X, Y).decision_function(X), expected)
 
 
 @pytest.mark.parametrize("cls", [SparseMetaClassifier, MAMLClassifier])

@@ -1,5 +1,6 @@
 """Solved tasks in a folder."""
 
+import copy
 import json
 import os
 import shutil
@@ -9,10 +10,25 @@ import pytest
 
 from skcausalmeta.datasets import make_shared_tasks
 from skcausalmeta.exceptions import InvalidInputError, PersistenceError
-from skcausalmeta.heads import GroupLassoLogistic, LassoHead, PrototypeHead
-from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
+from skcausalmeta.heads import (
+    GroupLassoLogistic,
+    LassoHead,
+    PrototypeHead,
+    RidgeHead,
+)
+from skcausalmeta.learners import (
+    MAMLClassifier,
+    MAMLRegressor,
+    MetaCRLClassifier,
+    MTCRLClassifier,
+    Rejection,
+    SparseMetaClassifier,
+    SparseMetaRegressor,
+)
 from skcausalmeta.tasks import adapt_table, open_tasks, save_tasks, update_table
 from skcausalmeta.tasks._store import Store
+
+pytestmark = pytest.mark.usefixtures("short_common")
 
 SMALL = {
     "backbone": "identity",
@@ -174,11 +190,78 @@ def test_damage_is_told(solved, tmp_path, damage):
         open_tasks(tmp_path / "store").predict(X, tasks)
 
 
+NETS = {**SMALL, "backbone": "mlp"}
+FAR = Rejection(0.5, score="distance", n_episodes=5)
+LEARNERS = {
+    "means": lambda: SparseMetaClassifier(PrototypeHead(), common=None, **SMALL),
+    "parameters of a net": lambda: MAMLClassifier(**NETS),
+    "parameters of its last layer": lambda: MAMLClassifier(adapt_layers="head", **NETS),
+    "parameters for targets": lambda: MAMLRegressor(**NETS),
+    "weights of modules": lambda: MTCRLClassifier(
+        max_epochs=1, verbose=0, random_state=0
+    ),
+    "codes": lambda: MetaCRLClassifier(
+        SparseMetaClassifier(RidgeHead(), common=None, **SMALL)
+    ),
+    "rejection": lambda: SparseMetaClassifier(common="linear", reject=0.5, **SMALL),
+    "rejection by distance": lambda: MAMLClassifier(
+        reject=FAR, shared_labels=False, n_way=2, **NETS
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_a_folder_keeps_tasks_of_all_learners(kind, tmp_path):
+    params = {"n_classes": 4} if kind.startswith("rejection") else {}
+    if kind == "parameters for targets":
+        params = {"n_classes": None}
+    learner = LEARNERS[kind]()
+    X, y, tasks = table(**params)
+    learner.fit(X, y, tasks=tasks)
+    X, y, tasks = table(seed=1, n_tasks=3, **params)
+    solved = learner.adapt_tasks(X, y, tasks)
+    asked, ids = np.concatenate([X[:20], 9 + X[:20]]), np.resize([2, 0, 1], 40)
+    save_tasks(solved, tmp_path / "store")
+    stored = open_tasks(tmp_path / "store")
+    found, expected = stored.predict(asked, ids), solved.predict(asked, ids)
+    np.testing.assert_array_equal(found, expected)
+    assert stored.to_frame().equals(solved.to_frame())
+    for task in solved:
+        own = tasks == task
+        alone = copy.copy(learner).adapt(X[own], y[own])
+        np.testing.assert_array_equal(stored[task].predict(asked), alone.predict(asked))
+        np.testing.assert_array_equal(
+            found[ids == task], alone.predict(asked)[ids == task]
+        )
+        if hasattr(alone, "predict_proba"):
+            np.testing.assert_array_equal(
+                stored[task].predict_proba(asked), alone.predict_proba(asked)
+            )
+    if kind.startswith("rejection"):
+        assert (expected == alone.rejected_label_).any()
+
+
+def test_tasks_that_adapt_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("skcausalmeta.tasks._parquet._MOST_BYTES", 1000)
+    X, y, tasks = table()
+    learner = MAMLClassifier(**NETS).fit(X, y, tasks=tasks)
+    with pytest.raises(InvalidInputError, match='adapt_layers="head"'):
+        save_tasks(learner.adapt_tasks(X[:40], y[:40], tasks[:40]), tmp_path / "store")
+
+
+class NotedHead(PrototypeHead):
+    """A head that keeps more than numbers."""
+
+    def _fit(self, task):
+        return {**super()._fit(task), "note_": {1: "by number"}}
+
+
 def test_copies_of_a_learner_are_not_stored(tmp_path):
     X, y, tasks = table()
-    learner = SparseMetaClassifier(PrototypeHead(), common=None, **SMALL)
+    learner = SparseMetaClassifier(NotedHead(), common=None, **SMALL)
     solved = learner.fit(X, y, tasks=tasks).adapt_tasks(X, y, tasks)
-    with pytest.raises(InvalidInputError, match="linear head"):
+    assert solved[3].head_.note_ == {1: "by number"}
+    with pytest.raises(InvalidInputError, match="whose predictor is numbers"):
         save_tasks(solved, tmp_path / "store")
 
 

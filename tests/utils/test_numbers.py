@@ -8,7 +8,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from skcausalmeta.compose import make_meta_pipeline
 from skcausalmeta.exceptions import InvalidInputError
-from skcausalmeta.heads import GroupLassoSVC, LassoHead, RelaxedHead
+from skcausalmeta.heads import GroupLassoSVC, LassoHead, PrototypeHead, RelaxedHead
 from skcausalmeta.learners import MTCRLClassifier, MTCRLRegressor, SparseMetaClassifier
 from skcausalmeta.utils import saying_where_text_is
 
@@ -96,6 +96,23 @@ def test_a_regression_of_many_tasks_says_it_too():
     learner = MTCRLRegressor(max_epochs=1, verbose=0)
     with pytest.raises(InvalidInputError, match=r"y of the regression task .*'Bern'"):
         learner.fit(X, CITIES.astype(object), tasks=np.arange(24) % 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((X + 1j).astype("c8"), r"Complex data not supported: .* Got complex64"),
+        (np.ma.masked_less(X, -1.0), r"not be missing. Got \d+ masked ones; fill"),
+        ([[1.0], [1.0, 2.0]] * 12, "must have one shape. Got 2 shapes"),
+    ],
+)
+@pytest.mark.parametrize("head", [GroupLassoSVC(), RelaxedHead(), PrototypeHead()])
+def test_heads_name_what_is_no_table_of_real_numbers(head, rows, message):
+    with pytest.raises(InvalidInputError, match=message):
+        head.fit(rows, Y)
+    fitted = head.fit(X, Y)
+    with pytest.raises(InvalidInputError, match=message):
+        fitted.predict(rows)
 
 
 @pytest.mark.parametrize("unit", ["datetime64[D]", "timedelta64[s]"])

@@ -16,10 +16,12 @@ from sklearn.utils.validation import _check_sample_weight
 from ...exceptions import InvalidInputError
 from ...utils import saying_where_text_is
 from .._checks import check_sortable
+from .._task_state import of_states
 
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
 
 
+@of_states
 class TargetKind(NamedTuple):
     """Kind of the targets of a task: name, classes, units of the values.
 

@@ -42,7 +42,9 @@ def solve_head_tasks(
     of_classes = hasattr(learner, "training_classes_")
     apart = getattr(learner._new_head(), "solves_apart", False)
     hooked = learner.net_.module_.hooked.is_active
-    if not (of_classes and apart and not hooked and hasattr(head, "fit_tasks")):
+    # Means of classes, by which rows of none of them are refused, are of one task.
+    more = getattr(learner, "reject", None) is not None
+    if more or not (of_classes and apart and not hooked and hasattr(head, "fit_tasks")):
         return solve_singly(learner, tasks, pack_copies)
     rows = check_known_rows(learner, tasks.X)
     features = ask_by_task(learner._features, rows, tasks.begins)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...heads import GroupLassoSVC
-from .._task_blocks import CopiesBlock, TaskBlock
+from .._state_block import pack_states
+from .._task_blocks import TaskBlock
 from .._task_rows import TaskRows, spans
 from ._common_task import CommonTask
 from ._head_task import HeadTask
@@ -258,8 +259,8 @@ def sparse_entries(
     return begins, column.astype(np.int32), coef[task, :, column]
 
 
-def pack_copies(tasks: TaskRows, copies: list[Any]) -> TaskBlock:
-    """Pack adapted copies of a learner; as they are where a head is more than weights.
+def pack_copies(tasks: TaskRows, copies: list[Any]) -> list[TaskBlock]:
+    """Pack adapted copies of a learner: their weights, or all of a head that is more.
 
     Parameters
     ----------
@@ -270,12 +271,13 @@ def pack_copies(tasks: TaskRows, copies: list[Any]) -> TaskBlock:
     shapes = {
         getattr(getattr(task.head, "coef_", None), "shape", ()) for task in solved
     }
-    if len(shapes) != 1 or not all(_is_linear(task) for task in solved):
-        return CopiesBlock(tasks.ids, tasks.sizes, copies)
+    more = any(task.class_means is not None for task in solved)
+    if more or len(shapes) != 1 or not all(_is_linear(task) for task in solved):
+        return pack_states(tasks, copies)
     block = _packed(tasks, solved)
     if not _answers_alike(block, copies[0], solved[0]):
-        return CopiesBlock(tasks.ids, tasks.sizes, copies)
-    return block
+        return pack_states(tasks, copies)
+    return [block]
 
 
 def _is_linear(task: HeadTask) -> bool:

@@ -211,7 +211,7 @@ class HeadLearnerMixin:
     def _solve_many(self, tasks: TaskRows) -> tuple[list[TaskBlock], dict[Any, str]]:
         return solve_head_tasks(self, tasks)
 
-    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> TaskBlock:
+    def _pack_tasks(self, tasks: TaskRows, copies: list[Any]) -> list[TaskBlock]:
         return pack_copies(tasks, copies)
 
     def _task_without_labels(self) -> SolvedTask | None:
