@@ -54,7 +54,7 @@ def store_on_dask(request: dict[str, Any]) -> dict[str, Any]:
         "one s": medians[0, 0],
         "one processor s": medians[0, 1],
         "two s": medians[1, 0],
-        "two processor s": medians[1, 1],
+        "busier of two processor s": medians[1, 1],
         "killed after s": 0.0 if timer is None else timer.interval,
         "differ": differ,
     }
@@ -73,15 +73,16 @@ def _workers(n_workers: int, processes: bool) -> Iterator[Any]:
 
 
 def _seconds(client: Any, run: Any) -> tuple[float, float]:
-    """Return wall seconds, and those of processors of all workers."""
-    used, begin = _processor(client), time.perf_counter()
+    """Return wall seconds, and those of the processor of the busiest worker.
+
+    On a machine that others use, the latter are what a worker takes on a core of its
+    own.
+    """
+    used, begin = client.run(time.process_time), time.perf_counter()
     run()
     seconds = time.perf_counter() - begin
-    return seconds, _processor(client) - used
-
-
-def _processor(client: Any) -> float:
-    return float(sum(client.run(time.process_time).values()))
+    after = client.run(time.process_time)
+    return seconds, max(after[name] - used[name] for name in used)
 
 
 def _kill_one(client: Any, after: float) -> threading.Timer:
