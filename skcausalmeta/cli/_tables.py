@@ -74,6 +74,62 @@ def read_table(
     return table
 
 
+def read_rows(
+    path: Path,
+    task_column: str | None,
+    features: list[str] | None,
+    target: str,
+    *,
+    max_rows: int,
+) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """Read the features and the task ids of a CSV file, whatever else it holds.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file.
+    task_column : str or None
+        Name of the task ids; None: "task" or "tasks".
+    features : list of str or None
+        Names of the features; None: all columns but the ids and the target.
+    target : str
+        Column to leave aside.
+    max_rows : int
+        Most rows.
+
+    Returns
+    -------
+    tuple
+        Rows (n, n_features), ids (n,) as text, and the names of the features.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    InvalidInputError
+        As `read_table`.
+    """
+    names = read_header(path)
+    tasks = _task_name(names, task_column, path)
+    if tasks is None:
+        _check_has("task", names, path)
+    wanted = features or [name for name in names if name not in (target, tasks)]
+    missing = [name for name in wanted if name not in names]
+    if missing or not wanted:
+        raise InvalidInputError(
+            f"The data must have the {len(wanted)} features that the estimator was "
+            f"fitted on. Got no {missing[:3]}; the columns are {_few(names)}."
+        )
+    place = {name: column for column, name in enumerate(names)}
+    columns = read_columns(
+        path, [place[k] for k in wanted], [place[str(tasks)]], max_rows
+    )
+    if not columns.texts[0]:
+        raise InvalidInputError(f"A table must hold rows. Got none in {path}.")
+    check_look_alikes(list(dict.fromkeys(columns.texts[0])), str(tasks))
+    return np.stack(columns.numbers, axis=1), texts_of(columns.texts[0]), wanted
+
+
 def columns_of(table: Table, names: Sequence[str]) -> NDArray[Any]:
     """The features with these names, in this order; all, where none has a name.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInputError
-from ._tables import columns_of, read_table
+from ..utils import printable
+from ._tables import columns_of, read_rows, read_table
 from ._trust import add_trust, trusted
 
 _ADAPT = """\
@@ -133,7 +134,7 @@ def _solve(arguments: argparse.Namespace, learner: Any) -> str:
     if stored.failed_:
         lines.append(f"{len(stored.failed_)} tasks left out:")
     reasons = list(stored.failed_.items())[:_MOST_REASONS]
-    lines += [f"  {name}: {why}" for name, why in reasons]
+    lines += [f"  {printable(f'{name}: {why}')}" for name, why in reasons]
     return "\n".join(lines)
 
 
@@ -208,8 +209,17 @@ def _rows_without_targets(arguments: argparse.Namespace, learner: Any) -> Any:
             "Rows to predict are in a CSV file or Parquet files. Got "
             f"{arguments.table.name}; save it as one of them."
         )
-    import pandas
+    names = getattr(learner, "feature_names_in_", None)
+    features = None if names is None else list(names)
+    X, ids, found = read_rows(
+        arguments.table,
+        arguments.task_column,
+        features,
+        arguments.target,
+        max_rows=arguments.max_rows,
+    )
+    if names is not None:
+        import pandas
 
-    task = arguments.task_column or "task"
-    # Ids of a CSV file are texts, as those that adapt has read from one.
-    return pandas.read_csv(arguments.table, nrows=arguments.max_rows, dtype={task: str})
+        X = pandas.DataFrame(X, columns=found)
+    return X, None, ids

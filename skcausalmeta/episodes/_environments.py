@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..exceptions import InvalidInputError
+from ..utils import ids_of
 from ._rows import check_labels
 
 # Part of the advice in messages, for samplers and learners.
@@ -15,14 +15,9 @@ WITHOUT_ENVS = "from all environments (no envs= here, across_envs=False in a lea
 
 
 def check_envs(envs: ArrayLike, n_rows: int) -> np.ndarray:
-    """Environment ids of the rows, as an array."""
-    ids = check_labels(envs, "envs")
-    if len(ids) != n_rows:
-        raise InvalidInputError(
-            f"envs must have one entry per row. Got {len(ids)} for {n_rows} rows; take "
-            "both from the same rows."
-        )
-    return ids
+    """Number of the environment of every row."""
+    ids = check_labels(ids_of(envs, "envs", n_rows), "envs")
+    return np.unique(ids, return_inverse=True)[1]
 
 
 def pairs_of_environments(
@@ -35,7 +30,7 @@ def pairs_of_environments(
     groups : sequence of ndarray
         Rows of every class, or all rows of a task as one group.
     envs : ndarray of shape (n_samples,)
-        Environment of every row.
+        Number of the environment of every row.
     fewest : tuple of int
         Rows that a group needs in the first and in the second environment.
 

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import (
 )
 
 from ..exceptions import EpisodeError, InvalidInputError
-from ..utils import few_of, named_seeds
+from ..utils import few_of, ids_of, named_seeds
 from ._environments import WITHOUT_ENVS, check_envs, pairs_of_environments
 from ._episode import Episode
 from ._row_counts import FEWEST_CONSTRAINT, SHOT_CONSTRAINT, RowCounts
@@ -212,7 +212,7 @@ class TaskSampler:
         self.shared_labels = shared_labels
         self.natural = natural
         self._counts = RowCounts(n_shot, n_query, (1, 1) if shared_labels else fewest)
-        task_labels = check_labels(tasks, "tasks")
+        task_labels = check_labels(ids_of(tasks, "tasks"), "tasks")
         self._y = _check_values(y) if target_type == "value" else check_labels(y, "y")
         if len(task_labels) != len(self._y):
             raise InvalidInputError(

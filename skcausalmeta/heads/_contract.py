@@ -16,7 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows, refuse_masked, refuse_other_kinds
+from ..utils import (
+    SparseRows,
+    refuse_masked,
+    refuse_other_index,
+    refuse_other_kinds,
+    without_graph,
+)
 from ._inputs import (
     TrainingBatch,
     balanced_weights,
@@ -121,6 +127,32 @@ class LargestScoreMixin(ClassifierMixin):
         """
         winners = self._answers(X, offset).argmax(axis=1)
         return self.classes_[winners]
+
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        InvalidInputError
+            If pandas objects among them have different indices.
+        """
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight)
+        return float(super().score(X, y, sample_weight))
 
     def _answers(self, X: ArrayLike, offset: ArrayLike | None) -> NDArray[Any]:
         """Scores (n_samples, n_classes), those of the offset among them."""
@@ -523,6 +555,7 @@ def store_support(head: Any, coef: NDArray[Any]) -> None:
 def checked_rows(head: Any, X: ArrayLike) -> NDArray[Any]:
     """Rows that a fitted head is asked about, in double, as `SparseRows` if sparse."""
     check_is_fitted(head)
+    X = without_graph(X)
     refuse_masked(X)
     try:
         rows: Any = validate_data(

@@ -16,7 +16,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..exceptions import InvalidInputError
-from ..utils import dense_rows, refuse_masked, refuse_other_kinds
+from ..utils import (
+    dense_rows,
+    refuse_masked,
+    refuse_mixed,
+    refuse_other_index,
+    refuse_other_kinds,
+    without_graph,
+)
 
 # A centred column below this many units in the last place of its mean is constant.
 _CONSTANT = 16.0
@@ -67,7 +74,11 @@ def training_batch(
     ValueError
         For invalid rows, labels, weights or offsets, and for a single class.
     """
-    refuse_masked(X)
+    refuse_other_index(X=X, y=y, sample_weight=sample_weight, offset=offset)
+    X = without_graph(X)
+    refuse_masked(X, "X")
+    refuse_masked(y, "y")
+    refuse_mixed(y, "y")
     try:
         rows, y = check_X_y(
             X,

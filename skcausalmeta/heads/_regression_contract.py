@@ -15,7 +15,13 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
-from ..utils import dense_rows, saying_where_text_is
+from ..utils import (
+    dense_rows,
+    refuse_masked,
+    refuse_other_index,
+    saying_where_text_is,
+    without_graph,
+)
 from ._contract import HeadSolution, checked_rows, exact_solution
 from ._inputs import (
     check_parameters,
@@ -228,6 +234,32 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             return predictions
         return predictions + target_offset(offset, predictions.shape)
 
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """R squared of `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        InvalidInputError
+            If pandas objects among them have different indices.
+        """
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight)
+        return float(super().score(X, y, sample_weight))
+
     def solve_episodes(
         self,
         features: Tensor,
@@ -376,6 +408,10 @@ def regression_batch(
     ValueError
         For invalid rows, targets, weights or offsets.
     """
+    refuse_other_index(X=X, y=y, sample_weight=sample_weight, offset=offset)
+    X, y = without_graph(X), without_graph(y)
+    refuse_masked(X, "X")
+    refuse_masked(y, "y")
     with saying_where_text_is(X), saying_where_text_is(y, "y"):
         rows, y = check_X_y(
             X,

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ..episodes import Episode, make_sampler
 from ..metrics import mean_confidence_interval
+from ..utils import ids_of, refuse_other_index
 from ._canvas import call_method, finite_array, new_axes
 
 # Bounds the copies of rows that one call of the learner holds.
@@ -159,12 +160,14 @@ class AdaptationCurveDisplay:
         AdaptationCurveDisplay
             The display, drawn.
         """
+        refuse_other_index(X=X, y=y, tasks=tasks)
         rows, targets = np.asarray(X), np.asarray(y)
-        check_consistent_length(rows, targets, tasks)
+        check_consistent_length(rows, targets)
+        ids = None if tasks is None else ids_of(tasks, "tasks", len(rows))
         classes = is_classifier(estimator)
         sampler = make_sampler(
             targets,
-            tasks,
+            ids,
             regression=not classes,
             n_way=n_way,
             n_shot=n_shot,

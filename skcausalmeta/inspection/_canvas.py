@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
 from ..exceptions import InvalidInputError
+from ..utils import ids_of, refuse_other_index
 
 MAX_TICKS = 30
 _MOST_SOLVED = 10_000
@@ -86,14 +87,16 @@ def truth_mask(
 
 
 def by_task(
-    tasks: ArrayLike, *arrays: ArrayLike | None
+    tasks: ArrayLike, X: ArrayLike, y: ArrayLike | None
 ) -> Iterator[tuple[str, list[NDArray[Any]]]]:
-    """Name of every task and its rows of the arrays that are given."""
-    ids = np.asarray(tasks)
-    given = [np.asarray(array) for array in arrays if array is not None]
-    check_consistent_length(ids, *given)
-    for task in np.unique(ids):
-        yield str(task), [array[ids == task] for array in given]
+    """Name of every task and its rows of X, and of y if it is given."""
+    refuse_other_index(X=X, y=y, tasks=tasks)
+    given = [np.asarray(array) for array in (X, y) if array is not None]
+    check_consistent_length(*given)
+    ids = ids_of(tasks, "tasks", len(given[0]))
+    names, numbers = np.unique(ids, return_inverse=True)
+    for k, task in enumerate(names.tolist()):
+        yield str(task), [array[numbers == k] for array in given]
 
 
 def set_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:

@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils import few_of, refuse_other_index
+from ._checks import check_columns
 from ._solved_tasks import SolvedTasks
 from ._state_block import pack_states
 from ._task_blocks import TaskBlock, solve_singly
@@ -62,7 +63,7 @@ def adapt_tasks(
     NotFittedError
         Before `fit`.
     InvalidInputError
-        If y or the ids do not fit the rows.
+        If y or the ids do not fit the rows, or the columns are not those of `fit`.
 
     Warns
     -----
@@ -133,6 +134,7 @@ def solve_tasks(
     """
     check_is_fitted(learner)
     refuse_other_index(X=X, y=y, tasks=tasks)
+    check_columns(learner, X)
     blocks: list[TaskBlock] = []
     failed: dict[Any, str] = {}
     batches = rows_by_task(X, y, tasks, batch_size)

@@ -212,7 +212,9 @@ class BaseMetaLearner(
             best ones of a validation, are kept. Before or after the epochs the
             interruption goes on, and a learner that was fitted before stays as it was.
         """
-        refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        refuse_other_index(
+            X=X, y=y, tasks=tasks, envs=envs, sample_weight=sample_weight
+        )
         warn_of_look_alikes(y=y, tasks=tasks, envs=envs)
         check_device(self.device)
         rows = check_rows(self, X)
@@ -270,7 +272,7 @@ class BaseMetaLearner(
             For invalid rows, targets or weights, or weights that the learner cannot
             honour; the learner stays as it was.
         """
-        refuse_other_index(X=X, y=y)
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight)
         rows = check_known_rows(self, X)
         targets = self._check_support_targets(y, rows)
         if sample_weight is None:

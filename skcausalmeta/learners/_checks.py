@@ -19,13 +19,16 @@ from ..utils import (
     SparseRows,
     StoredRows,
     all_finite,
-    count_missing,
+    check_sortable,
+    ids_of,
     is_memory_map,
     is_stored,
     read_rows,
     refuse_masked,
     refuse_missing,
+    refuse_mixed,
     refuse_other_kinds,
+    without_graph,
 )
 
 _NUMERIC = "fiub"
@@ -58,6 +61,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     A memory map, or an array kept elsewhere, is neither copied nor read as a whole,
     and a sparse matrix is not made dense.
     """
+    X = without_graph(X)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         return _check_in_blocks(learner, X)
     refuse_masked(X)
@@ -76,6 +80,7 @@ def check_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
 def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
     """Return rows of the shape and the kind that a learner has seen in `fit`."""
     check_is_fitted(learner)
+    X = without_graph(X)
     if type(X) is not np.ndarray and _is_elsewhere(X):
         validate_data(learner, X, reset=False, skip_check_array=True)
         rows = _check_in_blocks(learner, X)
@@ -88,6 +93,19 @@ def check_known_rows(learner: Any, X: ArrayLike) -> NDArray[Any]:
             rows = _as_rows(found)
     learner.reader_.check(rows)
     return learner.reader_.of_seen_kind(rows)
+
+
+def check_columns(learner: Any, X: Any) -> None:
+    """Refuse a table of other columns than `fit` saw, or in another order.
+
+    Raises
+    ------
+    InvalidInputError
+        With their names, or how many there are.
+    """
+    if hasattr(X, "columns") and hasattr(learner, "reader_"):
+        with own_errors():
+            validate_data(learner, X, reset=False, skip_check_array=True)
 
 
 def check_task_rows(learner: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -127,6 +145,8 @@ def check_labels(learner: Any, y: ArrayLike, rows: NDArray[Any]) -> NDArray[Any]
     """Return the labels of checked rows, of any number of classes."""
     if y is None:
         refuse_none(learner, "label")
+    refuse_masked(y, "y")
+    refuse_mixed(y, "y")
     with own_errors():
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         check_consistent_length(rows, labels)
@@ -152,9 +172,10 @@ def check_values(
     """Return the real targets of checked rows, float64."""
     if y is None:
         refuse_none(learner, "real number")
+    refuse_masked(y, "y")
     with own_errors(y, "y"):
         values: NDArray[Any] = check_array(
-            column_or_1d(y, warn=True),
+            column_or_1d(without_graph(y), warn=True),
             dtype=np.float64,
             ensure_2d=False,
             input_name="y",
@@ -181,46 +202,9 @@ def check_ids(ids: ArrayLike | None, X: NDArray[Any], name: str) -> NDArray[Any]
     return None if ids is None else check_given_ids(ids, X, name)
 
 
-def _n_rows(X: Any) -> int:
-    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
-
-
-def _unchanged(ids: ArrayLike) -> ArrayLike:
-    """Return a list as an array that does not make texts of its numbers."""
-    if not isinstance(ids, list | tuple) or np.asarray(ids).dtype.kind not in "US":
-        return ids
-    kinds = {isinstance(value, str | bytes) for value in ids}
-    return ids if kinds == {True} else np.array(ids, dtype=object)
-
-
 def check_given_ids(ids: ArrayLike, X: NDArray[Any], name: str) -> NDArray[Any]:
     """Return the ids of checked rows, none of them missing."""
-    shape = np.shape(ids)
-    if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
-        raise InvalidInputError(
-            f"{name} must be one-dimensional, one id per row. Got shape {shape}; pass "
-            "one column, or join several to one id."
-        )
-    # Integers of pandas that may be missing would become floats, which hold few.
-    given = ids.to_numpy() if hasattr(ids, "to_numpy") else _unchanged(ids)
-    values: NDArray[Any] = column_or_1d(given)
-    if len(values) != _n_rows(X):
-        raise InvalidInputError(
-            f"{name} must hold one id a row. Found input variables with inconsistent "
-            f"numbers of samples: {[_n_rows(X), len(values)]}."
-        )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InvalidInputError(
-            f"{name} must not hold NaN or infinity. Got "
-            f"{np.count_nonzero(~np.isfinite(values))} such rows; drop or fill them."
-        )
-    check_sortable(values, name)
-    if missing := count_missing(values):
-        raise InvalidInputError(
-            f"{name} must not hold NaN, NaT or None. Got {missing} such rows; drop or "
-            "fill them."
-        )
-    return values
+    return ids_of(ids, name, int(X.shape[0]) if hasattr(X, "shape") else len(X))
 
 
 def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
@@ -280,15 +264,3 @@ def check_scale(X: Any) -> None:
             f"{_SMALLEST:g} and {_LARGEST:g}. Got {largest:g}; scale the features, for "
             "instance with StandardScaler in make_meta_pipeline."
         )
-
-
-def check_sortable(labels: NDArray[Any], name: str) -> None:
-    """Refuse labels of mixed types, missing ones among strings included."""
-    try:
-        np.unique(labels)
-    except (TypeError, ValueError) as error:  # of lists as values
-        raise InvalidInputError(
-            f"{name} must hold values of one type, none of them missing. Got a mix "
-            "that cannot be sorted; drop the rows without a value and convert the "
-            "rest to one type."
-        ) from error

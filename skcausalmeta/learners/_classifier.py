@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..episodes import Episode
 from ..exceptions import NotFittedError
 from ..training import Validation
-from ..utils import SparseRows, is_memory_map, refuse_other_index
+from ..utils import IndexedScoreMixin, SparseRows, is_memory_map, refuse_other_index
 from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_classes, check_known_rows, check_labels
 from ._episode_plan import EpisodePlan, plan_episodes
@@ -42,7 +42,7 @@ from ._temperature import best_temperature
 _CALIBRATION_EPISODES = 100
 
 
-class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
+class BaseMetaClassifier(IndexedScoreMixin, ClassifierMixin, BaseMetaLearner):
     """A meta-learner of classes; episodes are N-way problems or tasks by id.
 
     The base of the classifiers, and of one of your own: checks of data, episodes,
@@ -150,7 +150,7 @@ class BaseMetaClassifier(ClassifierMixin, BaseMetaLearner):
         (`support_rows_`, `support_labels_`): an image of 84 x 84 x 3 bytes takes 21
         kB, also in pickles and saved files. Rows of a memory map are not copied.
         """
-        refuse_other_index(X=X, y=y)
+        refuse_other_index(X=X, y=y, sample_weight=sample_weight)
         rows = check_known_rows(self, X)
         labels = check_labels(self, y, rows)
         if keep_classes:

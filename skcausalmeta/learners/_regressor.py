@@ -10,13 +10,14 @@ from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..training import Validation
+from ..utils import IndexedScoreMixin
 from ._base import N_SHOT_CONSTRAINT, BaseMetaLearner
 from ._checks import check_values
 from ._episode_plan import EpisodePlan, plan_value_episodes
 from ._episode_sizes import ValueSizes
 
 
-class BaseMetaRegressor(RegressorMixin, BaseMetaLearner):
+class BaseMetaRegressor(IndexedScoreMixin, RegressorMixin, BaseMetaLearner):
     """A meta-learner of real targets; every task id is a problem of its own.
 
     Without task ids all rows are one task, so that it is a regressor like others. A

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..exceptions import InvalidInputError
-from ..utils import SparseRows
-from ._checks import check_sortable
+from ..utils import SparseRows, check_sortable
 from ._novelty import ClassMeans
 from ._task_state import of_states
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 
 from ..exceptions import InvalidInputError
 from ..training import in_parts
-from ..utils import few_of, read_rows
+from ..utils import few_of, printable, read_rows, refuse_other_index
 from ._checks import check_known_rows
 from ._task_blocks import TaskBlock
 from ._task_ids import as_ids, checked_ids, names_of
@@ -245,6 +245,7 @@ class SolvedTasks:
         float
             Over all rows together.
         """
+        refuse_other_index(X=X, y=y, tasks=tasks, sample_weight=sample_weight)
         judge = accuracy_score if is_classifier(self._inner) else r2_score
         return float(judge(y, self.predict(X, tasks), sample_weight=sample_weight))
 
@@ -254,6 +255,7 @@ class SolvedTasks:
         if not getattr(learner, "around_common_", False):
             return None
         rows = check_known_rows(learner, self._rows(X))
+        refuse_other_index(X=X, tasks=tasks)
         places = self._places(tasks, rows)
         found: NDArray[Any] | None = None
         for block, some, positions in self._index.groups(places):
@@ -297,6 +299,7 @@ class SolvedTasks:
         return found
 
     def _places(self, tasks: ArrayLike, X: Any) -> NDArray[np.int64]:
+        refuse_other_index(X=X, tasks=tasks)
         ids = checked_ids(tasks, X)
         if not len(ids) or not n_rows_of(X):
             raise InvalidInputError("X must hold a row. Got none.")
@@ -482,7 +485,10 @@ class SolvedTasks:
         lines = [f"{len(self)} tasks solved, largest gap {self.largest_gap_:.1e}"]
         if self.failed_:
             lines.append(f"{len(self.failed_)} tasks left out")
-        lines += [f"  {name}: {why}" for name, why in list(self.failed_.items())[:10]]
+        lines += [
+            f"  {printable(f'{name}: {why}')}"
+            for name, why in list(self.failed_.items())[:10]
+        ]
         return "\n".join(lines)
 
     # -- changes -----------------------------------------------------------------------
@@ -515,10 +521,11 @@ class SolvedTasks:
         return self
 
     def _take(self, blocks: Sequence[Any], failed: dict[Any, str]) -> None:
-        self._index = self._index.with_blocks(blocks)
+        index = self._index.with_blocks(blocks)
         solved = {task for block in blocks for task in names_of(block.ids)}
         kept = {task: why for task, why in self.failed_.items() if task not in solved}
-        self.failed_ = {**kept, **failed}
+        # In one step, whatever may interrupt it.
+        vars(self).update({"_index": index, "failed_": {**kept, **failed}})
 
     def drop(self, ids: Iterable[Any]) -> Self:
         """Forget tasks.

@@ -22,13 +22,13 @@ from ..utils import (
     SparseTasks,
     StoredRows,
     are_sparse_tasks,
+    check_sortable,
     forget,
     is_memory_map,
     is_out_of_memory,
     is_stored,
     release_pages,
 )
-from ._checks import check_sortable
 
 _DOUBLE, _SINGLE = 8, 4
 # Copies of the features that are alive at once: as the backbone gives them, in double

@@ -11,9 +11,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from ..exceptions import PersistenceError
+from ..utils import printable
+
 State = dict[str, NDArray[Any]]
 _SCALARS = (bool, int, float, str, np.generic)
 _KINDS = "biufUS"
+# What a plan that is none may raise.
+_STRANGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _kinds: dict[str, type[Any]] = {}
 
 
@@ -55,7 +60,25 @@ def state_of(task: Any, learner: Any, n_labels: int) -> tuple[Any, State]:
 
 
 def task_of(plan: Any, state: Mapping[str, Any], learner: Any, n_labels: int) -> Any:
-    """Return the solved task of a state, the inverse of `state_of`."""
+    """Return the solved task of a state, the inverse of `state_of`.
+
+    Raises
+    ------
+    PersistenceError
+        If the plan, which a file may hold, is none.
+    """
+    try:
+        return _put_together(plan, state, learner, n_labels)
+    except _STRANGE as error:
+        raise PersistenceError(
+            "A solved task must be put together as it was taken apart. Got another "
+            f"plan ({printable(str(error)[:200])}); restore the file from a copy."
+        ) from error
+
+
+def _put_together(
+    plan: Any, state: Mapping[str, Any], learner: Any, n_labels: int
+) -> Any:
     if plan is None:
         return None
     kind, content = plan
@@ -67,13 +90,22 @@ def task_of(plan: Any, state: Mapping[str, Any], learner: Any, n_labels: int) ->
         parameter = next(learner.net_.module_.parameters())
         return torch.from_numpy(np.array(state[content])).to(parameter.device)
     if kind == "dict":
-        return {k: task_of(v, state, learner, n_labels) for k, v in content.items()}
-    given = {k: task_of(v, state, learner, n_labels) for k, v in content.items()}
+        return {
+            k: _put_together(v, state, learner, n_labels) for k, v in content.items()
+        }
+    given = {k: _put_together(v, state, learner, n_labels) for k, v in content.items()}
     if kind != "head":
         return _kinds[kind](**given)
     head = learner._new_head(n_labels)
+    if strange := [name for name in given if not _may_be_fitted(head, name)]:
+        raise ValueError(f"{strange} are no attributes of a fitted head")
     vars(head).update(given)
     return head
+
+
+def _may_be_fitted(head: Any, name: str) -> bool:
+    """Tell whether `fit` may set it: no parameter, method or part of Python."""
+    return name.isidentifier() and name[:2] != "__" and not hasattr(head, name)
 
 
 def _taken_apart(

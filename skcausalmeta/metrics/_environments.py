@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 
 from ..exceptions import InvalidInputError
+from ..utils import ids_of, refuse_other_index
 
 _SCORES: dict[str, Callable[..., float]] = {
     "accuracy": accuracy_score,
@@ -53,9 +54,10 @@ def environment_scores(
     >>> environment_scores([0, 1, 1, 0], [0, 1, 0, 0], ["a", "a", "b", "b"])
     {'a': 1.0, 'b': 0.5}
     """
+    refuse_other_index(y_true=y_true, y_pred=y_pred, envs=envs)
     truth, found = np.asarray(y_true), np.asarray(y_pred)
-    ids = column_or_1d(envs)
-    check_consistent_length(truth, found, ids)
+    check_consistent_length(truth, found)
+    ids = ids_of(envs, "envs", len(truth))
     if truth.shape != found.shape or truth.ndim not in (1, 2):
         raise InvalidInputError(
             "y_true and y_pred must have one shape, (n,) or (n, n_tasks). Got "
@@ -67,9 +69,10 @@ def environment_scores(
         )
     score = _SCORES[scoring] if isinstance(scoring, str) else scoring
     truth, found = truth.reshape(len(ids), -1), found.reshape(len(ids), -1)
+    names, numbers = np.unique(ids, return_inverse=True)
     return {
-        name.item(): _mean_score(truth[ids == name], found[ids == name], score, name)
-        for name in np.unique(ids)
+        name: _mean_score(truth[numbers == k], found[numbers == k], score, name)
+        for k, name in enumerate(names.tolist())
     }
 
 

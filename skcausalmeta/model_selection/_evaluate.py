@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import (
 from ..episodes import EpisodeSampler, TaskSampler, make_sampler
 from ..exceptions import InvalidInputError
 from ..metrics import error_of_confidences, mean_confidence_interval
-from ..utils import refuse_other_index
+from ..utils import ids_of, refuse_other_index
 from ._judge import EpisodeRecord, Judge, judge_episodes
 from ._repeats import warn_of_repeats
 from ._result import FewShotResult
@@ -171,8 +171,10 @@ def evaluate_few_shot(
     _refuse_plain_pipeline(estimator)
     if calibration:
         _require_probabilities(estimator)
-    check_consistent_length(X, y, tasks)
+    check_consistent_length(X, y)
     refuse_other_index(X=X, y=y, tasks=tasks)
+    if tasks is not None:
+        tasks = ids_of(tasks, "tasks", len(np.asarray(y)))
     if sparse.issparse(X):
         X = X.tocsr()  # other formats cannot give some of their rows
 

@@ -15,6 +15,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from ..utils import ids_of
 from ._evaluate import evaluate_few_shot
 from ._scoring import Scorer, name_of
 
@@ -220,7 +221,9 @@ class _FewShotScorer:
 def _smallest_group(y: ArrayLike, tasks: ArrayLike | None, regression: bool) -> int:
     """Return the rows of the smallest class of a task, or task for a regressor."""
     labels = np.asarray(y)
-    groups = [np.zeros(len(labels)) if tasks is None else np.asarray(tasks)]
+    groups = [np.zeros(len(labels))]
+    if tasks is not None:
+        groups = [ids_of(tasks, "tasks", len(labels))]
     if not regression:
         groups.append(labels)
     codes = [np.unique(group, return_inverse=True)[1] for group in groups]

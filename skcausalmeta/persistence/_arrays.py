@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ..exceptions import PersistenceError
 
+# One type by its letters: numpy evaluates what else a text may hold, such as counts.
+_PLAIN_TEXT = re.compile(r"[<>|=]?[A-Za-z]+[0-9]*(\[[0-9]*[A-Za-z]+\])?")
 # Kinds of numpy that are numbers or text: anything but references to objects.
 _PLAIN_KINDS = frozenset("biufcSUmM")
 _AS_THEY_ARE = frozenset(
@@ -34,7 +37,8 @@ def plain_dtype(text: Any) -> np.dtype[Any]:
     PersistenceError
         If it is another type.
     """
-    dtype = np.dtype(text) if isinstance(text, str) else np.dtype(object)
+    plain = isinstance(text, str) and _PLAIN_TEXT.fullmatch(text) is not None
+    dtype = np.dtype(text) if plain else np.dtype(object)
     if dtype.kind not in _PLAIN_KINDS or dtype.fields is not None:
         raise PersistenceError(
             "Arrays must hold numbers, text or times. Got the type "

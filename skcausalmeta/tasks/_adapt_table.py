@@ -17,9 +17,10 @@ from tqdm import tqdm
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import solve_batch, tell_failed
 from ..persistence import save
+from ._manifest import LEARNER
 from ._parquet import arrow
 from ._sources import Columns, Part, Partitions, Source, source_of, whole_tasks
-from ._store import LEARNER, Store
+from ._store import Store
 from ._stored_tasks import StoredTasks, keep_learner, open_tasks
 
 TASKS_PER_PART = 8192
@@ -27,6 +28,9 @@ TASKS_PER_PART = 8192
 _AHEAD = 2
 _RETRIES = 3
 Found = tuple[str, int, list[Any], dict[Any, str]]
+
+# What reading a file that is none may raise.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 def adapt_table(
@@ -202,12 +206,22 @@ def _check_learner(store: Store, learner: Any) -> None:
         except PersistenceError:
             same = False
         else:
-            same = _numbers_of(kept) == _numbers_of(again)
+            same = _numbers_of(again) == _numbers_of_kept(kept)
     if not same:
         raise InvalidInputError(
             f"All tasks of a store are of one learner. Got another one than that in "
             f"{store.path}; name a new folder, or pass open_tasks(...).learner."
         )
+
+
+def _numbers_of_kept(path: Path) -> list[tuple[str, str]]:
+    try:
+        return _numbers_of(path)
+    except _DAMAGE as error:
+        raise PersistenceError(
+            "The learner of a store must be as it was written. Got a damaged "
+            f"{path}; restore it from a copy."
+        ) from error
 
 
 def _numbers_of(path: Path) -> list[tuple[str, str]]:

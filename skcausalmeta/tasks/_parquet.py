@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import DroppedTasks, HeadBlock, StateBlock, as_ids, names_of
+from ..utils import printable
 
-META = b"skcausalmeta"
+META, _NAME = b"skcausalmeta", b"skcausalmeta.part"
+# Rows, and 16 bytes, for each byte of a file: more is no table of tasks.
+_MOST = 64
+_MOST_WEIGHTS = 2**26
+_DAMAGE = (
+    *(OSError, KeyError, ValueError, IndexError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, NotImplementedError, RecursionError),
+)
 _OPTIONAL = ("labels", "amounts", "trusts", "codes", "centers")
 _STATE = "state."
 _MOST_BYTES = 2**20
@@ -67,8 +75,8 @@ def arrow() -> Any:
     return pyarrow
 
 
-def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
-    """Write blocks, a row group each.
+def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any], name: str) -> None:
+    """Write blocks, a row group each, and the name that the file has in its store.
 
     Raises
     ------
@@ -79,7 +87,9 @@ def write_blocks(file: BinaryIO | Path, blocks: Sequence[Any]) -> None:
     tables = [_table(pa, block) for block in blocks]
     facts = [_facts(block) for block in blocks]
     schema = pa.unify_schemas([table.schema for table in tables])
-    schema = schema.with_metadata({META: json.dumps(facts).encode()})
+    schema = schema.with_metadata(
+        {META: json.dumps(facts).encode(), _NAME: name.encode()}
+    )
     writer = pa.parquet.ParquetWriter(
         file, schema, compression="zstd", write_page_checksum=True
     )
@@ -99,7 +109,7 @@ def read_ids(path: Path) -> list[NDArray[Any]]:
     """
     with _damage_told(path), _reader(path) as reader:
         return [
-            _array(reader.read_row_group(k, columns=["id"]).column("id"))
+            _ids(reader.read_row_group(k, columns=["id"]).column("id"))
             for k in range(reader.num_row_groups)
         ]
 
@@ -114,7 +124,9 @@ def read_failed(path: Path) -> dict[Any, str]:
     """
     with _damage_told(path), _reader(path) as reader:
         table = reader.read()
-        ids, reasons = _array(table.column("id")), table.column("why").to_pylist()
+        ids, reasons = _ids(table.column("id")), table.column("why").to_pylist()
+        if not all(isinstance(reason, str) for reason in reasons):
+            raise ValueError("a reason is no text")
         return FailedTasks(ids, reasons).named()
 
 
@@ -128,22 +140,75 @@ def read_block(path: Path, group: int) -> HeadBlock | StateBlock:
     """
     with _damage_told(path), _reader(path) as reader:
         facts = json.loads(reader.schema_arrow.metadata[META])[group]
-        return _block(reader.read_row_group(group), facts)
+        block = _block(reader.read_row_group(group), facts)
+        _check(block, facts)
+        return block
 
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+    except _DAMAGE as error:
+        reason = printable(str(error)[:300])
         raise PersistenceError(
             f"A part of a store must be as it was written. Got {path}, which cannot be "
-            f"read ({error}); restore it from a copy, or adapt to its tasks again."
+            f"read ({reason}); restore it from a copy, or adapt to its tasks again."
         ) from error
 
 
 def _reader(path: Path) -> Any:
-    return arrow().parquet.ParquetFile(path, page_checksum_verification=True)
+    """Open a part that bears its own name, and is no more than its size can hold."""
+    reader = arrow().parquet.ParquetFile(path, page_checksum_verification=True)
+    try:
+        named = (reader.schema_arrow.metadata or {}).get(_NAME)
+        if named is not None and named != path.name.encode():
+            raise ValueError("it is another part, under this name")
+        facts, size = reader.metadata, path.stat().st_size
+        for k in range(reader.num_row_groups):
+            group = facts.row_group(k)
+            if max(group.num_rows, group.total_byte_size >> 4) > _MOST * size:
+                raise ValueError("it says that it holds more than it can")
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether a file with the name of a part is one, whole or cut short."""
+    try:
+        with arrow().parquet.ParquetFile(path) as reader:
+            return META in (reader.schema_arrow.metadata or {})
+    except OSError:
+        return False
+    except _DAMAGE:  # by a writer that was killed
+        return True
+
+
+def _check(block: HeadBlock | StateBlock, facts: dict[str, Any]) -> None:
+    """Refuse arrays that do not belong together."""
+    if isinstance(block, StateBlock):
+        return  # whose every array has been given the shape of its tasks
+    n, outputs = len(block.ids), facts["outputs"]
+    whole = type(block.width) is int and type(outputs) is int and outputs > 0
+    if not (whole and 0 < block.width * outputs <= _MOST_WEIGHTS):
+        raise ValueError("its heads have no size")
+    entries = block.columns
+    pairs = {
+        "values": block.values.shape == (len(entries), outputs),
+        "columns": ((entries >= 0) & (entries < block.width)).all(),
+        "begins": block.begins[-1] == len(entries) and len(block.begins) == n + 1,
+        "intercept": block.intercepts.shape == (n, outputs),
+        "flat": type(block.flat) is bool,
+    }
+    for name in ("gaps", "n_labels", *_OPTIONAL):
+        found = getattr(block, name)
+        if found is not None:
+            pairs[name] = len(found) == n and found.dtype.kind in "iufbUM"
+    strange = [name for name, good in pairs.items() if not good]
+    if strange:
+        raise ValueError(f"{strange} do not belong to its tasks")
 
 
 def _facts(block: Any) -> dict[str, Any]:
@@ -249,7 +314,7 @@ def _state_block(table: Any, facts: dict[str, Any]) -> StateBlock:
         column = table.column(_STATE + name)
         values = _array(_flat(column) if shape else column)
         state[name] = values.reshape(len(table), *shape)
-    ids, n_labels = _array(table.column("id")), _array(table.column("n_labels"))
+    ids, n_labels = _ids(table.column("id")), _array(table.column("n_labels"))
     return StateBlock(ids, n_labels.astype(np.int64), facts["plan"], state)
 
 
@@ -289,7 +354,7 @@ def _block(table: Any, facts: dict[str, Any]) -> HeadBlock | StateBlock:
     entries = table.column("columns").combine_chunks()
     begins = np.concatenate([[0], np.cumsum(_array(entries.value_lengths()))])
     return HeadBlock(
-        ids=_array(table.column("id")),
+        ids=_ids(table.column("id")),
         n_labels=_array(table.column("n_labels")).astype(np.int64),
         begins=begins.astype(np.int64),
         columns=_array(_flat(table.column("columns"))).astype(np.int32),
@@ -300,6 +365,12 @@ def _block(table: Any, facts: dict[str, Any]) -> HeadBlock | StateBlock:
         flat=facts["flat"],
         **parts,
     )
+
+
+def _ids(column: Any) -> NDArray[Any]:
+    if column.null_count:
+        raise ValueError("a task has no id")
+    return _array(column)
 
 
 def _flat(column: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +12,15 @@ from typing import Any
 from ..exceptions import InvalidInputError, PersistenceError
 from ..learners import DroppedTasks
 from ..persistence import in_one_step
-from ._parquet import FailedTasks, write_blocks
+from ._manifest import FORMAT, IS_PART, PART, sealed, unsealed
+from ._parquet import FailedTasks, is_own, write_blocks
 
 try:
     import fcntl
 except ImportError:  # on Windows the file itself is the lock
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1
-LEARNER = "learner.safetensors"
 _MANIFEST, _LOCK = "manifest.json", "writer.lock"
-_PART = "part-{:06d}-{}.parquet"
 _KINDS = {DroppedTasks: "dropped", FailedTasks: "failed"}
 
 
@@ -64,31 +60,15 @@ class Store:
                 f"A store of tasks is a folder with {_MANIFEST}. Got {self.path}, "
                 "which has none; name one that adapt_table or save_tasks has written."
             ) from error
-        try:
-            found = json.loads(text)
-            body, checksum = found["store"], found["sha256"]
-            good = checksum == _checksum(body)
-        except (ValueError, KeyError, TypeError):
-            good = False
-        if not good:
-            raise PersistenceError(
-                f"The list of the parts of a store must be as it was written. Got a "
-                f"damaged {self.path / _MANIFEST}; restore it from a copy."
-            )
-        if body["format"] > FORMAT:
-            raise PersistenceError(
-                f"This version reads stores of format {FORMAT}. Got format "
-                f"{body['format']} in {self.path}; install a newer skcausalmeta."
-            )
-        self._check_parts(body["parts"])
-        manifest: dict[str, Any] = body
+        manifest = unsealed(text, self.path / _MANIFEST)
+        self._check_parts(manifest["parts"])
         return manifest
 
     def _check_parts(self, parts: Sequence[dict[str, Any]]) -> None:
         for part in parts:
             path = self.path / part["file"]
             size = path.stat().st_size if path.is_file() else None
-            if size != part["bytes"] or os.path.basename(part["file"]) != part["file"]:
+            if size != part["bytes"]:
                 raise PersistenceError(
                     "The parts of a store must be as they were written. Got "
                     f"{part['file']} of {size} bytes in {self.path}, expected "
@@ -185,11 +165,11 @@ class Store:
 
     def _part(self, number: int, blocks: Sequence[Any]) -> dict[str, Any]:
         """Write a file that counts when the list names it."""
-        name = _PART.format(number, secrets.token_hex(4))
+        name = PART.format(number, secrets.token_hex(4))
         path = self.path / name
         try:
             with path.open("xb") as file:
-                write_blocks(file, blocks)
+                write_blocks(file, blocks, name)
                 file.flush()
                 os.fsync(file.fileno())
                 n_bytes = file.tell()
@@ -200,24 +180,19 @@ class Store:
         return {"file": name, "bytes": n_bytes, "kind": kind}
 
     def _write(self, body: dict[str, Any]) -> None:
-        text = json.dumps({"store": body, "sha256": _checksum(body)})
         with in_one_step(self.path / _MANIFEST) as file:
-            file.write(text.encode())
+            file.write(sealed(body))
 
     def _sweep(self) -> None:
-        """Delete parts that no list names: a killed writer has left them."""
+        """Delete own parts that no list names: a killed writer has left them."""
         if not self.exists:
             return
         known = {part["file"] for part in self.read()["parts"]}
         for path in self.path.glob("part-*.parquet"):
-            if path.name not in known:
+            strange = path.name in known or IS_PART.fullmatch(path.name) is None
+            if not strange and is_own(path):
                 with suppress(OSError):
                     path.unlink()
-
-
-def _checksum(body: dict[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True).encode()
-    return hashlib.sha256(text).hexdigest()
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from ..learners import (
     names_of,
 )
 from ..persistence import load, save
+from ._manifest import LEARNER
 from ._parquet import arrow, read_block, read_failed, read_ids
-from ._store import LEARNER, Store
+from ._store import Store
 
 _BLOCKS_PER_PART = 4
 _CACHED_BYTES = 2**29

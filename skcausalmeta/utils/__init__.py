@@ -2,6 +2,13 @@
 
 from ._discovery import all_estimators, package_definitions
 from ._few_of import few_of
+from ._ids import (
+    check_sortable,
+    count_masked,
+    ids_of,
+    refuse_mixed,
+)
+from ._indexed_score import IndexedScoreMixin
 from ._indices import refuse_other_index
 from ._look_alikes import as_seen, look_alikes, number_in, warn_of_look_alikes
 from ._missing import count_missing
@@ -27,8 +34,10 @@ from ._stored_rows import (
     release_pages,
     stays_on_disk,
 )
+from ._tensors import without_graph
 
 __all__ = [
+    "IndexedScoreMixin",
     "RowsOnDisk",
     "SparseRows",
     "SparseTasks",
@@ -37,10 +46,13 @@ __all__ = [
     "all_finite",
     "are_sparse_tasks",
     "as_seen",
+    "check_sortable",
+    "count_masked",
     "count_missing",
     "dense_rows",
     "few_of",
     "forget",
+    "ids_of",
     "is_memory_map",
     "is_out_of_memory",
     "is_stored",
@@ -54,6 +66,7 @@ __all__ = [
     "read_rows",
     "refuse_masked",
     "refuse_missing",
+    "refuse_mixed",
     "refuse_other_index",
     "refuse_other_kinds",
     "refuse_text",
@@ -61,4 +74,5 @@ __all__ = [
     "saying_where_text_is",
     "stays_on_disk",
     "warn_of_look_alikes",
+    "without_graph",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..exceptions import InvalidInputError
 
 
@@ -52,10 +54,15 @@ def refuse_other_index(**given: Any) -> None:
             place = next((k for k, pair in pairs if _differ(pair)), 0)
             raise InvalidInputError(
                 f"{first} and {name} must have one index, in the same order. Got "
-                f"{one[place]!r} and {other[place]!r} at row {place}; align them, for "
-                f"instance by {name}.loc[{first}.index], or pass {name}.to_numpy() to "
-                "go by position."
+                f"{_plain(one[place])!r} and {_plain(other[place])!r} at row {place}; "
+                f"align them, for instance by {name}.loc[{first}.index], or pass "
+                f"{name}.to_numpy() to go by position."
             )
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python, which is shorter to read."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _differ(pair: tuple[Any, Any]) -> bool:

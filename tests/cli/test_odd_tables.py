@@ -12,6 +12,7 @@ from skcausalmeta.cli import main
 from skcausalmeta.cli._tables import read_table
 from skcausalmeta.exceptions import InvalidInputError
 from skcausalmeta.heads import RidgeHead, RidgeRegressionHead
+from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.persistence import describe, save
 
 RNG = np.random.RandomState(0)
@@ -351,3 +352,110 @@ def test_regressors_take_numbers_only(saved, tmp_path, capsys):
     code, _, err = run(capsys, "evaluate", saved / "values", path)
     assert code == 1
     assert "targets of a regressor must be finite numbers" in err
+
+
+# -- tables of many tasks --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A saved learner, and a store of the tasks of a table."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("many")
+    learner = SparseMetaClassifier(
+        backbone="identity",
+        common="linear",
+        shared_labels=True,
+        max_epochs=1,
+        batches_per_epoch=1,
+        verbose=0,
+        random_state=0,
+    )
+    frame = pandas.DataFrame(X, columns=["a", "b"])
+    save(learner.fit(frame, Y, tasks=np.arange(60) % 3), folder / "learner")
+    ids = np.array(["NA", "01", "c"])[np.arange(60) % 3]
+    rows = [[*row, y, t] for row, y, t in zip(X, Y, ids, strict=True)]
+    write(folder / "table.csv", "a,b,y,task", rows)
+    given = [folder / "learner", folder / "table.csv", "--store", folder / "store"]
+    assert main(["adapt", *map(str, given)]) == 0
+    return folder
+
+
+def test_rows_are_predicted_by_the_ids_as_written(many, tmp_path, capsys):
+    import pyarrow.parquet
+
+    rows = [["NA", 1, 2], ["01", 3, 4], ["c", 5, 6], ["new", 7, 8]]
+    for header in ("task,a,b", "\ufefftask , a,b"):
+        path = write(tmp_path / "rows.csv", header, rows)
+        found = tmp_path / "found.parquet"
+        code, out, _ = run(capsys, "predict", many / "store", path, "--output", found)
+        assert (code, "1 of unknown tasks" in out) == (0, True)
+        table = pyarrow.parquet.read_table(found)
+        assert table.column("task").to_pylist() == ["NA", "01", "c", "new"]
+
+
+ROWS_OF_TASKS = {
+    "a name twice": "a,b,a,task\n1,2,3,c\n",
+    "a name alike": "a,b,a ,task\n1,2,3,c\n",
+    "no ids": "a,b,y\n1,2,0\n",
+    "no feature": "a,task\n1,c\n",
+    "an id of none": "a,b,task\n1,2,\n",
+    "ids alike": "a,b,task\n1,2,1\n1,2,01\n",
+    "a short row": "a,b,task\n1,2\n",
+    "a long row": "a,b,task\n1,2,c,4,5\n",
+    "text": "a,b,task\nred,2,c\n",
+    "digits of others": "a,b,task\n\u0663,2,c\n",
+    "no rows": "a,b,task\n",
+    "nothing": "",
+    "zeros": "a,b,task\n1,2,c\0\n\0\0\n",
+    "an open quote": 'a,b,task\n1,2,"c\n',
+    "codes": "a,b,task,\x1b[2J\n\x1b[2J,2,c,1\n",
+    "more rows": "a,b,task\n" + "1,2,c\n" * 9,
+    "too large": "a,b,task\n1e999,2,c\n",
+}
+
+
+@pytest.mark.parametrize("text", ROWS_OF_TASKS.values(), ids=ROWS_OF_TASKS)
+@pytest.mark.parametrize("command", ["adapt", "predict", "update"])
+def test_odd_tables_of_many_tasks_are_refused(many, tmp_path, capsys, command, text):
+    path = tmp_path / "odd.csv"
+    text = text if command == "predict" else text.replace("task", "y,task")
+    path.write_bytes(text.encode())
+    given = {
+        "adapt": [many / "learner", path, "--store", tmp_path / "new"],
+        "predict": [many / "store", path, "--output", tmp_path / "found"],
+        "update": [many / "store", path],
+    }
+    before = sorted(os.listdir(many / "store"))
+    code, _, err = run(capsys, command, *given[command], "--max-rows", "5")
+    assert code == 1
+    assert one_line(err)
+    assert sorted(os.listdir(many / "store")) == before
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfea\0,\0", b"a,b,task\n\xe9,2,c\n", b"PK\3\4"])
+@pytest.mark.parametrize("name", ["odd.csv", "odd.npz", "odd.parquet", "odd"])
+def test_files_that_are_no_tables_of_tasks_are_refused(
+    many, tmp_path, capsys, name, raw
+):
+    path = tmp_path / name
+    path.write_bytes(raw)
+    for command in (
+        ["predict", many / "store", path, "--output", tmp_path / "found"],
+        ["update", many / "store", path],
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 1
+        assert one_line(err)
+
+
+def test_reasons_of_a_table_obey_no_terminal(many, tmp_path, capsys):
+    rows = [[1, 2, 0, ODD], ["nan", 2, 1, ODD], [3, 4, 1, "c"], [5, 6, 0, "c"]]
+    path = write(tmp_path / "table.csv", "a,b,y,task", rows)
+    given = [many / "learner", path, "--store", tmp_path / "store"]
+    code, out, _ = run(capsys, "adapt", *given)
+    assert code == 0
+    assert "1 tasks left out" in out
+    assert all(map(str.isprintable, out.splitlines()))

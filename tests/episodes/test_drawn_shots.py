@@ -194,5 +194,5 @@ def test_messages_name_what_exists():
     ],
 )
 def test_ids_that_stand_for_none_are_refused(tasks):
-    with pytest.raises(InvalidInputError, match="tasks must hold a label in every row"):
+    with pytest.raises(InvalidInputError, match="tasks must not hold NaN"):
         TaskSampler(np.repeat(tasks, 8), np.tile([0, 1], 8), n_shot=1, n_query=1)

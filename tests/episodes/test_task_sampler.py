@@ -170,8 +170,8 @@ def test_parameters_out_of_range(parameters, name):
     ("tasks", "y", "target_type", "message"),
     [
         ([0, 0, 1], [0, 1], "class", "3 task ids and 2 targets"),
-        ([[0], [1]], [0, 1], "class", r"tasks must be one-dimensional.*\(2, 1\)"),
-        ([0.0, np.nan], [0, 1], "class", "tasks must be finite"),
+        ([[0, 1]], [0, 1], "class", r"tasks must be one-dimensional.*\(1, 2\)"),
+        ([0.0, np.nan], [0, 1], "class", "tasks must not hold NaN"),
         ([0, 0], [0.5, 1.0], "class", "y must hold labels"),
         ([0, 0], ["a", "b"], "value", "y must hold numbers"),
         ([0, 0], [[1.0], [2.0]], "value", "y must be one-dimensional"),

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_val_score
 from torch import nn
 
 from skcausalmeta.exceptions import InvalidInputError
-from skcausalmeta.heads import RidgeHead
+from skcausalmeta.heads import RidgeHead, RidgeRegressionHead
 from skcausalmeta.learners import (
     MAMLClassifier,
     MTCRLClassifier,
@@ -90,6 +92,48 @@ def test_indices_must_agree():
         evaluate_few_shot(learner, frame, labels.iloc[::-1], n_way=2)
 
 
+@pytest.mark.parametrize("name", [*LEARNERS, "head", "values"])
+def test_indices_of_scores_and_weights_must_agree(name):
+    learner = {**LEARNERS, "head": RidgeHead(), "values": RidgeRegressionHead()}[name]
+    frame, labels = pd.DataFrame(ROWS), pd.Series(Y)
+    weights = pd.Series(np.ones(40), index=frame.index[::-1])
+    with pytest.raises(InvalidInputError, match="X and sample_weight must have one"):
+        learner.fit(frame, labels, sample_weight=weights)
+    learner.fit(frame, labels)
+    found = learner.score(frame, labels)
+    assert found == learner.score(ROWS, Y)
+    assert found == learner.score(frame, labels.set_axis(frame.index.astype(float)))
+    with pytest.raises(InvalidInputError, match="X and y must have one index"):
+        learner.score(frame, labels[::-1])
+
+
+def test_indices_of_many_tasks_must_agree():
+    frame, tasks = pd.DataFrame(ROWS), pd.Series(Y // 2)
+    learner = SparseMetaClassifier(
+        RidgeHead(), backbone="identity", common="linear", shared_labels=True, **SMALL
+    ).fit(frame, Y % 2, tasks=tasks)
+    solved = learner.adapt_tasks(frame, Y % 2, tasks)
+    other = tasks.astype("category")[::-1]
+    for ask in (learner, solved):
+        np.testing.assert_array_equal(
+            ask.predict(frame, tasks=tasks), ask.predict(ROWS, tasks=Y // 2)
+        )
+        for method in ("predict", "predict_proba", "decision_function"):
+            with pytest.raises(InvalidInputError, match="X and tasks must have one"):
+                getattr(ask, method)(frame, tasks=other)
+    for strange in (frame[[3, 2, 1, 0]], frame.rename(columns={0: 9})):
+        named, known = strange.add_prefix("c"), frame.add_prefix("c")
+        again = clone(learner).fit(known, Y % 2, tasks=tasks)
+        kept = again.adapt_tasks(known, Y % 2, tasks)
+        for method in (again.adapt_tasks, kept.update):
+            with pytest.raises(InvalidInputError, match="feature names should match"):
+                method(named, Y % 2, tasks)
+        assert len(kept) == 2
+    for method in (learner.adapt_tasks, solved.update, solved.score):
+        with pytest.raises(InvalidInputError, match="X and tasks must have one"):
+            method(frame, Y % 2, other)
+
+
 def test_missing_labels_are_cross_validated():
     labels = np.c_[Y % 2, Y // 2].astype(float)
     labels[::7, 0] = np.nan
@@ -98,6 +142,31 @@ def test_missing_labels_are_cross_validated():
         learner, ROWS, labels, cv=KFold(3, shuffle=True, random_state=0)
     )
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "head"])
+def test_tensors_of_a_graph_and_of_few_bits_are_rows(name):
+    learner = {**LEARNERS, "head": RidgeHead()}[name]
+    rows = torch.as_tensor(np.round(ROWS), dtype=torch.bfloat16)
+    expected = learner.fit(np.round(ROWS), Y).predict(np.round(ROWS))
+    for tensor in (rows, rows.float().requires_grad_(), rows.half()):
+        np.testing.assert_array_equal(learner.predict(tensor), expected)
+        np.testing.assert_array_equal(learner.fit(tensor, Y).predict(tensor), expected)
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "head"])
+def test_values_behind_a_mask_are_refused(name):
+    learner = {**LEARNERS, "head": RidgeHead()}[name].fit(ROWS, Y)
+    hidden = np.ma.masked_less(ROWS, -1)
+    for fail in (
+        lambda: learner.fit(hidden, Y),
+        lambda: learner.predict(hidden),
+        lambda: learner.fit(ROWS, np.ma.masked_equal(Y, 3)),
+    ):
+        with pytest.raises(InvalidInputError, match="behind a mask"):
+            fail()
+    shown = np.ma.masked_array(ROWS)
+    np.testing.assert_array_equal(learner.predict(shown), learner.predict(ROWS))
 
 
 @pytest.mark.parametrize("device", ["cuda", "meta", "nonsense"])

@@ -14,6 +14,7 @@ from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import MAMLClassifier
 from skcausalmeta.persistence import describe, load, save
+from skcausalmeta.persistence._arrays import plain_dtype
 from skcausalmeta.persistence._container import _DIGEST, file_digest
 from skcausalmeta.persistence._strict_json import read_json
 
@@ -322,3 +323,22 @@ def test_a_file_of_an_older_version_gets_the_defaults_of_newer_parameters(tmp_pa
     description = head_with({"kind": "list", "items": []})
     head = load(forged(tmp_path / "older", description, {}, b""))
     assert head.get_params() == RidgeHead(1.0).get_params()
+
+
+@pytest.mark.parametrize(
+    "text", ["54u1", "(2,3)<f8", "u1,u2", "<54", "3*(2)f4", "O", "V8", "", "<f8 ", 8]
+)
+def test_texts_of_types_that_numpy_would_evaluate_are_refused(text, monkeypatch):
+    def evaluate(*given):
+        raise AssertionError("a text of a file is evaluated")
+
+    monkeypatch.setattr("ast.literal_eval", evaluate)
+    with pytest.raises(PersistenceError, match="numbers, text or times"):
+        plain_dtype(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["<f8", ">i4", "|b1", "<U9", "|S3", "<M8[25s]", "<c16"]
+)
+def test_types_of_arrays_come_back(name):
+    assert plain_dtype(name).str == name

@@ -50,6 +50,8 @@ LEARNERS = {
 SWAPS = ("stateless.py", "_named_member_accessor.py", "functional_call.py", "_net.py")
 # And where anything is taken that has to be given back.
 TURNS = (*SWAPS, "contextlib.py", "_batch_norm.py", "_apart.py", "_random.py")
+# Files of the package that many tasks go through.
+OWN = (*SWAPS, "_solved_tasks.py", "_task_blocks.py", "_task_index.py", "_novelty.py")
 # Seconds after which a call counts as one that does not end.
 LIMIT = 60
 
@@ -153,6 +155,35 @@ def test_interrupted_calls_leave_what_was_learned(fitted):
             interrupted(call, moments.randint(1, max(n_moments, 1)))
             assert_same(before, state(fitted))
     np.testing.assert_array_equal(fitted.transform(X), expected)
+
+
+def test_interrupted_calls_of_many_tasks_leave_what_was_learned(fitted):
+    before = state(fitted)
+    solved = fitted.adapt_tasks(X, Y, TASKS)
+    blocks, asked = solved._index.all_blocks, solved.predict(X, TASKS)
+    moments = random.Random(0)
+    calls = [
+        lambda: fitted.adapt_tasks(X, Y, TASKS),
+        lambda: solved.update(X[:12], 1 - Y[:12], TASKS[:12] + 9),
+        lambda: solved.predict_proba(X, TASKS),
+    ]
+    if hasattr(fitted, "novelty_score"):
+        adapted = copy.copy(fitted).adapt(X[:12], Y[:12])
+        calls.append(lambda: adapted.novelty_score(X))
+    for k, call in enumerate(calls):
+        n_moments = interrupted(call, 0, OWN)
+        if k == 1:
+            assert solved.ids_.tolist() == [0, 1, 2, 3, 9]
+            solved.drop([9])
+            blocks = solved._index.all_blocks
+        for _ in range(3):
+            at = moments.randint(1, n_moments)
+            run = partial(interrupted, call, at, OWN)
+            run() if moments.random() < 0.5 else in_threads([run])
+            assert_same(before, state(fitted))
+            assert solved._index.all_blocks is blocks
+            assert solved.failed_ == {}
+    np.testing.assert_array_equal(solved.predict(X, TASKS), asked)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

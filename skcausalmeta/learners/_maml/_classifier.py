@@ -15,7 +15,7 @@ from ...backbones import Backbone
 from ...exceptions import InvalidInputError
 from ...heads import RidgeHead
 from ...training import EpisodeHook, Training, Validation
-from .._checks import check_sortable
+from ...utils import check_sortable
 from .._classifier import BaseMetaClassifier
 from .._known_labels import number_known_labels
 from .._novelty import Rejection

@@ -11,12 +11,13 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ...heads import RidgeHead
+from ...utils import IndexedScoreMixin
 from .._known_labels import number_known_labels
 from .._synergies import SparseMetaClassifier
 from ._base import BaseMetaCRL
 
 
-class MetaCRLClassifier(ClassifierMixin, BaseMetaCRL):
+class MetaCRLClassifier(IndexedScoreMixin, ClassifierMixin, BaseMetaCRL):
     """Frees a few-shot classifier of features that only seem to matter to a task.
 
     Between the backbone g and whatever the wrapped learner does with its features

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, is_regressor
 
 from ...heads import RidgeHead
+from ...utils import IndexedScoreMixin
 from .._synergies import SparseMetaRegressor
 from ._base import BaseMetaCRL
 
 
-class MetaCRLRegressor(RegressorMixin, BaseMetaCRL):
+class MetaCRLRegressor(IndexedScoreMixin, RegressorMixin, BaseMetaCRL):
     """Frees a few-shot regressor of features that only seem to matter to a task.
 
     Factors and weights of tasks stand between the backbone g and whatever the

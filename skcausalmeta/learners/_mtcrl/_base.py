@@ -242,7 +242,9 @@ class BaseMultiTask(
         """
         if y is None:
             refuse_none(self, "label")
-        refuse_other_index(X=X, y=y, tasks=tasks, envs=envs)
+        refuse_other_index(
+            X=X, y=y, tasks=tasks, envs=envs, sample_weight=sample_weight
+        )
         warn_of_look_alikes(y=y, tasks=tasks, envs=envs)
         check_device(self.device)
         rows = check_rows(self, X)

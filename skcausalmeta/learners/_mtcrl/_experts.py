@@ -323,8 +323,8 @@ class MLPExperts(nn.Module):
         flat = rows.flatten(1)
         if flat.shape[1] != self.in_features:
             raise InvalidInputError(
-                f"Every row must have in_features={self.in_features} values. Got rows "
-                f"of shape {tuple(rows.shape[1:])}; build the modules for that width."
+                f"Every row must have {self.in_features} values. Got rows of "
+                f"shape {tuple(rows.shape[1:])}; build the modules for that width."
             )
         scaled = (flat - self.center) / self.spread
         return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)

@@ -100,13 +100,14 @@ class RoutedExperts(nn.Module):
             )
         if routing == "single" and n_modules != n_tasks:
             raise InvalidInputError(
-                "routing='single' needs one module per task. Got "
-                f"{n_modules} modules for {n_tasks} tasks; set n_modules={n_tasks}."
+                "The routing 'single' needs one module per task. Got "
+                f"{n_modules} modules for {n_tasks} tasks; build {n_tasks}."
             )
         if routing == "mmoe":
             if gate_features is None:
                 raise InvalidInputError(
-                    "routing='mmoe' needs gate_features, the length of a row. Got None."
+                    "The routing 'mmoe' needs gate_features, the length of a row. Got "
+                    "None."
                 )
             self.gates = nn.Parameter(torch.zeros(gate_features, n_tasks * n_modules))
         elif routing == "mtcrl":

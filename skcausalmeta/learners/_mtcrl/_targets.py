@@ -14,8 +14,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from ...exceptions import InvalidInputError
-from ...utils import saying_where_text_is
-from .._checks import check_sortable
+from ...utils import (
+    check_sortable,
+    refuse_masked,
+    refuse_mixed,
+    saying_where_text_is,
+)
 from .._task_state import of_states
 
 TASK_TYPES = ("classification", "binary", "multiclass", "regression")
@@ -218,6 +222,8 @@ def to_columns(
 
 def as_targets(y: ArrayLike) -> NDArray[Any]:
     """Return targets as an array of any type and shape; refuse infinity, not NaN."""
+    refuse_masked(y, "y")
+    refuse_mixed(y, "y")
     values: NDArray[Any] = check_array(
         y,
         dtype=None,

@@ -26,6 +26,7 @@ from ...training import (
     Training,
     Validation,
 )
+from ...utils import refuse_other_index
 from .._checks import check_known_rows
 from .._classifier import BaseMetaClassifier
 from .._episode_plan import EpisodePlan
@@ -476,6 +477,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
         InvalidInputError
             If `tasks` are given after a fit that solved no training tasks.
         """
+        refuse_other_index(X=X, tasks=tasks)
         rows = check_known_rows(self, X)
         scores = self._scores_of(rows, tasks)
         classes = self.classes_ if tasks is None else self.training_classes_
@@ -508,6 +510,7 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
 
     def _scores(self, X: ArrayLike, tasks: ArrayLike | None) -> NDArray[Any]:
         """Return the scores (n, n_classes) by the task in use, or by known tasks."""
+        refuse_other_index(X=X, tasks=tasks)
         return self._scores_of(check_known_rows(self, X), tasks)
 
     def _scores_of(self, rows: NDArray[Any], tasks: ArrayLike | None) -> NDArray[Any]:

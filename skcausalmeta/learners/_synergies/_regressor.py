@@ -25,6 +25,7 @@ from ...training import (
     Validation,
     in_parts,
 )
+from ...utils import refuse_other_index
 from .._checks import check_given_ids, check_known_rows, check_values
 from .._episode_plan import EpisodePlan
 from .._episode_sizes import ValueSizes
@@ -455,6 +456,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
             If `tasks` holds an id that `fit` did not see, without a common predictor,
             or `fit` solved no training tasks.
         """
+        refuse_other_index(X=X, tasks=tasks)
         rows = check_known_rows(self, X)
         task = self._task_in_use()
         if tasks is None:
