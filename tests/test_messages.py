@@ -44,15 +44,16 @@ OF_OTHERS = {
     "numpy.unique": ["axis", "return_index"],
     "torch.nn.BatchNorm1d": ["track_running_stats"],
     "torch.autograd.grad": ["create_graph"],
+    "torch.nn.utils.rnn.pad_sequence": ["batch_first"],
     "sklearn.set_config": ["enable_metadata_routing"],
     "sklearn.preprocessing.MinMaxScaler": ["clip"],
     "sklearn.pipeline.Pipeline": ["memory"],
 }
 # Rooms whose messages reach those who hold a learner, and who pass net_params.
-TAKES_LEARNERS = {"compose", "export", "inspection", "model_selection"}
+TAKES_LEARNERS = {"compose", "export", "inspection", "model_selection", "tasks"}
 TAKES_KEYWORDS = {"backbones", "export", "learners", "training"}
 # Forms of a file, no advice.
-NO_ADVICE = {"model_selection/_report.py", "datasets/_resume.py"}
+NO_ADVICE = {"model_selection/_report.py", "datasets/_resume.py", "tasks/_report.py"}
 
 
 def literal(node):

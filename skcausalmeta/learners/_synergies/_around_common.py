@@ -24,7 +24,7 @@ from ...training import (
     Strengths,
     Validation,
 )
-from ...utils import read_rows
+from ...utils import isolated_torch_rng, read_rows
 from .._episode_plan import EpisodePlan
 from .._training import FitStage, episode_keywords, episode_streams, length_of
 from ._common import (
@@ -285,7 +285,8 @@ class CommonTraining:
         if not trials:
             return None
         most = length_of(self.learner, "max_epochs")
-        n_epochs = helping_epochs(trials, most, bool(self.learner.verbose))
+        with isolated_torch_rng(self.stage.seeds["training"]):
+            n_epochs = helping_epochs(trials, most, bool(self.learner.verbose))
         return 0 if n_epochs is None else n_epochs
 
     def _trial(

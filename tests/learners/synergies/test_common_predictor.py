@@ -341,3 +341,24 @@ def test_what_helped_held_out_folds_is_what_is_trained(monkeypatch):
     assert len(trials) == 3
     assert [len(trial.net.history) for trial in trials] == [2, 2, 0]
     assert learner.n_iter_ == n_epochs
+
+
+def test_the_generator_of_torch_is_neither_asked_nor_moved(monkeypatch):
+    monkeypatch.setattr(_around_common, "_N_VALID", 4)
+    monkeypatch.setattr(_around_common, "helping_epochs", lambda t, *_: search(t))
+    found = []
+
+    def search(trials):
+        helping_epochs(trials, 1)
+        found.append([trial.loss() for trial in trials])
+        return 1
+
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        learner = SparseMetaClassifier(
+            batches_per_epoch=2, tasks_per_batch=3, verbose=0, random_state=0
+        ).fit(TWO.data, TWO.target, tasks=TWO.tasks)
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(learner.transform(TWO.data).tolist())
+    assert found[:2] == found[2:]
