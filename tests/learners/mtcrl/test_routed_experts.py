@@ -131,7 +131,10 @@ def test_gates_of_an_image_serve_all_its_pixels():
         ),
         (lambda: RoutedExperts(MLPExperts(2, 2), 2, routing="mmoe"), "gate_features"),
         (lambda: MLPExperts(2, 0), "The 'n_modules' parameter of MLPExperts"),
-        (lambda: MLPExperts(2, 1)(torch.zeros(3, 4)), r"2 values. Got rows of shape \(4,\)"),
+        (
+            lambda: MLPExperts(2, 1)(torch.zeros(3, 4)),
+            r"2 values. Got .* \(4,\)",
+        ),
     ],
 )
 def test_impossible_nets_are_refused(build, message):
