@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.scale._store import learner_of, write_table
 from skcausalmeta.tasks import adapt_table
 
-_TASKS_PER_PART = 1024
+_TASKS_PER_PART = 4096
 
 
 def store_on_dask(request: dict[str, Any]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ class Scale:
 
     def dask(self) -> None:
         """Tables of many tasks on one worker, on two, and on two of which one dies."""
-        size: dict[str, Any] = {"tasks": 16_384, "repeats": 1, "worker_processes": True}
+        size: dict[str, Any] = {"tasks": 32_768, "repeats": 1, "worker_processes": True}
         if self.smoke:
             size = {"tasks": 12, "repeats": 1, "worker_processes": False}
             size |= {"training": 20, "epochs": 1}
