@@ -33,13 +33,13 @@ PROGRAM = """
     )
     exact = {**small, "net_params": {"accelerate": True, "head_tol": 1e-9}}
     rank, drawn = PartialState(cpu=True).process_index, []
-    make = EpisodeStream._task
+    make = EpisodeStream._tasks
 
-    def record(self, episode):
-        drawn.append(np.r_[episode.support, episode.query])
-        return make(self, episode)
+    def record(self, episodes):
+        drawn.extend(np.r_[one.support, one.query] for one in episodes)
+        return make(self, episodes)
 
-    EpisodeStream._task = record
+    EpisodeStream._tasks = record
     learners = {
         "sparse": SparseMetaClassifier(**exact, validation=0.2),
         "ridge": SparseMetaClassifier(RidgeHead(), **small),
