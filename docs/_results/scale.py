@@ -18,6 +18,40 @@ def _per_task(lines: list[Line]) -> list[Line]:
     return found
 
 
+_STORED = [
+    Table(
+        "Tables of many tasks, solved and stored",
+        "Tasks of 10 to 20 rows, 64 columns and two classes, around a linear "
+        "predictor of all of them; one thread. Of every size 1,000 are compared with "
+        "adapt of that task alone, to the bit; ten times as many rows as tasks are "
+        "asked by id; 1% of the tasks get new labels.",
+        ("tasks",),
+        [
+            Column("adapt, s", "adapt s", "plain"),
+            Column("CPU s", "adapt processor s", "plain"),
+            Column("peak MiB", "adapt memory", "max", scale=2.0**-20),
+            Column("bytes a task", "bytes", "plain"),
+            Column("differ", "differ", "max"),
+            Column("predict, s", "predict s", "plain"),
+            Column("update 1%, s", "update s", "plain"),
+        ],
+        {"part": "store"},
+    ),
+    Table(
+        "Tables of many tasks on Dask",
+        "Seconds of one worker and of two, of one thread each, and the tasks that "
+        "differ in a bit after one of two workers was killed.",
+        ("tasks",),
+        [
+            Column("one worker", "one s", "plain"),
+            Column("two workers", "two s", "plain"),
+            Column("ratio", ratio("one s", "two s"), "median"),
+            Column("differ", "differ", "max"),
+        ],
+        {"part": "dask"},
+    ),
+]
+
 BENCHMARKS = [
     Benchmark(
         "scale",
@@ -74,6 +108,7 @@ BENCHMARKS = [
                 ],
                 {"part": "serve"},
             ),
+            *_STORED,
         ],
     )
 ]
