@@ -277,16 +277,16 @@ class CommonTraining:
         n_tasks = len(np.unique(ids_of(self.stage)))
         if self.stage.validation is not None or n_tasks < _FEWEST_TASKS:
             return None
-        found = [
-            self._trial(module, nets, common, int(fold))
-            for fold in np.unique(nets.folds)
-        ]
+        folds = np.unique(nets.folds)
+        found = [self._trial(module, nets, common, int(fold)) for fold in folds]
         trials = [trial for trial in found if trial is not None]
         if not trials:
             return None
         most = length_of(self.learner, "max_epochs")
         with isolated_torch_rng(self.stage.seeds["training"]):
-            n_epochs = helping_epochs(trials, most, bool(self.learner.verbose))
+            n_epochs = helping_epochs(
+                trials, most, len(folds), bool(self.learner.verbose)
+            )
         return 0 if n_epochs is None else n_epochs
 
     def _trial(

@@ -52,7 +52,7 @@ class EpochTrial:
 
 
 def helping_epochs(
-    trials: Sequence[EpochTrial], most: int, verbose: bool = False
+    trials: Sequence[EpochTrial], most: int, n_folds: int, verbose: bool = False
 ) -> int | None:
     """Return the number of epochs after which held-out tasks are answered best.
 
@@ -67,6 +67,8 @@ def helping_epochs(
         One a fold.
     most : int
         Epochs at most.
+    n_folds : int
+        Folds of the tasks, 2 at least; there may be fewer trials.
     verbose : bool, default=False
         Whether a bar shows the epochs.
 
@@ -88,8 +90,7 @@ def helping_epochs(
             break
     if losses[best] > losses[0] * (1.0 - _WORTH):
         return 0
-    longer = len(trials) / max(len(trials) - 1, 1)
-    return min(round(best * longer), most)
+    return min(round(best * n_folds / (n_folds - 1)), most)
 
 
 def _mean_loss(trials: Sequence[EpochTrial]) -> float:

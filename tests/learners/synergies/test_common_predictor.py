@@ -308,27 +308,29 @@ class Scripted:
 def test_epochs_are_those_of_the_mean_of_folds():
     rising, falling = Scripted(1.0, 1.1, 1.2, 1.3), Scripted(3.0, 2.5, 2.3, 2.25)
     # Least at 2 with two folds; all tasks are twice those of a training.
-    assert helping_epochs([rising, falling], 30) == 4
+    assert helping_epochs([rising, falling], 30, 2) == 4
     assert rising.epoch == falling.epoch == 2 + 5
-    assert helping_epochs([Scripted(3.0, 2.5, 2.3), Scripted(1.0, 1.0)], 3) == 3
+    assert helping_epochs([Scripted(3.0, 2.5, 2.3), Scripted(1.0, 1.0)], 3, 2) == 3
+    # Of one fold no training was possible.
+    assert helping_epochs([Scripted(3.0, 2.5, 2.3), Scripted(1.0, 1.0)], 30, 3) == 3
 
 
 @pytest.mark.parametrize("losses", [(1.0, 1.1), (1.0, 0.999), (1.0, 1.0)])
 def test_no_epochs_where_none_lowers_the_loss_by_half_a_percent(losses):
-    assert helping_epochs([Scripted(*losses)], 30) == 0
+    assert helping_epochs([Scripted(*losses)], 30, 2) == 0
 
 
 def test_an_interrupted_search_says_so():
     trials = [Scripted(1.0, 0.9), Scripted(1.0, 0.9, interrupted_at=2)]
-    assert helping_epochs(trials, 30) is None
+    assert helping_epochs(trials, 30, 2) is None
 
 
 def test_what_helped_held_out_folds_is_what_is_trained(monkeypatch):
     seen = []
 
-    def spy(trials, most, verbose):
+    def spy(trials, most, n_folds, verbose):
         seen.extend(trials)
-        found = helping_epochs(trials[:2], 2)
+        found = helping_epochs(trials[:2], 2, n_folds)
         seen.append(found)
         return found
 
@@ -349,7 +351,7 @@ def test_the_generator_of_torch_is_neither_asked_nor_moved(monkeypatch):
     found = []
 
     def search(trials):
-        helping_epochs(trials, 1)
+        helping_epochs(trials, 1, 3)
         found.append([trial.loss() for trial in trials])
         return 1
 
