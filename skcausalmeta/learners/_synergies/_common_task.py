@@ -86,6 +86,12 @@ class CommonTask(HeadTask):
         """Numbers of the features in which the task deviates."""
         return np.flatnonzero((self.deviation(learner) != 0).any(axis=0))
 
+    def differing_features(self, learner: Any, least: float) -> NDArray[Any]:
+        """Numbers of the features that deviate by some share of the largest one."""
+        spread = learner.net_.module_.strengths.spread.cpu().numpy()
+        sizes = np.linalg.norm(self.deviation(learner), axis=0) * spread
+        return np.flatnonzero((sizes > 0) & (sizes >= least * sizes.max(initial=0.0)))
+
     def sparsity(self, learner: Any) -> float:
         """Share of the features in which the task does not deviate."""
         size = len(learner.net_.module_.strengths.center)

@@ -403,6 +403,45 @@ class HeadLearnerMixin:
         """Weights that the task in use adds, (n_scores, n_features)."""
         return self._deviating_task("deviation_").deviation(self)
 
+    def differing_features(self, *, least: float = 0.5) -> NDArray[Any]:
+        """Return the features in which the task in use clearly deviates.
+
+        The Lasso keeps a feature if it might help the prediction, so that some of
+        ``support_features_`` are there by chance. Their weights are small once they
+        were solved for again without it: a thresholded Lasso [1]_.
+
+        Parameters
+        ----------
+        least : float, default=0.5
+            Share of the largest deviation, from 0 to 1, that one must have; each is
+            the norm of its weights over the scores, times the spread of the feature.
+            0: all of ``support_features_``.
+
+        Returns
+        -------
+        ndarray of int
+            Numbers of the features in order; none where nothing deviates.
+
+        Raises
+        ------
+        InvalidInputError
+            If `least` is not from 0 to 1.
+        AttributeError
+            After a fit without a common predictor.
+
+        References
+        ----------
+        .. [1] S. Zhou, "Thresholded Lasso for high dimensional variable selection and
+           statistical estimation", arXiv:1002.1583, 2010.
+        """
+        if not (isinstance(least, Real) and 0 <= least <= 1):
+            raise InvalidInputError(
+                "least is a share of the largest deviation and must be from 0 to 1. "
+                f"Got {least!r}."
+            )
+        task = self._deviating_task("differing_features")
+        return task.differing_features(self, float(least))
+
     def _deviating_task(self, name: str) -> CommonTask:
         task = self._task_in_use()
         if not isinstance(task, CommonTask):
