@@ -6,9 +6,11 @@ a class, or 20 rows of real targets. F1, precision and recall of columns, over t
 tasks.
 
 Contenders: columns of the default deviation (``support_features_``), those at least
-half as large as the largest (``differing_features``), and an L1 model of the task with
-the pooled linear score as a column, whose strength is chosen by cross-validation on
-the support. Its columns are those with a weight, or with half of the largest.
+half as large as the largest (``differing_features``), these after a selection of a
+fifth of the strength that switches everything off, whatever the learned one is, and an
+L1 model of the task with the pooled linear score as a column, whose strength is chosen
+by cross-validation on the support. Its columns are those with a weight, or with half
+of the largest.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from sklearn.linear_model import (
 
 from benchmarks._harness import Harness, make_parser
 from skcausalmeta.datasets import make_shared_tasks
+from skcausalmeta.heads import GroupLassoLogistic, LassoHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 
 MEASURES = ("skcausalmeta/heads", "skcausalmeta/learners/_synergies")
@@ -58,11 +61,14 @@ def measure(kind: str, size: float, seed: int, smoke: bool) -> dict[str, Any]:
         support = own[_first(y[own], n_classes)]
         query = np.setdiff1d(own, support)
         one = copy.copy(learner).adapt(X[support], y[support])
+        light = copy.copy(learner).set_params(head=_light(n_classes))
+        light.adapt(X[support], y[support])
         scores.append(one.score(X[query], y[query]))
         weights = _l1_weights(pooled, X[support], y[support], n_classes)
         columns = {
             "default, all that deviate": one.support_features_,
             "default, half of the largest": one.differing_features(least=LEAST),
+            "share 0.2, half of the largest": light.differing_features(least=LEAST),
             "L1 with the pooled score": np.flatnonzero(weights),
             "L1, half of the largest": _large(weights),
         }
@@ -73,6 +79,14 @@ def measure(kind: str, size: float, seed: int, smoke: bool) -> dict[str, Any]:
             found.setdefault(name, []).append(counts)
     totals = {name: np.sum(counts, axis=0).tolist() for name, counts in found.items()}
     return {"counts": totals, "score": float(np.mean(scores))}
+
+
+def _light(n_classes: int | None) -> Any:
+    """The default head, whose share is given."""
+    params: dict[str, Any] = {"reg_scale": "ridge-absolute", "refit": True}
+    if n_classes is None:
+        return LassoHead(0.2, "learn", **params)
+    return GroupLassoLogistic(0.2, "learn", intercept_scaling=3.0, **params)
 
 
 def _first(y: np.ndarray, n_classes: int | None) -> np.ndarray:
