@@ -117,7 +117,7 @@ def divide(
     drawn = rng.permutation(usable_tasks(table, everything))[: table.n_new]
     new = np.array(table.first_new) if split == 0 and table.first_new else drawn
     is_new = np.isin(table.tasks, new)
-    index = _capped(table, everything[~is_new], rng)
+    index = _capped(table, everything[~is_new], rng, choice.natural)
     allowed = everything[is_new]
     if choice.disjoint:
         groups = groups_of(table.X)[table.source]
@@ -128,13 +128,17 @@ def divide(
     return Train(table, index, choice, split, threads, brief), jobs
 
 
-def _capped(table: Table, index: Array, rng: np.random.Generator) -> Array:
+def _capped(
+    table: Table, index: Array, rng: np.random.Generator, natural: bool
+) -> Array:
+    """Some rows of every task: of either class as many, or twice that as they come."""
     if table.max_train is None:
         return index
+    most = table.max_train * (2 if natural else 1)
     kept = []
     for task in np.unique(table.tasks[index]):
         own = index[table.tasks[index] == task]
-        kept += [part[: table.max_train] for part in _parts(table, own, rng, False)]
+        kept += [part[:most] for part in _parts(table, own, rng, natural)]
     return np.sort(np.concatenate(kept))
 
 

@@ -13,9 +13,9 @@ column), the package without a common predictor and around one. Parameters of th
 ones are chosen on the training tasks only: by a few of them that are held out, on a
 grid that is widened where its best value is an end.
 
---natural draws 2k rows of a task without regard to their class; --disjoint-molecules
-keeps query molecules whose fingerprint is in no training row. A molecule can occur in
-several assays otherwise.
+--natural draws 2k rows of a task without regard to their class, and training rows so;
+--disjoint-molecules keeps query molecules whose fingerprint is in no training row. A
+molecule can occur in several assays otherwise.
 """
 
 from __future__ import annotations
