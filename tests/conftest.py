@@ -1,17 +1,32 @@
 """Settings that must hold before scikit-learn and torch start to work."""
 
+import gc
 import os
 
 # SciPy reads it once: without it scikit-learn leaves its array API checks out.
 os.environ["SCIPY_ARRAY_API"] = "1"
 
 import pytest
-import torch
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Leave what is imported and collected, which stays, out of later collections."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Test processes run side by side; more threads each would compete."""
+    # Not above: the process that only hands tests out has no use for torch.
+    import torch
+
     torch.set_num_threads(1)
 
 
