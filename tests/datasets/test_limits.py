@@ -96,9 +96,7 @@ def bomb(compress):
     def make(path):
         # Packed parts one after the other unpack as one: only one has to be packed.
         picture = compress(members(("a/1.png", image_file())))
-        path.write_bytes(
-            picture + 100 * compress(members(("a/1.txt", bytes(1 << 20))))
-        )
+        path.write_bytes(picture + 100 * compress(members(("a/1.txt", bytes(1 << 20)))))
 
     return make
 
