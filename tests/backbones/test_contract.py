@@ -234,7 +234,6 @@ Y = np.repeat([0, 1, 2], 16)
 TASKS = np.tile([0, 1], 24)
 
 
-@pytest.mark.usefixtures("short_common")
 @pytest.mark.parametrize("net_params", [None, {"precision": "bfloat16"}])
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize(

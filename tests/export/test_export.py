@@ -42,7 +42,6 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), 12)
 TABLE = (RNG.normal(size=(60, 6)) + Y[:, None]).astype(np.float32)

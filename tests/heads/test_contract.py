@@ -34,7 +34,6 @@ from skcausalmeta.heads import (
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.utils import all_estimators
 
-pytestmark = pytest.mark.usefixtures("short_common")
 HEADS = [cls for _, cls in all_estimators() if issubclass(cls, Head | RegressionHead)]
 
 

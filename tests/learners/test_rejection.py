@@ -20,7 +20,6 @@ from skcausalmeta.learners import (
 from skcausalmeta.model_selection import evaluate_few_shot
 from skcausalmeta.persistence import load, save
 
-pytestmark = pytest.mark.usefixtures("short_common")
 SMALL = {
     "max_epochs": 1,
     "batches_per_epoch": 2,

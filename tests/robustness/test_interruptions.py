@@ -24,7 +24,6 @@ from skcausalmeta.learners import (
 )
 from skcausalmeta.training import apart
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 Y = np.tile([0, 1], 24)
 TASKS = np.repeat(np.arange(4), 12)

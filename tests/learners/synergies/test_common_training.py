@@ -24,7 +24,6 @@ from skcausalmeta.learners._synergies._around_common import _some_of_tasks
 from skcausalmeta.learners._synergies._common import TrainingRows
 from skcausalmeta.training import RowReader
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 N_TASKS, N_ROWS = 6, 12
 TASKS = np.repeat(np.arange(N_TASKS), N_ROWS)
