@@ -70,7 +70,12 @@ def outcomes(learner, y):
     [
         (classifier, LABELS, {"precision": "bfloat16"}),
         (regressor, VALUES, {"precision": "bfloat16"}),
-        (classifier, LABELS, {"compile": {"backend": "eager"}}),
+        pytest.param(
+            classifier,
+            LABELS,
+            {"compile": {"backend": "eager"}},
+            marks=pytest.mark.slow,
+        ),
         (regressor, VALUES, {"micro_batch": 1, "accelerate": True}),
         (classifier, LABELS, {"head_tol": 1e-3, "optimizer__weight_decay": 0.1}),
     ],
