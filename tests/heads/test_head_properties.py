@@ -314,7 +314,7 @@ def test_chunks_of_one_task_give_the_same(task, head, spread):
 # -- extreme units ----------------------------------------------------------------
 
 
-@settings(check, max_examples=40)
+@settings(check, max_examples=24)
 @given(
     task=tasks(grid=False, whole=True),
     head=unit_free,
@@ -333,7 +333,7 @@ def test_extreme_units_in_double_precision(task, head, factor):
     assert_near(found[2], expected[2])
 
 
-@settings(check, max_examples=30)
+@settings(check, max_examples=21)
 @given(
     task=tasks(grid=False, whole=True),
     head=all_heads,
