@@ -11,7 +11,7 @@ import skcausalmeta
 
 
 def iter_public_objects():
-    """Yield each class and function that a room exports and the package defines."""
+    """Yield name and object of what a room exports and the package defines."""
     seen = set()
     for info in pkgutil.iter_modules(skcausalmeta.__path__):
         if info.name.startswith("_"):
@@ -21,7 +21,7 @@ def iter_public_objects():
             obj = getattr(room, name)
             if is_documented_here(obj) and id(obj) not in seen:
                 seen.add(id(obj))
-                yield pytest.param(obj, id=f"{info.name}.{name}")
+                yield f"{info.name}.{name}", obj
 
 
 def is_documented_here(obj):
@@ -75,9 +75,10 @@ def docstring_faults(obj):
     return faults
 
 
-@pytest.mark.parametrize("obj", list(iter_public_objects()))
-def test_public_docstrings_are_complete(obj):
-    assert docstring_faults(obj) == []
+def test_public_docstrings_are_complete():
+    faults = {name: docstring_faults(obj) for name, obj in iter_public_objects()}
+    assert {name: found for name, found in faults.items() if found} == {}
+    assert len(faults) > 250
 
 
 def sample_vague(a):

@@ -15,6 +15,8 @@ import pytest
 
 from skcausalmeta.cli import main
 
+pytestmark = pytest.mark.whole_common
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 

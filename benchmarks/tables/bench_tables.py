@@ -45,6 +45,7 @@ from benchmarks.tables._summary import (
 from skcausalmeta.metrics import mean_confidence_interval
 
 MEASURES = ("skcausalmeta/heads", "skcausalmeta/learners", "benchmarks/tables")
+OF_SMOKE = ["tox21", "wisdm", "school"]
 
 
 def settings_of(
@@ -177,7 +178,10 @@ def parse() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument(
-        "--data", nargs="+", choices=list(LOADERS), default=list(LOADERS)
+        "--data",
+        nargs="+",
+        choices=list(LOADERS),
+        help="default: all; of the smallest runs one of each kind",
     )
     parser.add_argument(
         "--contenders",
@@ -199,6 +203,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--natural", action="store_true")
     parser.add_argument("--disjoint-molecules", action="store_true")
     args = parser.parse_args()
+    args.data = args.data or (OF_SMOKE if args.smoke else list(LOADERS))
     groups = args.group or ["simple", "package", "common"]
     named = args.contenders or list(CONTENDERS)
     args.contenders = [name for name in named if CONTENDERS[name].group in groups]

@@ -42,7 +42,6 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), 12)
 TABLE = (RNG.normal(size=(60, 6)) + Y[:, None]).astype(np.float32)
@@ -169,9 +168,9 @@ def session_of(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def agree(learner, X, path, names):
+def agree(learner, X, path, names, **options):
     """The graph answers as the learner, for any number of rows; return its session."""
-    module = to_onnx(learner, path)
+    module = to_onnx(learner, path, **options)
     dtype = str(module.input_dtype).removeprefix("torch.")
     session = session_of(path)
     assert [one.name for one in session.get_outputs()] == names
@@ -207,18 +206,17 @@ def test_classifiers_answer_in_onnxruntime(name, tmp_path):
     names = np.array(["bee", "cat", "dog", "eel", "fox"])
     learner = clone(learner).fit(X, names[Y])
     path = tmp_path / "task.onnx"
-    tasks = [0, 1, 2], [3, 4]  # several classes, and two
-    for task in tasks if name == "scaled" else tasks[:1]:
-        some = np.isin(Y, task)
-        learner.adapt(X[some], names[Y[some]])
-        session = agree(learner, X, path, ["scores", "probabilities"])
-        facts = session.get_modelmeta().custom_metadata_map
-        assert json.loads(facts["classes"]) == names[task].tolist()
-        assert json.loads(facts["input_shape"]) == list(X.shape[1:])
-        assert facts["learner"] == type(learner).__name__
-        winners = session.run(["scores"], {"rows": X.astype(facts["input_dtype"])})[0]
-        winners = names[task][winners.argmax(axis=1)]
-        np.testing.assert_array_equal(winners, learner.predict(X))
+    task = [3, 4] if name == "scaled" else [0, 1, 2]  # two classes, and several
+    some = np.isin(Y, task)
+    learner.adapt(X[some], names[Y[some]])
+    session = agree(learner, X, path, ["scores", "probabilities"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == names[task].tolist()
+    assert json.loads(facts["input_shape"]) == list(X.shape[1:])
+    assert facts["learner"] == type(learner).__name__
+    winners = session.run(["scores"], {"rows": X.astype(facts["input_dtype"])})[0]
+    winners = names[task][winners.argmax(axis=1)]
+    np.testing.assert_array_equal(winners, learner.predict(X))
 
 
 @pytest.mark.parametrize("name", ["svc", "cosine", "integers", "metacrl", "mtcrl"])
@@ -259,18 +257,28 @@ def test_regressors_answer_in_onnxruntime(name, tmp_path):
 
 @pytest.mark.parametrize(
     "learner",
-    [
-        narrow(RidgeHead()),
-        pytest.param(MAMLClassifier(**EPISODIC), marks=pytest.mark.slow),
-    ],
+    [narrow(RidgeHead()), MAMLClassifier(**EPISODIC)],
+    ids=lambda learner: type(learner).__name__,
 )
-def test_the_classes_of_fit_answer_too(learner, tmp_path):
-    learner.fit(TABLE, Y)
+def test_the_classes_of_fit_answer_too(learner):
+    """The module of a learner without a task; own heads below draw one."""
+    for task in ([0, 1, 2, 3, 4], [0, 1]):
+        some = np.isin(Y, task)
+        learner.fit(TABLE[some], Y[some])
+        module = to_module(learner)
+        scores, shares = module(torch.from_numpy(TABLE))
+        np.testing.assert_allclose(
+            shares.numpy(), learner.predict_proba(TABLE), rtol=1e-5, atol=1e-5
+        )
+        assert module.classes.tolist() == task
+        found = module.classes[scores.numpy().argmax(axis=1)]
+        np.testing.assert_array_equal(found, learner.predict(TABLE))
+
+
+@pytest.mark.slow
+def test_the_classes_of_fit_answer_in_onnxruntime(tmp_path):
+    learner = MAMLClassifier(**EPISODIC).fit(TABLE, Y)
     agree(learner, TABLE, tmp_path / "task.onnx", ["scores", "probabilities"])
-    if not isinstance(learner, MAMLClassifier):
-        two = np.isin(Y, [0, 1])
-        learner.fit(TABLE[two], Y[two])
-        agree(learner, TABLE, tmp_path / "task.onnx", ["scores", "probabilities"])
 
 
 def test_a_program_of_torch_is_written_and_read(tmp_path):
@@ -293,19 +301,6 @@ def test_the_graph_shares_nothing_and_the_learner_stays():
             value.add_(1.0) if value.is_floating_point() else None
     np.testing.assert_array_equal(learner.predict_proba(TABLE), before)
     assert all(p.requires_grad for p in learner.net_.module_.backbone.parameters())
-
-
-def test_the_file_states_its_opset_and_any_number_of_rows(tmp_path):
-    learner = narrow().fit(TABLE, Y)
-    to_onnx(learner, str(tmp_path / "a.onnx"), opset=20)
-    model = onnx.load(tmp_path / "a.onnx")
-    onnx.checker.check_model(model, full_check=True)
-    assert {one.domain: one.version for one in model.opset_import}[""] == 20
-    (rows,) = model.graph.input
-    n_rows, width = rows.type.tensor_type.shape.dim
-    assert (n_rows.dim_param, width.dim_value) == ("n", 6)
-    with pytest.raises(InvalidInputError, match=r"'opset' .* at least 18\. Got 9"):
-        to_onnx(learner, tmp_path / "b.onnx", opset=9)
 
 
 class OwnLinear(Head):
@@ -337,9 +332,21 @@ class OwnLayer(OwnCurve):
 @pytest.mark.parametrize(
     "head", [OwnLayer(), pytest.param(OwnLinear(), marks=pytest.mark.slow)]
 )
-def test_heads_of_ones_own_are_exported(head, tmp_path):
+def test_heads_of_ones_own_are_exported_in_any_opset(head, tmp_path):
     learner = narrow(head).fit(TABLE, Y)
-    agree(learner, TABLE, tmp_path / "a.onnx", ["scores", "probabilities"])
+    path = str(tmp_path / "a.onnx")
+    agree(learner, TABLE, path, ["scores", "probabilities"], opset=20)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert {one.domain: one.version for one in model.opset_import}[""] == 20
+    (rows,) = model.graph.input
+    n_rows, width = rows.type.tensor_type.shape.dim
+    assert (n_rows.dim_param, width.dim_value) == ("n", 6)
+
+
+def test_an_opset_without_the_operations_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"'opset' .* at least 18\. Got 9"):
+        to_onnx(narrow(), tmp_path / "b.onnx", opset=9)
 
 
 class Sorted(nn.Module):

@@ -17,7 +17,6 @@ from skcausalmeta.heads import RidgeHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.persistence import save
 
-pytestmark = pytest.mark.usefixtures("short_common")
 ROOT = Path(__file__).parents[2]
 SERVICE = ROOT / "examples" / "service"
 Y = np.repeat(np.arange(5), 12)

@@ -34,7 +34,6 @@ from skcausalmeta.heads import (
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.utils import all_estimators
 
-pytestmark = pytest.mark.usefixtures("short_common")
 HEADS = [cls for _, cls in all_estimators() if issubclass(cls, Head | RegressionHead)]
 
 
@@ -63,9 +62,21 @@ def test_discovery_finds_the_heads():
     names = {cls.__name__ for cls in HEADS}
     assert {"GroupLassoSVC", "RidgeHead", "RelaxedHead", "LassoHead"} <= names
     assert len(VARIANTS) > 2 * len(HEADS)
+    assert {str(head) for head in VARIANTS} >= SLOW
 
 
-@pytest.mark.parametrize("head", VARIANTS, ids=str)
+# Gradient steps to the tolerances of the contract take seconds.
+SLOW = {"GroupLassoSVC(solver='fista')"}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(head, marks=pytest.mark.slow) if str(head) in SLOW else head
+        for head in VARIANTS
+    ],
+    ids=str,
+)
 def test_head_keeps_the_contract(head):
     before = head.get_params()
     check_head(head)

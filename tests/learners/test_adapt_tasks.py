@@ -31,7 +31,6 @@ from skcausalmeta.learners import (
     SparseMetaRegressor,
 )
 
-pytestmark = pytest.mark.usefixtures("short_common")
 SMALL = {
     "backbone": "identity",
     "max_epochs": 1,

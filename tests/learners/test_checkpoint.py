@@ -26,7 +26,6 @@ from skcausalmeta.learners import (
 )
 from skcausalmeta.training import HeadWarmup, Validation
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 4)).astype(np.float32)
 CLASSES = np.arange(120) % 6

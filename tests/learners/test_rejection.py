@@ -20,7 +20,6 @@ from skcausalmeta.learners import (
 from skcausalmeta.model_selection import evaluate_few_shot
 from skcausalmeta.persistence import load, save
 
-pytestmark = pytest.mark.usefixtures("short_common")
 SMALL = {
     "max_epochs": 1,
     "batches_per_epoch": 2,
@@ -50,6 +49,11 @@ OTHERS = rows_of(NOVEL, 60, 4)
 
 def identity(**params):
     return SparseMetaClassifier(RidgeHead(), backbone="identity", **SMALL, **params)
+
+
+def few(share, **params):
+    """What refuses rows by a threshold of few episodes: quick, and about right."""
+    return Rejection(share, n_episodes=15, **params)
 
 
 LEARNERS = {
@@ -100,7 +104,7 @@ def test_the_distance_is_to_the_nearest_mean_by_hand(learner):
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_scores_and_training_stay_as_they_are(kind):
     plain = LEARNERS[kind]().fit(X, Y).adapt(*SUPPORT)
-    refusing = LEARNERS[kind](reject=0.2).fit(X, Y).adapt(*SUPPORT)
+    refusing = LEARNERS[kind](reject=few(0.2)).fit(X, Y).adapt(*SUPPORT)
     for method in ("decision_function", "predict_proba"):
         one, two = (getattr(each, method)(QUERY[0]) for each in (plain, refusing))
         np.testing.assert_array_equal(one, two)
@@ -118,7 +122,7 @@ def test_scores_and_training_stay_as_they_are(kind):
 
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_episodes_are_refused_as_single_tasks_are(kind):
-    learner = LEARNERS[kind](reject=0.2).fit(X, Y)
+    learner = LEARNERS[kind](reject=few(0.2)).fit(X, Y)
     support = np.stack([SUPPORT[0], rows_of(KNOWN, 4, 7)[0]])
     query = np.stack([QUERY[0][::60], OTHERS[0][: len(QUERY[0][::60])]])
     found = learner.predict_episodes(support, np.stack([SUPPORT[1]] * 2), query)
@@ -137,7 +141,7 @@ def test_episodes_are_refused_as_single_tasks_are(kind):
     ],
 )
 def test_scores_of_logits(name, by_hand):
-    learner = identity(reject=Rejection(0.1, score=name)).fit(X, Y).adapt(*SUPPORT)
+    learner = identity(reject=few(0.1, score=name)).fit(X, Y).adapt(*SUPPORT)
     logits = np.log(learner.predict_proba(QUERY[0]))
     found = learner.novelty_score(QUERY[0])
     if name == "energy":  # of the logits themselves, which probabilities do not tell
@@ -159,8 +163,8 @@ def test_held_out_classes_give_the_threshold():
     held_out = np.arange(8, 12)
     wide = np.isin(Y, held_out)
     rows = np.where(wide[:, None], MEANS[Y] + 3.0 * (X - MEANS[Y]), X)
-    one = identity(reject=0.1, validation=held_out).fit(rows, Y)
-    two = identity(reject=0.1, validation=np.arange(4)).fit(rows, Y)
+    one = identity(reject=few(0.1), validation=held_out).fit(rows, Y)
+    two = identity(reject=few(0.1), validation=np.arange(4)).fit(rows, Y)
     assert one.novelty_threshold_ > 2 * two.novelty_threshold_
 
 
@@ -175,7 +179,7 @@ def test_held_out_classes_give_the_threshold():
     ids=["bytes", "floats", "strings", "objects"],
 )
 def test_the_label_suits_the_classes(labels, label):
-    learner = identity(reject=0.1).fit(X, labels)
+    learner = identity(reject=few(0.1)).fit(X, labels)
     some = np.isin(Y, [0, 1])
     learner.adapt(X[some], labels[some])
     found = learner.predict(np.concatenate([X[some], OTHERS[0]]))
@@ -196,11 +200,11 @@ def test_a_label_that_is_a_class_is_refused(learner):
     ):
         identity(reject=Rejection(label="none")).fit(X, Y)
     with pytest.raises(InvalidInputError, match="beside classes of type bool"):
-        identity(reject=0.1).set_params(n_way=2).fit(X, Y % 2 == 0)
+        identity(reject=few(0.1)).set_params(n_way=2).fit(X, Y % 2 == 0)
 
 
 def test_the_training_task_refuses_rows_too():
-    learner = identity(reject=0.1).fit(X, Y)
+    learner = identity(reject=few(0.1)).fit(X, Y)
     assert (learner.predict(X) == -1).mean() < 0.15
     assert (learner.predict(OTHERS[0] + 30.0) == -1).all()
     with pytest.raises(NotFittedError, match="distance to support rows"):
@@ -228,7 +232,7 @@ def test_weights_of_rows_reach_the_means(learner):
 
 def test_shared_labels_are_refused_by_probability():
     labels, tasks = (X[:, 0] > 0).astype(int), np.arange(len(Y)) % 6
-    learner = SparseMetaClassifier(reject=0.3, **SMALL).fit(X, labels, tasks=tasks)
+    learner = SparseMetaClassifier(reject=few(0.3), **SMALL).fit(X, labels, tasks=tasks)
     assert learner.around_common_
     found = learner.predict(X, tasks=tasks)
     largest = learner.predict_proba(X, tasks=tasks).max(axis=1)
@@ -244,7 +248,7 @@ def test_shared_labels_are_refused_by_probability():
 
 
 def test_a_wrapper_passes_refusals_on():
-    wrapped = MetaCRLClassifier(identity(reject=0.1)).fit(X, Y).adapt(*SUPPORT)
+    wrapped = MetaCRLClassifier(identity(reject=few(0.1))).fit(X, Y).adapt(*SUPPORT)
     found = wrapped.novelty_score(QUERY[0])
     np.testing.assert_array_equal(
         wrapped.predict(QUERY[0]) == wrapped.rejected_label_,
@@ -279,7 +283,7 @@ def test_invalid_rejections(bad):
 
 
 def test_evaluations_count_refused_rows_as_wrong():
-    learner = identity(reject=0.4).fit(X, Y)
+    learner = identity(reject=few(0.4)).fit(X, Y)
     plain = identity().fit(X, Y)
     sizes = {"n_way": 3, "n_shot": 4, "n_query": 8, "n_episodes": 10}
     one, two = (

@@ -25,7 +25,6 @@ from skcausalmeta.learners import (
 )
 from skcausalmeta.training import _pooled
 
-pytestmark = pytest.mark.usefixtures("short_common")
 BUNCH = make_sparse_classes(6, 20, 8, n_factors=6, n_informative=3, random_state=0)
 X, Y = BUNCH.data, BUNCH.target
 COUNTS = np.random.default_rng(0).integers(0, 4, len(Y)).astype(float)

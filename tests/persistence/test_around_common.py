@@ -16,7 +16,6 @@ from skcausalmeta.exceptions import PersistenceError
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.persistence import describe, load, save
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 TASKS = np.repeat(np.arange(6), 12)
 X = RNG.standard_normal((72, 4))

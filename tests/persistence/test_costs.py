@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,30 +134,33 @@ def many_layers(n):
 
 GROWING = "cost about as much as its size"
 COSTLY = {
-    "tuples of tuples as a key": (shared_tuples(60), "Keys must be numbers"),
-    "tuples of tuples in a set": (shared_set(60), "Keys must be numbers"),
+    "tuples of tuples as a key": (partial(shared_tuples, 60), "Keys must be numbers"),
+    "tuples of tuples in a set": (partial(shared_set, 60), "Keys must be numbers"),
     "a long tuple as a key": (
-        [
+        lambda: [
             {"kind": "dict", "items": [[{"ref": 2}, 0]]},
             {"kind": "tuple", "items": [0] * 100_000},
         ],
         "Keys must be numbers",
     ),
-    "keys of one hash": (colliding_keys(20_000), "keys may share a hash"),
+    "keys of one hash": (partial(colliding_keys, 20_000), "keys may share a hash"),
     "a key twice": (
-        [{"kind": "dict", "items": [["a", 1], ["a", 2]]}],
+        lambda: [{"kind": "dict", "items": [["a", 1], ["a", 2]]}],
         "there once",
     ),
-    "a member twice": ([{"kind": "set", "items": ["a", "a"]}], "there once"),
-    "calls that share arguments": (shared_arguments(3_000), GROWING),
-    "calls of calls": (nested_calls(100), "Partial calls must be sound"),
-    "many layers": (many_layers(6_000), GROWING),
+    "a member twice": (
+        lambda: [{"kind": "set", "items": ["a", "a"]}],
+        "there once",
+    ),
+    "calls that share arguments": (partial(shared_arguments, 3_000), GROWING),
+    "calls of calls": (partial(nested_calls, 100), "Partial calls must be sound"),
+    "many layers": (partial(many_layers, 6_000), GROWING),
 }
 
 
 @pytest.mark.parametrize(("nodes", "match"), COSTLY.values(), ids=COSTLY)
 def test_small_files_of_large_costs_are_refused(forge, tmp_path, cheaply, nodes, match):
-    path = forge.write(tmp_path / "file", forge.head(*nodes))
+    path = forge.write(tmp_path / "file", forge.head(*nodes()))
     with pytest.raises(PersistenceError, match=match):
         cheaply(load, path)
 

@@ -15,8 +15,6 @@ from skcausalmeta.tasks import adapt_table, open_tasks, update_table
 from skcausalmeta.tasks._store import Store
 from tests.tasks.test_stored_tasks import SMALL, same, table
 
-pytestmark = pytest.mark.usefixtures("short_common")
-
 N_TASKS = 8
 
 

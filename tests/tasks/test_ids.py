@@ -14,8 +14,6 @@ from skcausalmeta.learners import SparseMetaClassifier, as_ids
 from skcausalmeta.tasks import adapt_table, open_tasks, predict_table, save_tasks
 from tests.tasks.test_stored_tasks import SMALL, table
 
-pytestmark = pytest.mark.usefixtures("short_common")
-
 N_TASKS = 5
 
 

@@ -16,8 +16,6 @@ from skcausalmeta.learners import (
 from skcausalmeta.tasks import report, save_tasks
 from tests.tasks.test_stored_tasks import SMALL, table
 
-pytestmark = pytest.mark.usefixtures("short_common")
-
 NAMES = ["age", "a|b", "<b>", "income", "x_y", "rate"]
 
 

@@ -29,8 +29,6 @@ from skcausalmeta.tasks import adapt_table, open_tasks, save_tasks, update_table
 from skcausalmeta.tasks._manifest import sealed
 from skcausalmeta.tasks._store import Store
 
-pytestmark = pytest.mark.usefixtures("short_common")
-
 SMALL = {
     "backbone": "identity",
     "max_epochs": 1,

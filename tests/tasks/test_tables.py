@@ -12,8 +12,6 @@ from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.tasks import adapt_table, predict_table, update_table
 from tests.tasks.test_stored_tasks import SMALL, same, table
 
-pytestmark = pytest.mark.usefixtures("short_common")
-
 NAMES = list("abcdef")
 
 

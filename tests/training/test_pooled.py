@@ -8,6 +8,8 @@ from torch import nn
 from skcausalmeta.training import PooledData, PooledModel, RowReader, fit_pooled
 from skcausalmeta.training import _pooled as pooled
 
+pytestmark = pytest.mark.whole_common
+
 
 def make_data(n_columns, n_informative, seed=0):
     """Twelve tasks of fifty rows, of which few columns say the class."""

@@ -226,7 +226,7 @@ UpdateRule, default="sgd"
     >>> learner = MAMLClassifier(
     ...     n_way=4,
     ...     backbone=MLP(hidden=(64,)),
-    ...     max_epochs=5,
+    ...     max_epochs=3,
     ...     verbose=0,
     ...     random_state=0,
     ... ).fit(X[old], y[old])
@@ -246,7 +246,7 @@ UpdateRule, default="sgd"
     ...     X[:, 1] + X[:, 2] + rng.normal(size=60)[tasks] * X[:, 0] > 0, "yes", "no"
     ... )
     >>> train, new = tasks < 59, tasks == 59
-    >>> learner = MAMLClassifier(max_epochs=5, verbose=0, random_state=0)
+    >>> learner = MAMLClassifier(max_epochs=1, verbose=0, random_state=0)
     >>> learner = learner.fit(X[train], y[train], tasks=tasks[train])
     >>> bool(learner.score(X[new], y[new]) > 0.7)
     True

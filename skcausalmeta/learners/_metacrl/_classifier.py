@@ -155,9 +155,11 @@ class MetaCRLClassifier(IndexedScoreMixin, ClassifierMixin, BaseMetaCRL):
     >>> rows = np.arange(2400)
     >>> X[rows, tasks % 3] = y - 0.5 + 0.3 * rng.standard_normal(2400) + 3
     >>> X[rows, (tasks + 1) % 3] = (2 * y - 1) * np.where(envs == 0, 1, -1)
-    >>> learner = MetaCRLClassifier(group_lr=0.03, verbose=0, random_state=0)
+    >>> learner = MetaCRLClassifier(group_lr=0.1, verbose=0, random_state=0)
     >>> learner = learner.set_params(
-    ...     estimator__backbone="identity", estimator__fit_head=False
+    ...     estimator__backbone="identity",
+    ...     estimator__fit_head=False,
+    ...     estimator__max_epochs=3,
     ... ).fit(X, y, tasks=tasks, envs=envs)
     >>> weights = learner.task_weights(X[:20], y[:20])  # of task 0, one environment
     >>> int(weights.argmax())

@@ -103,8 +103,8 @@ class MetaCRLRegressor(IndexedScoreMixin, RegressorMixin, BaseMetaCRL):
     >>> X, tasks = rng.standard_normal((1200, 4)), np.repeat(np.arange(60), 20)
     >>> y = X[np.arange(1200), tasks % 4] + 0.1 * rng.standard_normal(1200)
     >>> learner = MetaCRLRegressor(
-    ...     task_embedding="labels", group_lr=0.03, verbose=0, random_state=0
-    ... ).set_params(estimator__backbone="identity")
+    ...     task_embedding="labels", group_lr=0.1, verbose=0, random_state=0
+    ... ).set_params(estimator__backbone="identity", estimator__max_epochs=3)
     >>> learner = learner.fit(X, y, tasks=tasks)
     >>> int(learner.task_weights(X[:20], y[:20]).argmax())
     0

@@ -169,8 +169,22 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("rule", RULES)
+# What a rule learns, and what it says of layers, meets all options; the rest is slow.
+EVERY_OPTION = {"sgd-learned", "meta-curvature", "kfo-adapted"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "option"),
+    [
+        pytest.param(
+            rule,
+            option,
+            marks=() if option == "plain" or rule in EVERY_OPTION else pytest.mark.slow,
+        )
+        for rule in RULES
+        for option in OPTIONS
+    ],
+)
 def test_chunks_and_recomputed_steps_do_not_change_the_gradient(rule, option):
     check_chunks("mlp", 0, rule, dict(OPTIONS[option]))
 

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import cache
 
 import cvxpy
 import numpy as np
@@ -39,8 +40,15 @@ def fitted(cls=MTCRLClassifier, modules="mtcrl", **params):
     return learner.fit(X[OLD], Y[OLD])
 
 
-CLASSIFIER = fitted(max_epochs=30, batch_size=30, lr=0.02)
-REGRESSOR = fitted(MTCRLRegressor, max_epochs=30, batch_size=30, lr=0.02)
+# Trained when a test first asks, not where tests are only collected.
+@cache
+def classifier():
+    return fitted(max_epochs=30, batch_size=30, lr=0.02)
+
+
+@cache
+def regressor():
+    return fitted(MTCRLRegressor, max_epochs=30, batch_size=30, lr=0.02)
 
 
 def units(learner, rows):
@@ -75,22 +83,22 @@ def test_a_new_task_is_learned_on_the_frozen_modules(modules):
 
 
 def test_a_copy_is_a_predictor_of_its_own():
-    one = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    one = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     two = copy.copy(one).adapt(X[NEW], Z[NEW, 0] > 0)
-    assert one.net_ is two.net_ is CLASSIFIER.net_
+    assert one.net_ is two.net_ is classifier().net_
     assert one.classes_.tolist() == ["high", "low", "mid"]
     assert two.classes_.tolist() == [False, True]
-    assert CLASSIFIER.task_ is None
-    assert isinstance(CLASSIFIER.classes_, list)
+    assert classifier().task_ is None
+    assert isinstance(classifier().classes_, list)
 
 
 def test_scores_and_probabilities_of_a_new_task_agree():
-    three = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    three = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     scores, proba = three.decision_function(X), three.predict_proba(X)
     assert scores.shape == (150, 3)
     np.testing.assert_allclose(proba, softmax(scores, axis=1))
     np.testing.assert_array_equal(three.classes_[scores.argmax(1)], three.predict(X))
-    two = copy.copy(CLASSIFIER).adapt(X[NEW], Z[NEW, 0] > 0)
+    two = copy.copy(classifier()).adapt(X[NEW], Z[NEW, 0] > 0)
     scores, proba = two.decision_function(X), two.predict_proba(X)
     assert scores.shape == (150,)
     np.testing.assert_allclose(proba[:, 1], expit(scores))
@@ -98,7 +106,7 @@ def test_scores_and_probabilities_of_a_new_task_agree():
 
 
 def test_a_new_task_is_a_value_that_answers_by_itself():
-    learner = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    learner = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     first = learner.task_
     scores = first.scores(learner, X)
     np.testing.assert_array_equal(scores, learner.decision_function(X))
@@ -106,24 +114,24 @@ def test_a_new_task_is_a_value_that_answers_by_itself():
     assert (first.dual_gap, first.sparsity) == (learner.dual_gap_, learner.sparsity_)
     learner.adapt(X[NEW], Z[NEW, 0] > 0)
     assert learner.task_ is not first
-    np.testing.assert_array_equal(first.scores(CLASSIFIER, X), scores)
+    np.testing.assert_array_equal(first.scores(classifier(), X), scores)
     two = learner.task_.scores(learner, X)
     np.testing.assert_array_equal(two[:, 1] - two[:, 0], learner.decision_function(X))
     np.testing.assert_array_equal(learner.classes_[two.argmax(1)], learner.predict(X))
-    values = copy.copy(REGRESSOR).adapt(X[NEW], Z[NEW, 2])
+    values = copy.copy(regressor()).adapt(X[NEW], Z[NEW, 2])
     np.testing.assert_array_equal(values.task_.scores(values, X), values.predict(X))
 
 
 def test_a_learner_without_a_new_task_says_so():
     with pytest.raises(NotFittedError, match="Call 'adapt' with the support rows"):
-        _ = CLASSIFIER.dual_gap_
-    assert not hasattr(REGRESSOR, "sparsity_")
+        _ = classifier().dual_gap_
+    assert not hasattr(regressor(), "sparsity_")
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 def test_without_sparsity_it_is_the_logistic_regression_of_sklearn(kind):
     y = LABELS if kind == "multiclass" else (Z[:, 0] > 0).astype(int)
-    learner = copy.copy(CLASSIFIER).set_params(adapt_reg=0.0).adapt(X[NEW], y[NEW])
+    learner = copy.copy(classifier()).set_params(adapt_reg=0.0).adapt(X[NEW], y[NEW])
     features = units(learner, X)
     square = (features[NEW] ** 2).sum(axis=1).mean()
     constant = np.full((150, 1), 3 * np.sqrt(square))
@@ -139,7 +147,7 @@ def test_without_sparsity_it_is_the_logistic_regression_of_sklearn(kind):
 
 def test_without_sparsity_it_is_the_ridge_regression_of_sklearn():
     y = 100 + 5 * Z[:, 0]
-    learner = copy.copy(REGRESSOR).set_params(adapt_reg=0.0).adapt(X[NEW], y[NEW])
+    learner = copy.copy(regressor()).set_params(adapt_reg=0.0).adapt(X[NEW], y[NEW])
     features = units(learner, X)
     square = (features[NEW] ** 2).sum(axis=1).mean()
     rows = np.hstack([features, np.full((150, 1), 3 * np.sqrt(square))])
@@ -153,7 +161,7 @@ def test_without_sparsity_it_is_the_ridge_regression_of_sklearn():
 
 
 def test_modules_are_chosen_as_cvxpy_does():
-    learner = copy.copy(REGRESSOR).set_params(adapt_reg=0.3)
+    learner = copy.copy(regressor()).set_params(adapt_reg=0.3)
     learner.adapt(X[NEW], Z[NEW, 2])
     rows = units(learner, X[NEW])
     y = (Z[NEW, 2] - Z[NEW, 2].mean()) / Z[NEW, 2].std()
@@ -180,18 +188,18 @@ def test_modules_are_chosen_as_cvxpy_does():
     assert learner.sparsity_ == (np.array(norms) == 0).mean() > 0
 
 
-@pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR], ids=["labels", "values"])
+@pytest.mark.parametrize("learner", [classifier, regressor], ids=["labels", "values"])
 def test_all_modules_are_off_at_1(learner):
-    y = Z[NEW, 2] if learner is REGRESSOR else np.arange(40) % 2
-    new = copy.copy(learner).set_params(adapt_reg=1.0).adapt(X[NEW], y)
+    y = Z[NEW, 2] if learner is regressor else np.arange(40) % 2
+    new = copy.copy(learner()).set_params(adapt_reg=1.0).adapt(X[NEW], y)
     assert new.sparsity_ == 1.0
     np.testing.assert_allclose(new.task_.intercept, 0.0, atol=1e-6)
     assert len(np.unique(new.predict(X))) == 1
 
 
 def test_a_rotation_of_the_features_of_a_module_changes_nothing():
-    one = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
-    two = copy.deepcopy(CLASSIFIER)
+    one = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
+    two = copy.deepcopy(classifier())
     turn = np.array([[0.6, 0.8], [-0.8, 0.6]], dtype=np.float32)
     experts = two.net_.module_.experts
     for part in (experts.weights[-1], experts.biases[-1]):
@@ -209,7 +217,7 @@ def episodes(y, n_tasks=5):
 
 @pytest.mark.parametrize("kind", ["labels", "mixed", "values"])
 def test_many_tasks_at_once_are_the_tasks_one_by_one(kind):
-    learner = REGRESSOR if kind == "values" else CLASSIFIER
+    learner = regressor() if kind == "values" else classifier()
     support, y, query = episodes(Z[:, 1] if kind == "values" else LABELS)
     if kind == "mixed":  # tasks with two classes among those with three
         y = y.copy()
@@ -227,7 +235,7 @@ def test_many_tasks_at_once_are_the_tasks_one_by_one(kind):
 
 def test_few_shot_evaluation_and_pipelines_take_it():
     result = evaluate_few_shot(
-        CLASSIFIER, X, LABELS, n_way=2, n_shot=5, n_query=5, n_episodes=20,
+        classifier(), X, LABELS, n_way=2, n_shot=5, n_query=5, n_episodes=20,
         random_state=0,
     )  # fmt: skip
     assert result.mean > 0.6
@@ -285,7 +293,7 @@ def test_decision_function_after_fit():
     ],
 )
 def test_bad_support_is_refused_and_changes_nothing(rows, y, message):
-    learner = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    learner = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     before = vars(learner).copy()
     with pytest.raises(ValueError, match=message):
         learner.adapt(rows, y)
@@ -299,17 +307,17 @@ def test_other_misuse_is_refused():
     with pytest.raises(NotFittedError):
         MTCRLClassifier().predict_episodes(X[None], LABELS[None], X[None])
     with pytest.raises(InvalidInputError, match="agree in the number of tasks"):
-        CLASSIFIER.predict_episodes(X[None], LABELS[None, :9], X[None])
+        classifier().predict_episodes(X[None], LABELS[None, :9], X[None])
     same = np.stack([LABELS, np.full(150, "low")])
     with pytest.raises(InvalidInputError, match="Got 1 class in task 1"):
-        CLASSIFIER.predict_episodes(np.stack([X, X]), same, np.stack([X, X]))
+        classifier().predict_episodes(np.stack([X, X]), same, np.stack([X, X]))
     with pytest.raises(InvalidInputError, match=r"shape seen in fit, \(4,\)"):
-        CLASSIFIER.predict_episodes(X[None, :, :3], LABELS[None], X[None])
-    adapted = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+        classifier().predict_episodes(X[None, :, :3], LABELS[None], X[None])
+    adapted = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     with pytest.raises(InvalidInputError, match=r"Got shape \(150, 3\) for 150 rows"):
         adapted.score(X, Z[:, :3] > 0)
     with pytest.raises(AttributeError):
-        _ = CLASSIFIER.dual_gap_
+        _ = classifier().dual_gap_
     with pytest.raises(ValueError, match="'adapt_reg' parameter"):
         MTCRLClassifier(adapt_reg=-1.0).fit(X, LABELS)
     with pytest.warns(DataConversionWarning):
@@ -317,7 +325,7 @@ def test_other_misuse_is_refused():
 
 
 def test_row_weights_count_in_the_score_of_a_new_task():
-    learner = copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW])
+    learner = copy.copy(classifier()).adapt(X[NEW], LABELS[NEW])
     half = np.repeat([1.0, 0.0], 25)
     weighted = learner.score(X[REST], LABELS[REST], sample_weight=half)
     assert weighted == learner.score(X[REST][:25], LABELS[REST][:25])
@@ -329,16 +337,25 @@ def test_row_weights_count_in_the_score_of_a_new_task():
 
 IMAGES = RNG.standard_normal((10, 8, 8)).astype(np.float32)
 MAPS = np.stack([IMAGES > 0, IMAGES * 3], axis=1).astype(float)
-DENSE = MTCRLClassifier(
-    n_modules=2, expert=ConvExpert(4, out_features=4), max_epochs=40, batch_size=3,
-    lr=2e-2, task_types=["binary", "regression"], random_state=0,
-).fit(IMAGES[:6], MAPS[:6])  # fmt: skip
+
+
+@cache
+def dense():
+    return MTCRLClassifier(
+        n_modules=2,
+        expert=ConvExpert(4, out_features=4),
+        max_epochs=40,
+        batch_size=3,
+        lr=2e-2,
+        task_types=["binary", "regression"],
+        random_state=0,
+    ).fit(IMAGES[:6], MAPS[:6])
 
 
 def test_a_new_task_per_pixel():
     levels = np.digitize(IMAGES, [-0.7, 0.7]).astype(float)
     levels[0, :4] = np.nan
-    learner = copy.copy(DENSE).adapt(IMAGES[:6], levels[:6])
+    learner = copy.copy(dense()).adapt(IMAGES[:6], levels[:6])
     assert learner.classes_.tolist() == [0, 1, 2]
     predicted = learner.predict(IMAGES)
     assert predicted.shape == (10, 8, 8)
@@ -351,7 +368,7 @@ def test_a_new_task_per_pixel():
     proba, scores = learner.predict_proba(IMAGES), learner.decision_function(IMAGES)
     assert proba.shape == scores.shape == (10, 3, 8, 8)
     np.testing.assert_array_equal(proba.argmax(axis=1), predicted)
-    both = DENSE.predict_episodes(
+    both = dense().predict_episodes(
         np.stack([IMAGES[:6], IMAGES[2:8]]),
         np.stack([levels[:6], levels[2:8] > 1]),
         np.stack([IMAGES[6:], IMAGES[:4]]),
@@ -361,18 +378,18 @@ def test_a_new_task_per_pixel():
     with pytest.raises(InvalidInputError, match=r"rows and pixels, \(6, 8, 8\). Got"):
         learner.adapt(IMAGES[:6], levels[:6, 0, 0])
     with pytest.raises(InvalidInputError, match=r"targets of shape \(8, 8\)"):
-        DENSE.predict_episodes(IMAGES[None], levels[None, :, 0, 0], IMAGES[None])
+        dense().predict_episodes(IMAGES[None], levels[None, :, 0, 0], IMAGES[None])
 
 
 def test_a_task_of_fit_per_pixel_can_be_asked_for():
     tasks = np.arange(10) % 2
-    own = DENSE.predict(IMAGES, tasks=tasks)
+    own = dense().predict(IMAGES, tasks=tasks)
     assert own.shape == (10, 8, 8)
-    np.testing.assert_array_equal(own, DENSE.predict(IMAGES)[np.arange(10), tasks])
+    np.testing.assert_array_equal(own, dense().predict(IMAGES)[np.arange(10), tasks])
 
 
 def test_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        copy.copy(CLASSIFIER).adapt(X[NEW], LABELS[NEW]).predict_proba(X)
-        copy.copy(REGRESSOR).adapt(X[NEW], np.ones(40)).predict(X)
+        copy.copy(classifier()).adapt(X[NEW], LABELS[NEW]).predict_proba(X)
+        copy.copy(regressor()).adapt(X[NEW], np.ones(40)).predict(X)

@@ -19,6 +19,8 @@ from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 from skcausalmeta.learners._synergies import _sparsity
 from skcausalmeta.persistence import load, save
 
+pytestmark = pytest.mark.whole_common
+
 N_TASKS, N_ROWS = 14, 30
 KINDS = {"two": 2, "three": 3, "real": None}
 # Nothing deviates: the strength that switches every column off.

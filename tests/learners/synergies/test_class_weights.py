@@ -15,7 +15,7 @@ from skcausalmeta.heads import GroupLassoLogistic
 from skcausalmeta.learners import SparseMetaClassifier
 from skcausalmeta.learners._synergies._class_weights import class_shift
 
-pytestmark = pytest.mark.usefixtures("short_common")
+pytestmark = pytest.mark.whole_common
 N_TASKS = 10
 
 

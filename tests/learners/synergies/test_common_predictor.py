@@ -230,6 +230,7 @@ def test_rows_are_scored_by_the_net_that_did_not_see_their_task():
         np.testing.assert_allclose(found.scores[own], expected, atol=1e-6)
 
 
+@pytest.mark.usefixtures("whole_common")
 def test_a_net_of_columns_is_trained_on_all_rows_first():
     backbone = MLP((6,), out_features=3, skip=True)
     learner = fit_two("auto", backbone=backbone, batches_per_epoch=1)
@@ -305,6 +306,7 @@ class Scripted:
         return self.losses[min(self.epoch, len(self.losses) - 1)]
 
 
+@pytest.mark.usefixtures("whole_common")
 def test_epochs_are_those_of_the_mean_of_folds():
     rising, falling = Scripted(1.0, 1.1, 1.2, 1.3), Scripted(3.0, 2.5, 2.3, 2.25)
     # Least at 2 with two folds; all tasks are twice those of a training.
@@ -334,7 +336,6 @@ def test_what_helped_held_out_folds_is_what_is_trained(monkeypatch):
         seen.append(found)
         return found
 
-    monkeypatch.setattr(_around_common, "_N_VALID", 4)
     monkeypatch.setattr(_around_common, "helping_epochs", spy)
     learner = SparseMetaClassifier(
         batches_per_epoch=2, tasks_per_batch=3, verbose=0, random_state=0
@@ -346,7 +347,6 @@ def test_what_helped_held_out_folds_is_what_is_trained(monkeypatch):
 
 
 def test_the_generator_of_torch_is_neither_asked_nor_moved(monkeypatch):
-    monkeypatch.setattr(_around_common, "_N_VALID", 4)
     monkeypatch.setattr(_around_common, "helping_epochs", lambda t, *_: search(t))
     found = []
 

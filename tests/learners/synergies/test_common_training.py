@@ -24,7 +24,6 @@ from skcausalmeta.learners._synergies._around_common import _some_of_tasks
 from skcausalmeta.learners._synergies._common import TrainingRows
 from skcausalmeta.training import RowReader
 
-pytestmark = pytest.mark.usefixtures("short_common")
 RNG = np.random.default_rng(0)
 N_TASKS, N_ROWS = 6, 12
 TASKS = np.repeat(np.arange(N_TASKS), N_ROWS)
@@ -71,7 +70,12 @@ def outcomes(learner, y):
     [
         (classifier, LABELS, {"precision": "bfloat16"}),
         (regressor, VALUES, {"precision": "bfloat16"}),
-        (classifier, LABELS, {"compile": {"backend": "eager"}}),
+        pytest.param(
+            classifier,
+            LABELS,
+            {"compile": {"backend": "eager"}},
+            marks=pytest.mark.slow,
+        ),
         (regressor, VALUES, {"micro_batch": 1, "accelerate": True}),
         (classifier, LABELS, {"head_tol": 1e-3, "optimizer__weight_decay": 0.1}),
     ],

@@ -13,6 +13,8 @@ from skcausalmeta.learners._synergies._sparsity import (
     with_numbers,
 )
 
+pytestmark = pytest.mark.whole_common
+
 N_EPISODES = 100
 
 
