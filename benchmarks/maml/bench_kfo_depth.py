@@ -102,7 +102,7 @@ class Size(NamedTuple):
     def of_search(self, n_batches: int) -> Size:
         """Budget of a run that judges a rate."""
         few = min(n_batches, self.n_batches)
-        return self._replace(n_batches=few, episodes=min(300, self.episodes))
+        return self._replace(n_batches=few, episodes=min(150, self.episodes))
 
 
 _NOT_OF_CONV = ("toy_batches", "sinusoid_batches", "n_new")
