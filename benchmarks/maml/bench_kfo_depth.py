@@ -11,8 +11,10 @@ conv
     Tiny-ImageNet-FS: MAML, linear layers (LinNet), Meta-SGD, Meta-Curvature, KFO as
     its authors run it, with tanh layers and with flat kernels, T-nets, WarpGrad and
     ANIL, with the same budget on the same test episodes. Several ``--rates`` are
-    searched: for every contender and depth the inner rate that is best on validation
-    classes, with a seed that is kept for choosing. ``--learners`` names some.
+    searched: every contender has, for every depth and number of shots, the inner rate
+    that is best on validation classes, with a seed that is kept for choosing and a
+    shorter training; the grid grows where its best rate is its first or last. Every
+    seed then has test episodes of its own. ``--learners`` and ``--depths`` name some.
 
 Data are read from ``--data-dir`` or the environment variable SKCAUSALMETA_DATA;
 ``--smoke`` makes its own small images. ``--full`` trains on full images with more
@@ -21,6 +23,7 @@ filters and steps, for a GPU.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks._harness import Harness, make_parser
+from benchmarks.maml._rates import LADDER, best_rate
 from benchmarks.maml._toy_tasks import ToyTasks, linear_tasks, logistic_tasks
 from skcausalmeta.backbones import MLP, Conv4
 from skcausalmeta.datasets import (
@@ -35,6 +39,7 @@ from skcausalmeta.datasets import (
     fetch_tiny_imagenet,
     make_sinusoid_tasks,
 )
+from skcausalmeta.exceptions import DivergenceError
 from skcausalmeta.learners import KFOUpdate, MAMLClassifier, MAMLRegressor
 from skcausalmeta.metrics import mean_confidence_interval
 from skcausalmeta.model_selection import evaluate_few_shot
@@ -67,6 +72,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
 PLAIN: dict[str, dict[str, Any]] = {"MAML": {}, "KFO": {"update": "kfo"}}
 OF_RULE = ("psd", "adapt_transform", "n_hidden", "kernels")
 CHOOSING = 100
+# The rate of the lines that name none.
+UNSEARCHED = 0.1
 TOY: dict[str, dict[str, Any]] = {
     "shallow": {},
     "deep": {"linear_layers": 3},
@@ -92,6 +99,11 @@ class Size(NamedTuple):
         """What decides a run of the convolutional nets."""
         return {k: v for k, v in self._asdict().items() if k not in _NOT_OF_CONV}
 
+    def of_search(self, n_batches: int) -> Size:
+        """Budget of a run that judges a rate."""
+        few = min(n_batches, self.n_batches)
+        return self._replace(n_batches=few, episodes=min(150, self.episodes))
+
 
 _NOT_OF_CONV = ("toy_batches", "sinusoid_batches", "n_new")
 SMOKE = Size(8, 2, 2, 2, (1,), 2, 2, 4, 5)
@@ -100,7 +112,7 @@ FULL = Size(28, 32, 20_000, 16, (1, 2, 4), 20_000, 60_000, 2000, 300)
 
 
 def budget(n_batches: int) -> dict[str, int]:
-    per_epoch = min(100, n_batches)
+    per_epoch = math.gcd(100, n_batches)
     return {"batches_per_epoch": per_epoch, "max_epochs": n_batches // per_epoch}
 
 
@@ -208,8 +220,9 @@ def conv_run(
     seed: int,
     device: str,
     *,
-    inner_lr: float = 0.1,
+    inner_lr: float = UNSEARCHED,
     judge: str = "test",
+    episode_seed: int = 0,
 ) -> dict[str, Any]:
     """Train once; accuracies of the episodes of the classes that judge."""
     learner = MAMLClassifier(
@@ -237,7 +250,7 @@ def conv_run(
         n_shot=n_shot,
         n_query=15,
         n_episodes=size.episodes,
-        random_state=0,
+        random_state=episode_seed,
     )
     return {**result.to_dict(), "cpu_seconds": seconds}
 
@@ -245,7 +258,7 @@ def conv_run(
 def conv_settings(args: Any, size: Size) -> Iterator[tuple[dict[str, Any], str, int]]:
     """Settings of all runs, seed by seed so that a part of them is a table too."""
     for seed in args.seeds:
-        for depth in size.depths:
+        for depth in args.depths:
             for name in args.learners:
                 params = LEARNERS[name]
                 yield (
@@ -326,61 +339,82 @@ def chosen_rate(
     harness: Harness, splits: Any, settings: dict[str, Any], args: Any, size: Size
 ) -> float:
     """Inner rate that is best on validation classes, with the seed that chooses."""
-    means = {}
-    for rate in args.rates:
-        one = {**settings, "part": "conv-rate", "inner_lr": rate, "seed": CHOOSING}
-        result = harness.run(
-            one,
-            lambda rate=rate: conv_run(
-                splits,
-                settings["params"],
-                settings["depth"],
-                settings["n_shot"],
-                size,
-                CHOOSING,
-                args.device,
-                inner_lr=rate,
-                judge="val",
-            ),
-        )
-        means[rate] = float(np.mean(result["scores"]))
-    return max(means, key=lambda rate: means[rate])
+    few = size.of_search(args.search_batches)
+
+    def judged(rate: float) -> float:
+        one = {
+            **settings,
+            "part": "conv-rate",
+            "inner_lr": rate,
+            "size": few.of_conv(),
+            "seed": CHOOSING,
+        }
+
+        def measure() -> dict[str, Any]:
+            try:
+                return conv_run(
+                    splits,
+                    settings["params"],
+                    settings["depth"],
+                    settings["n_shot"],
+                    few,
+                    CHOOSING,
+                    args.device,
+                    inner_lr=rate,
+                    judge="val",
+                    episode_seed=CHOOSING,
+                )
+            except DivergenceError:
+                return {"scores": [], "diverged": True}
+
+        scores = harness.run(one, measure)["scores"]
+        return float(np.mean(scores)) if scores else 0.0
+
+    return best_rate(judged, args.rates)
 
 
 def report_conv(harness: Harness, args: Any, size: Size) -> None:
     splits = images(args.data, args.data_dir, size, args.smoke)
     found: dict[tuple[str, int], list[np.ndarray]] = {}
     seconds: dict[tuple[str, int], list[float]] = {}
+    rates: dict[tuple[str, int], float] = {}
     for settings, name, depth in conv_settings(args, size):
-        rate = {}
-        if len(args.rates) > 1:
-            rate = {"inner_lr": chosen_rate(harness, splits, settings, args, size)}
+        searched = len(args.rates) > 1
+        if searched:
+            rate = chosen_rate(harness, splits, settings, args, size)
+            own: dict[str, Any] = {"part": "conv-searched", "inner_lr": rate}
+        else:
+            rate = args.rates[0]
+            own = {} if rate == UNSEARCHED else {"inner_lr": rate}
+        rates[name, depth] = rate
         result = harness.run(
-            {**settings, **rate},
-            lambda s=settings, depth=depth, rate=rate: conv_run(
+            {**settings, **own},
+            lambda s=settings, rate=rate, searched=searched: conv_run(
                 splits,
                 s["params"],
-                depth,
-                args.shots,
+                s["depth"],
+                s["n_shot"],
                 size,
                 s["seed"],
                 args.device,
-                **rate,
+                inner_lr=rate,
+                episode_seed=s["seed"] if searched else 0,
             ),
         )
         found.setdefault((name, depth), []).append(np.array(result["scores"]))
         seconds.setdefault((name, depth), []).append(result["cpu_seconds"])
     rows = []
-    for depth in size.depths:
+    for depth in args.depths:
         base = np.concatenate(found["MAML", depth])
         for name in args.learners:
             scores = np.concatenate(found[name, depth])
             mean, half = mean_confidence_interval(scores)
             gain, gain_half = mean_confidence_interval(scores - base)
-            row = [depth, name, *(round(100 * v, 1) for v in (mean, half))]
+            row = [depth, name, rates[name, depth]]
+            row += [*(round(100 * v, 1) for v in (mean, half))]
             row += [round(100 * v, 1) for v in (gain, gain_half)]
             rows.append([*row, round(float(np.mean(seconds[name, depth])))])
-    header = ["layers", "learner", "%", "+-", "against MAML", "+-", "CPU s"]
+    header = ["layers", "learner", "rate", "%", "+-", "against MAML", "+-", "CPU s"]
     title = f"{args.data}, 5-way {args.shots}-shot, {len(args.seeds)} seeds"
     harness.table(title, header, rows)
 
@@ -396,7 +430,16 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the npz files")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.1])
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=[UNSEARCHED],
+        choices=LADDER,
+        metavar="RATE",
+    )
+    parser.add_argument("--search-batches", type=int, default=150)
+    parser.add_argument("--depths", type=int, nargs="+", help="default: all")
     parser.add_argument("--learners", choices=list(LEARNERS), nargs="+")
     parser.add_argument("--batches", type=int, help="meta-batches of the part conv")
     parser.add_argument("--episodes", type=int, help="test episodes of the part conv")
@@ -410,6 +453,7 @@ def main() -> None:
         size, args.seeds = SMOKE, [0, 1]
     given = {"n_batches": args.batches, "episodes": args.episodes}
     size = size._replace(**{name: n for name, n in given.items() if n})
+    args.depths = args.depths or size.depths
     harness = Harness("kfo_depth", args)
     for name, report in PARTS.items():
         if args.part in (name, "all"):

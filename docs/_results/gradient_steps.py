@@ -25,7 +25,7 @@ _CONTENDERS = ("ours", "learn2learn", "learn2learn, our net", "higher", "loop")
 
 def _images(data: str, n_shot: int, text: str) -> Table:
     return Table(
-        f"{data}, {n_shot} shot" + ("s" if n_shot > 1 else ""),
+        f"{data}, {n_shot} shot{'s' if n_shot > 1 else ''}, rate .1 for all",
         f"Accuracy in per cent by the number of layers, and the paired difference to "
         f"MAML of the same depth in points; {text}, the same for all. Intervals are "
         "over episodes, not over trainings.",
@@ -48,6 +48,39 @@ def _images(data: str, n_shot: int, text: str) -> Table:
             Column("training of 4, CPU s", "cpu_seconds", "median", where={"depth": 4}),
         ],
         {"part": "conv", "data": data, "n_shot": n_shot},
+        names=_LEARNERS,
+        only_named=True,
+    )
+
+
+def with_rates(lines: list[Line]) -> list[Line]:
+    """Put the inner rate of a line, which a search chose, beside its scores."""
+    return [
+        {**line, "result": {**line["result"], "rate": at(line, "settings/inner_lr")}}
+        for line in lines
+    ]
+
+
+def _searched(data: str, n_shot: int, depths: tuple[int, ...], text: str) -> Table:
+    columns = []
+    for depth in depths:
+        own = {"where": {"depth": depth}}
+        columns += [
+            Column(_layers(depth), "scores", "percent", **own),
+            Column(f"{depth}, - MAML", "scores", "points", minus=_MAML, **own),
+            Column(f"{depth}, rate", "rate", "plain", **own),
+        ]
+    return Table(
+        f"{data}, {n_shot} shot{'s' if n_shot > 1 else ''}, rates searched",
+        "Accuracy in per cent, the paired difference to MAML of the same depth in "
+        f"points, and the inner rate, which a search on validation classes chose for "
+        f"every cell; {text}, the same for all. KFO is that of its authors: their "
+        "kernels, psd, factors adapted from the second step on. Intervals are over "
+        "episodes of three trainings.",
+        ("learner",),
+        columns,
+        {"part": "conv-searched", "data": data, "n_shot": n_shot},
+        prepare=with_rates,
         names=_LEARNERS,
         only_named=True,
     )
@@ -83,6 +116,8 @@ BENCHMARKS = [
         "kfo_depth",
         "MAML by depth, and update rules",
         [
+            _searched("omniglot", 1, (1, 2), "14 x 14 pixels, 200 steps of 4 tasks"),
+            _searched("omniglot", 5, (1, 2), "14 x 14 pixels, 200 steps of 4 tasks"),
             _images("omniglot", 1, "14 x 14 pixels, 500 steps of 4 tasks"),
             _images("omniglot", 5, "14 x 14 pixels, 200 steps of 4 tasks"),
             _images("tiny", 1, "200 steps of 4 tasks"),

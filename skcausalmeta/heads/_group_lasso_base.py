@@ -34,7 +34,7 @@ from ._group_lasso_problem import (
     reweighted,
     standardised,
 )
-from ._inputs import TrainingBatch, centred, episode_inputs
+from ._inputs import TrainingBatch, centred, episode_inputs, held_units
 from ._refit import on_chosen
 
 # Larger chunks fall out of the cache of a CPU and need more memory (measured: 2**23
@@ -77,6 +77,7 @@ class GroupLassoClassifier(Head):
         "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
         "refit": ["boolean"],
         "n_reweight": [Interval(Integral, 0, None, closed="left")],
+        "reg_gradient": ["boolean"],
     }
     dual_reg: float = 0.0
 
@@ -95,6 +96,7 @@ class GroupLassoClassifier(Head):
         class_weight: dict[Any, float] | str | None = "auto",
         refit: bool = False,
         n_reweight: int = 0,
+        reg_gradient: bool = True,
     ) -> None:
         self.group_reg = group_reg
         self.ridge_reg = ridge_reg
@@ -108,6 +110,14 @@ class GroupLassoClassifier(Head):
         self.class_weight = class_weight
         self.refit = refit
         self.n_reweight = n_reweight
+        self.reg_gradient = reg_gradient
+
+    @property
+    def inexact_gradient(self) -> str:  # type: ignore[override]
+        """What the gradient holds fixed; empty: nothing."""
+        weights = "the weights of an adaptive Lasso are held fixed"
+        held = [held_units(self), weights if self.n_reweight else ""]
+        return "; ".join(filter(None, held))
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -340,6 +350,7 @@ class GroupLassoClassifier(Head):
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
             groups=_group_numbers(self.groups, features.shape[-1], features.device),
             private=self.dual_reg,
+            reg_gradient=self.reg_gradient,
         )
         problem, constant = build_group_lasso_problem(
             features, targets, weights, self._loss, settings, offset

@@ -154,6 +154,12 @@ class GroupLassoLogistic(GroupLassoClassifier):
         n_g is the norm of the group in the solution before, relative to the largest.
         Features that matter are shrunk less, others more. The layer holds u_g
         constant in its derivative; gap and objective are those of the last problem.
+    reg_gradient : bool, default=True
+        Whether gradients of the layer pass through the units of relative strengths: the
+        lambda1 that switches every feature off, and the mean squared row norm. False
+        treats both as constants of the task, as `LassoHead` does by default: the
+        gradient then is not the one of finite differences of the features, which move
+        the units too. Without effect on `fit` and on absolute strengths.
 
     Attributes
     ----------

@@ -7,6 +7,7 @@ which knows no loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -63,6 +64,8 @@ class GroupLassoSettings:
     private : float, default=0.0
         Square of a feature that every row has for itself, without a group penalty, in
         units of the mean squared row norm if `relative_ridge`. 0: none.
+    reg_gradient : bool, default=True
+        Whether gradients pass through `lambda1_max` and the mean squared row norm.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class GroupLassoSettings:
     relative_ridge: bool = True
     group_weights: Tensor | None = None
     private: float = 0.0
+    reg_gradient: bool = True
 
 
 def build_group_lasso_problem(
@@ -93,7 +97,8 @@ def build_group_lasso_problem(
     """The problem with lambda1 and lambda2 in the units of the features.
 
     With the relative scale both are free of units: lambda2 is in units of the
-    mean squared row norm, lambda1 a share of `lambda1_max`. Differentiable.
+    mean squared row norm, lambda1 a share of `lambda1_max`. Differentiable, with
+    these units as constants or not.
 
     Parameters
     ----------
@@ -140,6 +145,7 @@ def build_group_lasso_problem(
         mean = (weights * norms.square()).sum(-1) / weights.sum(-1)
         # A task without any signal has no unit; sqrt has no gradient at 0.
         square = torch.where(mean > 0, mean, ones)
+        square = square if settings.reg_gradient else square.detach()
     constant = settings.intercept * square.sqrt()
     group_weights, groups = settings.group_weights, settings.groups
     if settings.private:
@@ -156,7 +162,9 @@ def build_group_lasso_problem(
     lambda1 = settings.group_reg * ones
     none = not isinstance(settings.group_reg, Tensor) and settings.group_reg == 0
     if settings.relative and not none:
-        lambda1 = lambda1 * lambda1_max(problem)
+        with nullcontext() if settings.reg_gradient else torch.no_grad():
+            largest = lambda1_max(problem)
+        lambda1 = lambda1 * largest
     return replace(problem, penalty=replace(penalty, lambda1=lambda1)), constant
 
 

@@ -172,6 +172,12 @@ class GroupLassoSVC(GroupLassoClassifier):
         n_g is the norm of the group in the solution before, relative to the largest.
         Features that matter are shrunk less, others more. The layer holds u_g
         constant in its derivative; gap and objective are those of the last problem.
+    reg_gradient : bool, default=True
+        Whether gradients of the layer pass through the units of relative strengths: the
+        lambda1 that switches every feature off, and the mean squared row norm. False
+        treats both as constants of the task, as `LassoHead` does by default: the
+        gradient then is not the one of finite differences of the features, which move
+        the units too. Without effect on `fit` and on absolute strengths.
     dual_reg : float, default=0.0
         Strength rho of ``- rho / (2 lambda2) ||diag(s) (B - Y)||_F^2`` in the dual,
         which makes it strongly concave. It is the same as a feature of square rho that
@@ -262,6 +268,7 @@ class GroupLassoSVC(GroupLassoClassifier):
         class_weight: dict[Any, float] | str | None = "auto",
         refit: bool = False,
         n_reweight: int = 0,
+        reg_gradient: bool = True,
         dual_reg: float = 0.0,
         solver_options: dict[str, Any] | None = None,
     ) -> None:
@@ -278,6 +285,7 @@ class GroupLassoSVC(GroupLassoClassifier):
             class_weight=class_weight,
             refit=refit,
             n_reweight=n_reweight,
+            reg_gradient=reg_gradient,
         )
         self.dual_reg = dual_reg
         self.solver_options = solver_options

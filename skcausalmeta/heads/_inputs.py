@@ -197,6 +197,12 @@ def is_balanced(class_weight: Any, offset: Any) -> bool:
     return False
 
 
+def held_units(head: Any) -> str:
+    """Say that the gradient of a head holds the units of its strengths fixed, or ""."""
+    fixed = head.reg_scale != "absolute" and not head.reg_gradient
+    return "the units of relative strengths are held fixed" if fixed else ""
+
+
 def centred(matrix: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Columns minus their weighted means, constant columns exactly 0; the means.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..exceptions import ConvergenceWarning
 from ..solvers import Problem, Solution, solve_lasso, solve_proximal_gradient
 from ._contract import HeadSolution
+from ._inputs import held_units
 from ._lasso_problem import LassoData, LassoSettings, build_data, solve_layer
 from ._lasso_refit import ridge_on_chosen, solve_again
 from ._regression_contract import RegressionBatch, RegressionHead
@@ -53,8 +54,8 @@ class LassoHead(RegressionHead):
         Absolute: ``lasso_reg`` is lambda1, ``ridge_reg`` is lambda2 as written.
         Ridge-absolute: ``ridge_reg`` is lambda2, ``lasso_reg`` a fraction.
     reg_gradient : bool, default=False
-        Whether gradients pass through the units of relative strengths. False
-        treats lambda1 and lambda2 as constants of the task, as in [1]_: the
+        Whether gradients of the layer pass through the units of relative strengths.
+        False treats lambda1 and lambda2 as constants of the task, as in [1]_: the
         gradient then is not the one of finite differences of the features, which
         move the units too. Without effect on `fit` and on absolute strengths.
     fit_intercept : bool, default=True
@@ -162,8 +163,7 @@ class LassoHead(RegressionHead):
     @property
     def inexact_gradient(self) -> str:  # type: ignore[override]
         """What the gradient holds fixed; empty: nothing."""
-        fixed = self.reg_scale != "absolute" and not self.reg_gradient
-        return "the units of relative strengths are held fixed" if fixed else ""
+        return held_units(self)
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]

@@ -17,7 +17,7 @@ from ..solvers import (
     solve_ridge,
 )
 from ._contract import Head, HeadSolution
-from ._inputs import TrainingBatch, centred
+from ._inputs import TrainingBatch, centred, held_units
 from ._regression_contract import RegressionBatch, RegressionHead
 
 
@@ -55,6 +55,10 @@ class RidgeHead(Head):
     reg_scale : {"relative", "absolute"}, default="relative"
         Relative: the strength is free of the units of the features. Absolute:
         ``ridge_reg`` is lambda2 as written.
+    reg_gradient : bool, default=True
+        Whether gradients of the layer pass through the unit of a relative strength, the
+        mean squared norm of the rows. False treats lambda2 as a constant of the task.
+        Without effect on `fit` and on absolute strengths.
     fit_intercept : bool, default=True
         Fit b, which the ridge leaves alone, as in scikit-learn's `Ridge`. Without
         it hyperplanes pass through the origin and rows should be centred.
@@ -124,6 +128,7 @@ class RidgeHead(Head):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "ridge_reg": [Interval(Real, 0, None, closed="neither"), Tensor],
         "reg_scale": [StrOptions({"relative", "absolute"})],
+        "reg_gradient": ["boolean"],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"auto", "balanced"}), None],
     }
@@ -133,11 +138,13 @@ class RidgeHead(Head):
         ridge_reg: float | Tensor = 1.0,
         *,
         reg_scale: str = "relative",
+        reg_gradient: bool = True,
         fit_intercept: bool = True,
         class_weight: dict[Any, float] | str | None = "auto",
     ) -> None:
         self.ridge_reg = ridge_reg
         self.reg_scale = reg_scale
+        self.reg_gradient = reg_gradient
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
 
@@ -162,8 +169,14 @@ class RidgeHead(Head):
         return RidgeRegressionHead(
             self.ridge_reg,
             reg_scale=self.reg_scale,
+            reg_gradient=self.reg_gradient,
             fit_intercept=self.fit_intercept,
         )
+
+    @property
+    def inexact_gradient(self) -> str:  # type: ignore[override]
+        """What the gradient holds fixed; empty: nothing."""
+        return held_units(self)
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -228,6 +241,10 @@ class RidgeRegressionHead(RegressionHead):
     reg_scale : {"relative", "absolute"}, default="relative"
         Relative: the strength is free of the units of the features. Absolute:
         ``ridge_reg`` is lambda2 as written.
+    reg_gradient : bool, default=True
+        Whether gradients of the layer pass through the unit of a relative strength, the
+        mean squared norm of the rows. False treats lambda2 as a constant of the task.
+        Without effect on `fit` and on absolute strengths.
     fit_intercept : bool, default=True
         Fit b, which the ridge leaves alone.
 
@@ -275,6 +292,7 @@ class RidgeRegressionHead(RegressionHead):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "ridge_reg": [Interval(Real, 0, None, closed="neither"), Tensor],
         "reg_scale": [StrOptions({"relative", "absolute"})],
+        "reg_gradient": ["boolean"],
         "fit_intercept": ["boolean"],
     }
 
@@ -283,11 +301,18 @@ class RidgeRegressionHead(RegressionHead):
         ridge_reg: float | Tensor = 1.0,
         *,
         reg_scale: str = "relative",
+        reg_gradient: bool = True,
         fit_intercept: bool = True,
     ) -> None:
         self.ridge_reg = ridge_reg
         self.reg_scale = reg_scale
+        self.reg_gradient = reg_gradient
         self.fit_intercept = fit_intercept
+
+    @property
+    def inexact_gradient(self) -> str:  # type: ignore[override]
+        """What the gradient holds fixed; empty: nothing."""
+        return held_units(self)
 
     @property
     def fixed_origin(self) -> str:  # type: ignore[override]
@@ -383,7 +408,8 @@ def fit_ridge(
     lambda2 = positive_per_task(head.ridge_reg, "ridge_reg", features)
     if head.reg_scale == "relative":
         squares = (shares * features.square().sum(-1)).sum(-1)
-        lambda2 = lambda2 * torch.where(squares > 0, squares, 1.0)
+        squares = torch.where(squares > 0, squares, 1.0)
+        lambda2 = lambda2 * (squares if head.reg_gradient else squares.detach())
     coef = solve_ridge(features, targets, weights, lambda2)
     intercept = (outputs - middle @ coef)[:, 0]
     return RidgeRegression(features, targets, weights, lambda2, coef, intercept)

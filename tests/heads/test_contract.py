@@ -94,15 +94,20 @@ def test_groups_ask_for_their_number_of_features():
     check_head(GroupLassoLogistic(groups=[0, 0, 1, 1]), n_features=4)
 
 
-def test_only_the_lasso_holds_something_fixed():
+def test_what_a_head_holds_fixed_it_says():
     inexact = {str(head) for head in VARIANTS if head.inexact_gradient}
     assert inexact == {
+        "GroupLassoLogistic(reg_gradient=False)",
+        "GroupLassoSVC(reg_gradient=False, solver='auto')",
         "LassoHead()",
         "LassoHead(reg_scale='ridge-absolute')",
         "LassoHead(fit_intercept=False)",
         "LassoHead(refit=True)",
         "LassoHead(solver='fista')",
+        "RidgeHead(reg_gradient=False)",
+        "RidgeRegressionHead(reg_gradient=False)",
     }
+    assert "adaptive" in GroupLassoSVC(n_reweight=1).inexact_gradient
 
 
 # Heads as a user writes them.
