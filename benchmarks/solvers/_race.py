@@ -67,13 +67,23 @@ class Pace(NamedTuple):
 
 
 def our_contender(solver: str, tol: float) -> Contender:
+    # A training makes its head once; cvxpylayers too keeps what it has compiled.
+    heads: dict[Any, Any] = {}
+
+    def head_of(batch: Batch) -> Any:
+        support = batch.support
+        key = batch.lambda1, batch.lambda2, support.dtype, support.device
+        if key not in heads:
+            heads[key] = batch.head(solver, tol)
+        return heads[key]
+
     def logits(batch: Batch, support: Tensor) -> Tensor:
-        return batch.head(solver, tol).episode_logits(
+        return head_of(batch).episode_logits(
             support, batch.labels, batch.query, batch.n_classes
         )
 
     def dual(batch: Batch) -> Tensor:
-        head = batch.head(solver, tol)
+        head = head_of(batch)
         return head.solve_episodes(batch.support, batch.labels, batch.n_classes).dual
 
     return Contender(solver, logits, dual)
