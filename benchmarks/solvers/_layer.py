@@ -48,7 +48,7 @@ MEMORY = (
     (Size(5, 5, 512), 4096, "float32"),
 )
 SMOKE_MEMORY = ((Size(3, 2, 8), 4, "float64"),)
-_BUDGET, _SIDE_BUDGET = 15.0, 6.0
+_BUDGET, _SIDE_BUDGET = 6.0, 6.0
 # The plain peer takes minutes for thousands of tasks.
 _MOST_PEER_TASKS = 64
 

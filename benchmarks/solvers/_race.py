@@ -192,13 +192,21 @@ def race(laps: Mapping[str, Lap], batch: Batch, pace: Pace) -> dict[str, Any]:
 def _plan(lap: Lap, batch: Batch, pace: Pace) -> dict[str, Any]:
     """Number of tasks and of timed calls, with the time if the pilot is all."""
     one = partial(lap.call, batch.first(1))
+    processor = time.process_time()
     pilot = seconds_of(one)
     # The first call pays for imports, caches and compilation.
     if pace.repeats > 1 and (lap.compiles or pilot < pace.budget):
+        processor = time.process_time()
         pilot = seconds_of(one)
+    processor = time.process_time() - processor
     affordable = int(pace.budget / (pace.repeats * max(pilot, 1e-9)))
     if affordable == 0:
-        return {"n_tasks": 1, "runs": 1, "seconds": pilot}
+        return {
+            "n_tasks": 1,
+            "runs": 1,
+            "seconds": pilot,
+            "cpu_ms_per_task": 1000 * processor,
+        }
     return {"n_tasks": min(batch.n_tasks, affordable), "runs": pace.repeats}
 
 
