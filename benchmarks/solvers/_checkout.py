@@ -86,6 +86,11 @@ class Checkout:
                 batch,
             )
 
+    def fit(self, head: Any, rows: Any, labels: Any) -> Any:
+        """The head fitted to one task."""
+        with self.active():
+            return head.fit(rows, labels)
+
     def solve(self, head: Any, batch: Batch) -> Any:
         """Solutions without gradients."""
         with self.active():

@@ -19,8 +19,11 @@ from benchmarks.solvers._race import (
 )
 from benchmarks.solvers._report import Record, of_part
 
-TASKS = (1, 8, 64)
-_BUDGET = 3.0
+# The method that is called, and the number of tasks: `fit` and `solve` without
+# gradients, `layer` with them.
+CALLS = (("fit", 1), ("solve", 1), ("layer", 1), ("layer", 8), ("layer", 64))
+# The targets want as many tasks of both.
+_BUDGET, _MAIN_BUDGET = 3.0, 40.0
 # Times faster than before the compiled solver, by size: 8 tasks with gradients, and
 # one task without.
 WANTED = {
@@ -34,28 +37,26 @@ WANTED = {
 
 
 def earlier_cells(plan: Plan) -> list[Cell]:
-    """Batches with gradients, and one task without; none without a checkout."""
+    """Batches with gradients, one task without; nothing if there is no checkout."""
     if plan.before is None:
         return []
     cells = []
     few = plan.published_steps[0]
     for size in plan.sizes:
-        for n_tasks, gradient in (*((n, True) for n in TASKS), (1, False)):
-            names = ["auto", "earlier", *([f"lean-{few}"] if gradient else [])]
-            pace = plan.pace(_BUDGET)
+        for call, n_tasks in CALLS:
+            names = ["auto", "earlier", *([f"lean-{few}"] if call == "layer" else [])]
+            pace = plan.pace(_MAIN_BUDGET if n_tasks == plan.tasks else _BUDGET)
             settings = plan.key(
                 "earlier",
                 pace,
                 size=size,
                 n_tasks=n_tasks,
-                gradient=gradient,
+                call=call,
                 contenders=names,
                 tol=TOL,
                 earlier=plan.before.commit,
             )
-            measure = partial(
-                _measure, plan, plan.before, size, n_tasks, gradient, pace
-            )
+            measure = partial(_measure, plan, plan.before, size, n_tasks, call, pace)
             cells.append(Cell(settings, measure, len(names)))
     return cells
 
@@ -65,17 +66,23 @@ def _measure(
     before: Checkout,
     size: Size,
     n_tasks: int,
-    gradient: bool,
+    call: str,
     pace: Pace,
 ) -> dict[str, Any]:
     batch = plan.draw(size, SHARES["sparse"], n_tasks)
     theirs, ours = before.head(batch, TOL), batch.head("auto", TOL)
-    if gradient:
+    if call == "layer":
         lean = published(plan.published_steps[0], lean=True)
         laps = {
             "auto": Lap(partial(support_gradient, our_contender("auto", TOL).logits)),
             "earlier": Lap(partial(before.layer, theirs)),
             lean.name: Lap(partial(support_gradient, lean.logits)),
+        }
+    elif call == "fit":
+        rows, labels = batch.support[0].numpy(), batch.labels[0].numpy()
+        laps = {
+            "auto": Lap(lambda _: ours.fit(rows, labels)),
+            "earlier": Lap(lambda _: before.fit(theirs, rows, labels)),
         }
     else:
         laps = {
@@ -102,15 +109,17 @@ def report_earlier(plan: Plan, records: Sequence[Record]) -> None:
         ours, theirs = result["auto"], result["earlier"]
         lean = result.get(f"lean-{plan.published_steps[0]}", {})
         cpu = [line.get("cpu_ms_per_task") for line in (ours, theirs, lean)]
-        gradient = settings["gradient"]
-        wanted = WANTED.get(tuple(settings["size"]), (None, None))[not gradient]
-        if gradient and settings["n_tasks"] != plan.tasks:
-            wanted = None
+        call, n_tasks = settings["call"], settings["n_tasks"]
+        both = WANTED.get(tuple(settings["size"]), (None, None))
+        if call == "layer":
+            wanted = both[0] if n_tasks == plan.tasks else None
+        else:
+            wanted = both[1]
         rows.append(
             [
                 settings["size"],
-                settings["n_tasks"],
-                "yes" if gradient else "no",
+                call,
+                f"{ours['n_tasks']}, {theirs['n_tasks']}",
                 settings["earlier"],
                 f"{cpu[0]:.3g}",
                 f"{cpu[1] / cpu[0]:.3g}",
@@ -119,6 +128,6 @@ def report_earlier(plan: Plan, records: Sequence[Record]) -> None:
                 f"{ours['gap']:.0e}",
             ]
         )
-    header = ["size", "tasks", "gradients", "earlier", "CPU ms a task"]
+    header = ["size", "call", "tasks of both", "earlier", "CPU ms a task"]
     header += ["earlier / auto", "wanted", "lean / auto", "gap"]
     plan.harness.table("solver='auto' against an earlier commit", header, rows)

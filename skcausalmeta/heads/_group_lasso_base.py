@@ -216,7 +216,7 @@ class GroupLassoClassifier(Head):
                     found.relative_gap,
                 )
             )
-        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return _in_one(parts)
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)
@@ -280,7 +280,7 @@ class GroupLassoClassifier(Head):
                     found.relative_gap,
                 )
             )
-        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return _in_one(parts)
 
     def _last(self, problem: Problem, solver: Solver) -> Problem:
         """The problem whose solution counts; with `refit` on what another chose."""
@@ -375,6 +375,13 @@ class GroupLassoClassifier(Head):
                 ConvergenceWarning,
                 stacklevel=5,  # the caller of fit, behind _fit_context
             )
+
+
+def _in_one(parts: list[HeadSolution]) -> HeadSolution:
+    """The solutions of all chunks."""
+    if len(parts) == 1:
+        return parts[0]
+    return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
