@@ -69,8 +69,8 @@ BENCHMARKS = [
             Table(
                 "Forward and backward",
                 "CPU milliseconds a task, by ways, shots and features; 35% of the "
-                "features on, float64, 8 tasks at once, one thread, medians of 5 in one "
-                "process. "
+                "features on, float64, 8 tasks at once, one thread, medians of 5 in "
+                "one process. "
                 '"published-5" is the published scheme of 5 projected steps, "lean-5" '
                 "the same numbers with less overhead: neither is solved, and their "
                 "gradients are not those of the problem.",
@@ -170,8 +170,8 @@ BENCHMARKS = [
             ),
             Table(
                 "Whole fits",
-                "CPU seconds of ``SparseMetaClassifier().fit``: WISDM, and 14,820 rows of "
-                "29 tasks with 9 columns.",
+                "CPU seconds of ``SparseMetaClassifier().fit``: WISDM, and 14,820 rows "
+                "of 29 tasks with 9 columns.",
                 ("table",),
                 [Column("CPU s", "cpu_seconds", "median")],
                 {"part": "tables"},
