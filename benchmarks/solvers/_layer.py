@@ -48,7 +48,7 @@ MEMORY = (
     (Size(5, 5, 512), 4096, "float32"),
 )
 SMOKE_MEMORY = ((Size(3, 2, 8), 4, "float64"),)
-_BUDGET, _SIDE_BUDGET = 15.0, 6.0
+_BUDGET, _SIDE_BUDGET, _SHORT_BUDGET = 6.0, 6.0, 2.0
 # The plain peer takes minutes for thousands of tasks.
 _MOST_PEER_TASKS = 64
 
@@ -133,7 +133,7 @@ def ridge_cells(plan: Plan) -> list[Cell]:
                 contenders.append(qpth(shift))
                 if case != "regular":
                     contenders.append(qpth(0.0))
-            pace = plan.pace(_SIDE_BUDGET)
+            pace = plan.pace(_SHORT_BUDGET)
             settings = plan.key(
                 "ridge",
                 pace,
@@ -230,7 +230,7 @@ def tolerance_cells(plan: Plan) -> list[Cell]:
     cells = []
     for size in plan.sizes:
         names = OURS
-        pace = plan.pace(_SIDE_BUDGET)
+        pace = plan.pace(_SHORT_BUDGET)
         settings = plan.key(
             "tolerance",
             pace,

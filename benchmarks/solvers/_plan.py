@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks._harness import Harness
+from benchmarks.solvers._checkout import Checkout
 from benchmarks.solvers._conic import peer_versions
 from benchmarks.solvers._problems import (
     SIZES,
@@ -41,6 +42,7 @@ class Plan:
     threads: int
     kind: str
     main_only: bool = False
+    before: Checkout | None = None
 
     @property
     def sizes(self) -> tuple[Size, ...]:

@@ -24,6 +24,9 @@ features
     16,384 features of which 200 matter, against 1600.
 tolerance
     float32 to 1e-3 against float32 and float64 to 1e-6.
+earlier
+    ``solver="auto"`` against that of another checkout (``--before``), imported into the
+    same process: 1, 8 and 64 tasks with gradients, one task without.
 memory
     Peak memory of forward + backward, in a process of its own.
 gpu
@@ -41,10 +44,13 @@ cvxpylayers, qpth and ECOS are optional; what cannot be imported is left out and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks._harness import Harness, key_of, make_parser, results_by_key
+from benchmarks.solvers._checkout import Checkout
 from benchmarks.solvers._conic import PEERS
+from benchmarks.solvers._earlier import earlier_cells, report_earlier
 from benchmarks.solvers._forward import forward_cells
 from benchmarks.solvers._layer import (
     feature_cells,
@@ -92,6 +98,7 @@ PARTS = {
     "ridge": Part(ridge_cells, report_ridge),
     "features": Part(feature_cells, report_features),
     "tolerance": Part(tolerance_cells, report_tolerance),
+    "earlier": Part(earlier_cells, report_earlier),
     "memory": Part(memory_cells, report_memory),
     "gpu": Part(gpu_cells, report_gpu),
 }
@@ -134,6 +141,11 @@ def main() -> None:
         action="store_true",
         help="only batches of 8 tasks with 35%% of the features on",
     )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help='another checkout of the package, for the part "earlier"',
+    )
     arguments = parser.parse_args()
     harness = Harness("solvers", arguments, PEERS)
     plan = Plan(
@@ -142,6 +154,7 @@ def main() -> None:
         arguments.threads,
         arguments.features,
         arguments.main,
+        None if arguments.before is None else Checkout(arguments.before),
     )
     names = [name for name in PARTS if arguments.part in (name, "all")]
     chosen = {name: PARTS[name].cells(plan) for name in names}

@@ -138,16 +138,22 @@ class GroupLassoClassifier(Head):
 
     def _standard(
         self, problem: Problem, *, layer: bool = False
-    ) -> tuple[Problem, Tensor | float]:
+    ) -> tuple[Problem, Tensor | None]:
         """The problem in units that suit its solver, and what its weights are times.
 
-        The compiled kernel finds units of its own.
+        The compiled kernel finds units of its own: None, for 1.
         """
         slow = ("newton", "fista") if layer else ("newton", "fista", "cvxpy")
         if self.solver not in slow and compiled_applies(problem):
-            return problem, 1.0
+            return problem, None
         standard, unit = standardised(problem)
         return standard, 1.0 / unit[:, None, None]
+
+    def _logits(self, solved: Any, query: Tensor) -> Tensor:
+        # Without an intercept there is nothing to add, nor to differentiate.
+        return (
+            super()._logits(solved, query) if self.fit_intercept else query @ solved[0]
+        )
 
     @property
     def solves_apart(self) -> bool:
@@ -215,7 +221,7 @@ class GroupLassoClassifier(Head):
             found = self._solve_apart(standard)
             if self.refit:
                 found = self._solve_apart(on_chosen(standard, found.coef))
-            coef, intercept = self._split(found.coef * unit, columns)
+            coef, intercept = self._split(found.coef, columns, unit)
             parts.append(
                 HeadSolution(
                     coef,
@@ -226,7 +232,7 @@ class GroupLassoClassifier(Head):
                     found.relative_gap,
                 )
             )
-        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return _in_one(parts)
 
     def _fit(self, task: TrainingBatch) -> dict[str, Any]:
         problem, columns = self._problem(*task[:3], task.offset)
@@ -238,7 +244,7 @@ class GroupLassoClassifier(Head):
             standard = on_chosen(standard, solution.coef)
             solution = self._refined(standard, self._solver()(standard))
             self._warn_above_tol(standard, solution)
-        coef, intercept = self._split(solution.coef * unit, columns)
+        coef, intercept = self._split(solution.coef, columns, unit)
         return {
             **choice,
             "coef_": np.ascontiguousarray(coef[0].T.numpy()),
@@ -264,7 +270,7 @@ class GroupLassoClassifier(Head):
             standard, unit = self._standard(problem, layer=True)
             standard = self._last(standard, solver)
             coef = differentiable_coef(standard, solver, self._chosen_adjoint())
-            parts.append(self._split(coef * unit, columns))
+            parts.append(self._split(coef, columns, unit))
         return _joined(parts)
 
     def _solve(
@@ -279,7 +285,7 @@ class GroupLassoClassifier(Head):
         for problem, columns in self._problems(features, targets, weights, offset):
             standard, unit = self._standard(problem, layer=True)
             found = solver(self._last(standard, solver))
-            coef, intercept = self._split(found.coef * unit, columns)
+            coef, intercept = self._split(found.coef, columns, unit)
             parts.append(
                 HeadSolution(
                     coef,
@@ -290,7 +296,7 @@ class GroupLassoClassifier(Head):
                     found.relative_gap,
                 )
             )
-        return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return _in_one(parts)
 
     def _last(self, problem: Problem, solver: Solver) -> Problem:
         """The problem whose solution counts; with `refit` on what another chose."""
@@ -367,11 +373,17 @@ class GroupLassoClassifier(Head):
             problem = reweighted(problem, coef)
         return problem
 
-    def _split(self, weights: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def _split(
+        self, weights: Tensor, columns: Columns, unit: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Weights of all columns -> coef and intercept of the features as given."""
-        coef = weights[:, : columns.n_features]
+        if unit is not None:
+            weights = weights * unit
+        coef = weights
+        if weights.shape[1] > columns.n_features:
+            coef = weights[:, : columns.n_features]
         if columns.middle is None:
-            return coef, torch.zeros_like(weights[:, 0])
+            return coef, weights.new_zeros(weights.shape[::2])
         intercept = weights[:, -1] * columns.constant[:, None]
         return coef, intercept - (columns.middle @ coef)[:, 0]
 
@@ -386,6 +398,13 @@ class GroupLassoClassifier(Head):
                 ConvergenceWarning,
                 stacklevel=5,  # the caller of fit, behind _fit_context
             )
+
+
+def _in_one(parts: list[HeadSolution]) -> HeadSolution:
+    """The solutions of all chunks."""
+    if len(parts) == 1:
+        return parts[0]
+    return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

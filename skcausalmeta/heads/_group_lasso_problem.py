@@ -30,7 +30,12 @@ class Solved(NamedTuple):
     """What a backward pass needs of a solution."""
 
     dual: Tensor  # (n_tasks, n_samples, n_classes)
-    support: Tensor  # (n_tasks, n_features), features with a weight
+    coef: Tensor  # (n_tasks, n_features, n_classes), without a graph
+
+    @property
+    def support(self) -> Tensor:
+        """Features with a weight, (n_tasks, n_features)."""
+        return (self.coef != 0).any(-1)
 
 
 Adjoint = Callable[[Tensor, Solved, Problem], Gradients]
@@ -157,15 +162,16 @@ def build_group_lasso_problem(
         features, groups, group_weights = _beside(
             features, column, groups, group_weights
         )
-    penalty = GroupLasso(ones, settings.ridge_reg * square, groups, group_weights)
-    problem = Problem(features, targets, weights, loss, penalty, offset)
-    lambda1 = settings.group_reg * ones
+    lambda1, lambda2 = settings.group_reg * ones, settings.ridge_reg * square
     none = not isinstance(settings.group_reg, Tensor) and settings.group_reg == 0
     if settings.relative and not none:
+        penalty = GroupLasso(ones, lambda2, groups, group_weights)
+        problem = Problem(features, targets, weights, loss, penalty, offset)
         with nullcontext() if settings.reg_gradient else torch.no_grad():
             largest = lambda1_max(problem)
         lambda1 = lambda1 * largest
-    return replace(problem, penalty=replace(penalty, lambda1=lambda1)), constant
+    penalty = GroupLasso(lambda1, lambda2, groups, group_weights)
+    return Problem(features, targets, weights, loss, penalty, offset), constant
 
 
 def _beside(
@@ -272,16 +278,19 @@ def differentiable_coef(problem: Problem, solver: Solver, adjoint: Adjoint) -> T
     Tensor of shape (n_tasks, n_features, n_classes)
     """
 
+    # Tensors of a graph come as inputs; the layer must not keep others of it alive.
+    targets, loss = problem.targets, problem.loss
+    groups, group_weights = problem.penalty.groups, problem.penalty.group_weights
+
     def rebuild(*inputs: Tensor) -> Problem:
         features, lambda1, lambda2, weights, *rest = inputs
-        penalty = replace(problem.penalty, lambda1=lambda1, lambda2=lambda2)
-        parts = {"features": features, "weights": weights, "penalty": penalty}
-        return replace(problem, **parts, offset=rest[0] if rest else None)
+        penalty = GroupLasso(lambda1, lambda2, groups, group_weights)
+        offset = rest[0] if rest else None
+        return Problem(features, targets, weights, loss, penalty, offset)
 
     def solve(*inputs: Tensor) -> tuple[Tensor, Solved]:
         solution = solver(rebuild(*inputs))
-        support = (solution.coef != 0).any(-1)
-        return solution.coef, Solved(solution.dual, support)
+        return solution.coef, Solved(solution.dual, solution.coef.detach())
 
     def backward(
         gradient: Tensor, solved: Solved, *inputs: Tensor

@@ -307,14 +307,13 @@ def episode_inputs(
         raise InvalidInputError(
             f"A head needs at least 2 classes. Got n_classes={n_classes}."
         )
-    if (
-        targets.numel()
-        and not 0 <= int(targets.min()) <= int(targets.max()) < n_classes
-    ):
-        raise InvalidInputError(
-            f"Targets must be class numbers 0..{n_classes - 1}. Got values from "
-            f"{int(targets.min())} to {int(targets.max())}."
-        )
+    if targets.numel():
+        least, most = int(targets.min()), int(targets.max())
+        if not 0 <= least <= most < n_classes:
+            raise InvalidInputError(
+                f"Targets must be class numbers 0..{n_classes - 1}. Got values from "
+                f"{least} to {most}."
+            )
     check_size(features, "Support features")
     weights = row_weights(features, sample_weight)
     return one_hot(targets.long(), n_classes).to(features), weights
@@ -338,13 +337,16 @@ def check_size(values: Tensor, what: str) -> None:
         return
     low, high = values.detach().flatten(1).aminmax(dim=-1)
     sizes = torch.maximum(-low, high)
+    numbers = torch.finfo(sizes.dtype)
+    least, most = numbers.tiny**_SQUARED, numbers.max**_SQUARED
+    smallest, largest = sizes.aminmax()
+    if least <= float(smallest) <= float(largest) <= most:  # the rule, and quick
+        return
     if not bool(torch.isfinite(sizes).all()):
         raise InvalidInputError(
             f"{what} must be finite. Got NaN or infinity; if they come "
             "from a backbone, its training diverged: lower its learning rate."
         )
-    numbers = torch.finfo(sizes.dtype)
-    least, most = numbers.tiny**_SQUARED, numbers.max**_SQUARED
     outside = (sizes > most) | ((sizes > 0) & (sizes < least))
     if bool(outside.any()):
         raise InvalidInputError(

@@ -57,16 +57,16 @@ def compiled_lasso(columns: Problem) -> tuple[Tensor, Tensor] | None:
         or features.shape[-1] > _MOST_FEATURES
     ):
         return None
-    dtype, n_tasks = features.dtype, columns.n_tasks
+    n_tasks, rows = columns.n_tasks, array_of(features)
     lambda2 = getattr(penalty, "lambda2", torch.zeros(1)).expand(n_tasks)
     inputs = (
-        array_of(features, dtype),
-        array_of(columns.targets[..., 0], dtype),
-        array_of(columns.weights, dtype),
-        array_of(penalty.lambda1.reshape(-1).expand(n_tasks), torch.float64),
-        array_of(lambda2, torch.float64),
+        rows,
+        array_of(columns.targets[..., 0], rows.dtype),
+        array_of(columns.weights, rows.dtype),
+        array_of(penalty.lambda1.reshape(-1), np.float64, (n_tasks,)),
+        array_of(lambda2, np.float64),
     )
-    coef = np.zeros((n_tasks, features.shape[-1]), inputs[0].dtype)
+    coef = np.zeros((n_tasks, features.shape[-1]), rows.dtype)
     counts = np.full((n_tasks, 2), -1, np.int32)
 
     def work(counter: NDArray[np.int64]) -> None:

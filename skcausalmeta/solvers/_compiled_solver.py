@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from ._compiled import kernel
@@ -178,11 +178,13 @@ def solve_compiled(
         return solve(problem, tol=tol, max_iter=max_iter, start=start)
     data = _Data.of(problem)
     solution, outcome, rounding = _solve(data, tol, min(max_iter, _MOST_STEPS), start)
-    unsolved = ~(solution.relative_gap <= tol) & ~(solution.gap <= _ROUNDING * rounding)
+    gap, relative_gap = solution.gap.numpy(), solution.relative_gap.numpy()
+    unsolved = ~(relative_gap <= tol) & ~(gap <= _ROUNDING * rounding)
     if max_iter <= _MOST_STEPS:
         unsolved &= outcome != _OUT_OF_STEPS
-    if bool(unsolved.any()):
-        solution = _with_rest(problem, solution, unsolved, tol, max_iter)
+    if unsolved.any():
+        rest = torch.from_numpy(unsolved)
+        solution = _with_rest(problem, solution, rest, tol, max_iter)
     return solution
 
 
@@ -255,29 +257,31 @@ class _Data:
     def of(cls, problem: Problem) -> _Data:
         """Views of the tensors of a problem where they are contiguous, else copies."""
         penalty, n_tasks = problem.penalty, problem.n_tasks
-        dtype = problem.features.dtype
         logistic = _is_logistic(problem)
-        linear = torch.zeros_like(problem.targets)
-        if not logistic:
-            linear = 1.0 - problem.targets
+        features = array_of(problem.features)
+        dtype = features.dtype
+        targets = array_of(problem.targets, dtype)
+        linear = np.zeros_like(targets) if logistic else 1.0 - targets
         if problem.offset is not None:
-            linear = linear + problem.offset
+            linear += array_of(problem.offset, dtype)
         groups, group_weights = penalty.groups, penalty.group_weights
-        n_groups = problem.features.shape[-1]
+        n_groups = features.shape[-1]
         if groups is not None:
+            groups = array_of(groups, np.int32)
             n_groups = int(groups.max()) + 1
+        by_group = n_tasks, n_groups
         if group_weights is not None:
-            group_weights = group_weights.expand(n_tasks, n_groups)
+            group_weights = array_of(group_weights, np.float64, by_group)
         return cls(
             logistic,
-            array_of(problem.features, dtype),
-            array_of(problem.targets, dtype),
-            array_of(linear, dtype),
+            features,
+            targets,
+            linear,
             array_of(problem.weights, dtype),
-            array_of(penalty.thresholds().expand(n_tasks, n_groups), torch.float64),
-            array_of(penalty.lambda2.expand(n_tasks), torch.float64),
-            None if groups is None else array_of(groups, torch.int32),
-            None if group_weights is None else array_of(group_weights, torch.float64),
+            array_of(penalty.thresholds(), np.float64, by_group),
+            array_of(penalty.lambda2, np.float64, (n_tasks,)),
+            groups,
+            group_weights,
         )
 
     def inputs(self) -> tuple[Any, ...]:
@@ -294,13 +298,21 @@ class _Data:
         )
 
 
-def array_of(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    return tensor.detach().to(dtype).contiguous().numpy()
+def array_of(
+    tensor: Tensor, dtype: DTypeLike | None = None, shape: tuple[int, ...] | None = None
+) -> NDArray[Any]:
+    """A view where the tensor is contiguous and of the dtype, else a copy."""
+    array = tensor.detach().numpy()
+    if shape is not None and array.shape != shape:
+        whole = np.empty(shape, dtype)
+        whole[...] = array
+        return whole
+    return np.ascontiguousarray(array, dtype)
 
 
 def _solve(
     data: _Data, tol: float, max_steps: int, start: Tensor | None
-) -> tuple[Solution, Tensor, Tensor]:
+) -> tuple[Solution, NDArray[np.int32], NDArray[np.float64]]:
     """Solution, outcome and size of rounding errors of every task."""
     n_tasks, _, n_features = data.features.shape
     n_classes = data.targets.shape[-1]
@@ -309,7 +321,7 @@ def _solve(
     dual = np.empty(data.targets.shape, dtype)
     gaps = np.full((n_tasks, 3), np.inf)
     counts = np.full((n_tasks, 5), -1, np.int32)
-    first = None if start is None else array_of(start, torch.from_numpy(dual).dtype)
+    first = None if start is None else array_of(start, dtype)
 
     def work(counter: NDArray[np.int64]) -> None:
         kernel.solve_tasks(
@@ -326,23 +338,20 @@ def _solve(
 
     share_out(work, _n_threads(data))
     check_outcomes(counts[:, 0])
-    outcome = torch.from_numpy(counts[:, 0])
-    absolute, relative, rounding = torch.from_numpy(gaps).unbind(-1)
-    found = torch.from_numpy(dual)
     solution = Solution(
         torch.from_numpy(coef),
-        found,
-        absolute.to(found.dtype),
-        relative.to(found.dtype),
-        torch.from_numpy(counts[:, 1]).long(),
+        torch.from_numpy(dual),
+        torch.from_numpy(gaps[:, 0].astype(dtype)),
+        torch.from_numpy(gaps[:, 1].astype(dtype)),
+        torch.from_numpy(counts[:, 1].astype(np.int64)),
     )
-    return solution, outcome, rounding
+    return solution, counts[:, 0], gaps[:, 2]
 
 
 def _differentiate(
     data: _Data, dual: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-    dtype = torch.from_numpy(data.features).dtype
+    dtype = data.features.dtype
     d_features, d_linear = np.empty_like(data.features), np.empty_like(data.targets)
     d_weights, d_strengths = np.empty_like(data.weights), np.empty((len(dual), 2))
     outcome = np.full(len(dual), -1, np.int32)
@@ -365,11 +374,11 @@ def _differentiate(
     check_outcomes(outcome)
     if (outcome != _SOLVED).any():
         return None
-    d_lambda1, d_lambda2 = torch.from_numpy(d_strengths).to(dtype).unbind(-1)
+    d_lambda1, d_lambda2 = d_strengths.T.astype(dtype)
     return (
         torch.from_numpy(d_features),
-        d_lambda1,
-        d_lambda2,
+        torch.from_numpy(d_lambda1),
+        torch.from_numpy(d_lambda2),
         torch.from_numpy(d_weights),
         torch.from_numpy(d_linear),
     )
@@ -378,6 +387,9 @@ def _differentiate(
 def share_out(work: Callable[[NDArray[np.int64]], None], n_threads: int) -> None:
     """Let several threads take tasks from one counter until there are none."""
     counter = np.zeros(1, np.int64)
+    if n_threads == 1:
+        work(counter)
+        return
     helpers = [
         threading.Thread(target=work, args=(counter,)) for _ in range(n_threads - 1)
     ]
@@ -399,6 +411,8 @@ def _n_threads(data: _Data) -> int:
 
 
 def check_outcomes(outcome: NDArray[np.int32]) -> None:
+    if (outcome == _SOLVED).all():
+        return
     if (outcome == _NO_MEMORY).any():
         raise MemoryError(
             "There is no memory for the system of a task. Solve fewer tasks at a "

@@ -267,6 +267,20 @@ def test_a_start_is_taken():
     torch.testing.assert_close(again.coef, first.coef)
 
 
+@pytest.mark.parametrize("exponent", [-430, 430])
+def test_units_whose_squares_overflow_change_nothing(exponent):
+    problem, unit = draw_problem(17, 12, 20, 3), 2.0**exponent
+    penalty = replace(
+        problem.penalty,
+        lambda1=problem.penalty.lambda1 * unit,
+        lambda2=problem.penalty.lambda2 * unit * unit,
+    )
+    scaled = replace(problem, features=problem.features * unit, penalty=penalty)
+    solution, found = solve_compiled(problem), solve_compiled(scaled)
+    assert torch.equal(found.dual, solution.dual)
+    assert torch.equal(found.coef * unit, solution.coef)
+
+
 def test_the_number_of_steps_is_bounded():
     problem = draw_problem(6, 25, 64, 5)
     short = solve_compiled(problem, tol=1e-12, max_iter=1)
@@ -315,13 +329,13 @@ def test_gradients_are_those_of_the_tensor_derivative(case, dtype):
     shape = problem.features.shape[0], problem.features.shape[2], 3
     gradient = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
     exact = problem.to(torch.float64)
-    support = (exact.coef(dual.double()) != 0).any(-1)
-    if case == "no lasso":
-        support[:] = True
-    expected = svm_adjoint(gradient.double(), Solved(dual.double(), support), exact)
+    coef = exact.coef(dual.double())
+    if case == "no lasso":  # all features are in use
+        coef = torch.ones_like(coef)
+    expected = svm_adjoint(gradient.double(), Solved(dual.double(), coef), exact)
     found = compiled_gradients(problem, dual, gradient) if kernel else None
     if found is None:
-        found = svm_adjoint(gradient, Solved(dual, support), problem)
+        found = svm_adjoint(gradient, Solved(dual, coef), problem)
     # With more rows than features the system is singular, but for rounding.
     double = 1e-5 if case == "more rows" else 1e-9
     tolerance = double if dtype == torch.float64 else 1e-4
@@ -339,8 +353,8 @@ def test_the_derivative_in_the_offset_is_that_of_differences():
     gradient[0, 0] = 2.0
     gradient[0, 1, 0] = -3.0
     base = solve_compiled(problem, tol=1e-13)
-    support = (base.coef != 0).any(-1)
-    expected = svm_adjoint(gradient, Solved(base.dual, support), problem)[-1]
+    solved = Solved(base.dual, base.coef)
+    expected = svm_adjoint(gradient, solved, problem)[-1]
     move = torch.randn(problem.offset.shape, generator=torch.Generator().manual_seed(1))
     step = 1e-6 * move.double()
     values = [

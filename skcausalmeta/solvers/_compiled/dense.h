@@ -57,6 +57,38 @@ static void FN(add_square)(R *c, ptrdiff_t ldc, const R *a, ptrdiff_t lda,
     }
 }
 
+/* L of a corner of at most PANEL rows, in place, and the inverse of its diagonal, by
+   columns, which vectors hold. 0, or the number of the first pivot that is not
+   positive. */
+static ptrdiff_t FN(factor_corner)(R *corner, ptrdiff_t lda, ptrdiff_t wide, R *inverse)
+{
+    R column[PANEL][PANEL];
+    memset(column, 0, sizeof column);
+    for (ptrdiff_t i = 0; i < wide; i++)
+        for (ptrdiff_t j = 0; j <= i; j++)
+            column[j][i] = corner[i * lda + j];
+    for (ptrdiff_t j = 0; j < wide; j++) {
+        R pivot = column[j][j];
+        if (!(pivot > 0) || pivot > HUGE_REAL)
+            return j + 1;
+        R root = SQRT(pivot), share = 1 / root;
+        inverse[j] = share;
+        for (ptrdiff_t i = 0; i < PANEL; i++)
+            column[j][i] *= share;
+        column[j][j] = root;
+        /* What is above the diagonal is changed as well, and never read. */
+        for (ptrdiff_t q = j + 1; q < wide; q++) {
+            const R factor = column[j][q];
+            for (ptrdiff_t i = 0; i < PANEL; i++)
+                column[q][i] -= factor * column[j][i];
+        }
+    }
+    for (ptrdiff_t i = 0; i < wide; i++)
+        for (ptrdiff_t j = 0; j <= i; j++)
+            corner[i * lda + j] = column[j][i];
+    return 0;
+}
+
 /* L of A = L L' in place; 0, or the number of the first pivot that is not
    positive. pack of DEPTH WIDTH numbers. */
 static ptrdiff_t FN(cholesky)(R *a, ptrdiff_t lda, ptrdiff_t size, R *pack)
@@ -65,16 +97,9 @@ static ptrdiff_t FN(cholesky)(R *a, ptrdiff_t lda, ptrdiff_t size, R *pack)
     for (ptrdiff_t from = 0; from < size; from += PANEL) {
         ptrdiff_t wide = size - from < PANEL ? size - from : PANEL;
         R *corner = a + from * lda + from;
-        for (ptrdiff_t j = 0; j < wide; j++) {
-            R *row = corner + j * lda;
-            for (ptrdiff_t q = 0; q < j; q++)
-                row[q] = (row[q] - FN(dot)(row, corner + q * lda, q)) * inverse[q];
-            R pivot = row[j] - FN(dot)(row, row, j);
-            if (!(pivot > 0) || pivot > HUGE_REAL)
-                return from + j + 1;
-            row[j] = SQRT(pivot);
-            inverse[j] = 1 / row[j];
-        }
+        ptrdiff_t bad = FN(factor_corner)(corner, lda, wide, inverse);
+        if (bad)
+            return from + bad;
         for (ptrdiff_t i = from + wide; i < size; i += WIDTH) {
             ptrdiff_t rows = size - i < WIDTH ? size - i : WIDTH;
             R *below = a + i * lda + from;
@@ -84,22 +109,29 @@ static ptrdiff_t FN(cholesky)(R *a, ptrdiff_t lda, ptrdiff_t size, R *pack)
                     pack[q * WIDTH + r] = r < rows ? below[r * lda + q] : 0;
             for (ptrdiff_t q = 0; q < wide; q++) {
                 V first = x[2 * q], second = x[2 * q + 1];
+                V more = (V){0}, rest = (V){0}; /* sums that need not wait */
                 const R *row = corner + q * lda;
-                for (ptrdiff_t p = 0; p < q; p++) {
+                for (ptrdiff_t p = 0; p + 1 < q; p += 2) {
                     first -= row[p] * x[2 * p];
                     second -= row[p] * x[2 * p + 1];
+                    more += row[p + 1] * x[2 * p + 2];
+                    rest += row[p + 1] * x[2 * p + 3];
                 }
-                x[2 * q] = inverse[q] * first;
-                x[2 * q + 1] = inverse[q] * second;
+                if (q % 2) {
+                    first -= row[q - 1] * x[2 * q - 2];
+                    second -= row[q - 1] * x[2 * q - 1];
+                }
+                x[2 * q] = inverse[q] * (first - more);
+                x[2 * q + 1] = inverse[q] * (second - rest);
             }
             for (ptrdiff_t r = 0; r < rows; r++)
                 for (ptrdiff_t q = 0; q < wide; q++)
                     below[r * lda + q] = pack[q * WIDTH + r];
         }
-        ptrdiff_t rest = size - from - wide;
-        if (rest > 0) {
+        ptrdiff_t below_it = size - from - wide;
+        if (below_it > 0) {
             R *below = a + (from + wide) * lda + from;
-            FN(add_square)(below + wide, lda, below, lda, rest, wide, -1, pack);
+            FN(add_square)(below + wide, lda, below, lda, below_it, wide, -1, pack);
         }
     }
     return 0;

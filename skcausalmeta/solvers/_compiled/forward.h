@@ -6,9 +6,10 @@
 #define NARROW_FROM 128
 #define FIRST_MARGIN 0.7
 #define MARGIN 0.8
+#define WIDE_MARGIN 0.6
 #define MOST_ROUNDS 20
 /* Gradient steps before the first Newton step, by the entries of A. */
-#define FEW_STEPS 12
+#define FEW_STEPS 24
 /* Newton steps without progress before a task counts as stuck; progress is a share of
    what D has left to rise. */
 #define IDLE_STEPS 8
@@ -95,8 +96,8 @@ static double warm_up(const Task *task, const Part *part, int n_steps, double *a
         float *cols = rows + n_rows;
         for (ptrdiff_t k = 0; k < n_rows; k++)
             rows[k] = (float)part->rows[k];
-        for (ptrdiff_t k = 0; k < n_cols; k++)
-            cols[k] = (float)part->cols[k];
+        if (n_cols > 0)
+            transpose_f32(rows, part->ldd, task->n, NULL, part->d, cols, task->ldn);
         curvature = curvature_f32(task, part, rows, cols, arena);
         if (n_steps > 0)
             ascend_f32(task, part, rows, cols, curvature, n_steps, a, arena);
@@ -136,6 +137,14 @@ static int has_lasso(const Part *part)
     return 0;
 }
 
+static int any_on(const Part *part, const double *norms)
+{
+    int any = 0;
+    for (ptrdiff_t g = 0; g < part->n_groups; g++)
+        any |= norms[g] > part->thresholds[g];
+    return any;
+}
+
 static void solve_lasso(const Task *task, const Part *all, Point *point, int warm,
                         Forward *out, Arena *arena)
 {
@@ -151,8 +160,17 @@ static void solve_lasso(const Task *task, const Part *all, Point *point, int war
         Mark mark = arena_mark(arena);
         Part part;
         correlate(task, all, point);
-        certify(task, all, point, arena);
-        int better = point->relative_gap < best;
+        int known = round > 0 || warm;
+        if (!known) {
+            /* A first point with a feature on is not the solution. */
+            group_norms_f64(point->v, all->ldd, task->n_classes, all->d, all->groups,
+                            all->n_groups, point->norms);
+            known = !any_on(all, point->norms);
+        }
+        if (known)
+            certify(task, all, point, arena);
+        int better = known && point->relative_gap < best;
+        point->fresh = better;
         if (better) {
             best = point->relative_gap;
             memcpy(best_a, point->a, size * sizeof(double));
@@ -176,7 +194,8 @@ static void solve_lasso(const Task *task, const Part *all, Point *point, int war
                 group_norms_f64(point->v, all->ldd, task->n_classes, all->d, all->groups,
                                 all->n_groups, point->norms);
                 memset(mask, 0, all->d);
-                mark_near(all, point->norms, MARGIN, mask);
+                mark_near(all, point->norms, n_steps > FEW_STEPS ? MARGIN : WIDE_MARGIN,
+                          mask);
                 if (!gather(task, all, mask, &part, arena))
                     break;
             }

@@ -3,6 +3,9 @@
 /* Damping of systems in single precision, relative to the largest curvature. */
 #define LEAST_COARSE 1e-7
 #define COARSE_DAMPING 1e-6 /* of many entries */
+/* Steps of at least this damping move at most a share of entries in the last round. */
+#define ROUGH_DAMPING 1e-4
+#define ROUGH_SHARE 60
 /* The damping of later steps. */
 #define LEAST_DAMPING 1e-13
 
@@ -185,6 +188,8 @@ static int maximise_model(const Task *task, const Part *part, const Point *point
     Mark mark = arena_mark(arena);
     const ptrdiff_t ldh = PADDED(face->size);
     const int rounds = face->n_entries < 400 ? 16 : 8;
+    /* Far from the solution the model is not worth its exact maximum. */
+    const ptrdiff_t slack = damping >= ROUGH_DAMPING ? face->size / ROUGH_SHARE : 0;
     size_t wide = coarse ? sizeof(float) : sizeof(double);
     void *h = arena_take(arena, (face->size * ldh + PAD) * wide);
     double top = 0;
@@ -207,11 +212,11 @@ static int maximise_model(const Task *task, const Part *part, const Point *point
         model->damping[r] = damping * top * fmin(1, task->usual / model->sums[r]);
     if (coarse)
         found = maximise_f32(face, h, ldh, model->gradient, model->from, model->sums,
-                             model->damping, 1e-6 * model->scale, rounds, model->x,
-                             &out->n_factors, arena);
+                             model->damping, 1e-6 * model->scale, rounds, slack,
+                             model->x, &out->n_factors, arena);
     else
         found = maximise_f64(face, h, ldh, model->gradient, model->from, model->sums,
-                             model->damping, 1e-12 * model->scale, rounds, model->x,
+                             model->damping, 1e-12 * model->scale, rounds, 0, model->x,
                              &out->n_factors, arena);
     arena_release(arena, mark);
     return found;

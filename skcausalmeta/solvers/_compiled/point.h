@@ -10,6 +10,7 @@ typedef struct {
     double *residual;    /* SY - A */
     int *on;
     ptrdiff_t n_on;
+    int fresh; /* all of this belongs to A */
     double gap, primal, relative_gap, rounding;
 } Point;
 
@@ -39,6 +40,7 @@ static int new_point(Point *point, const Task *task, ptrdiff_t ldd, ptrdiff_t n_
     point->on = arena_take(arena, ldd * sizeof(int));
     if (arena->failed)
         return 0;
+    point->fresh = 0;
     point->a = numbers;
     point->z = numbers + size;
     point->g = numbers + 2 * size;
@@ -76,22 +78,21 @@ static double answer(const Task *task, const Part *part, Point *point, Arena *ar
                                  part->thresholds, point->on);
         for (ptrdiff_t g = 0; g < part->n_groups; g++) {
             double excess = point->norms[g] - part->thresholds[g];
-            if (excess > 0)
-                penalty += excess * (excess / 2 + part->thresholds[g]) / task->lambda2;
+            excess = excess > 0 ? excess : 0;
+            penalty += excess * (excess / 2 + part->thresholds[g]);
         }
+        penalty /= task->lambda2;
         if (part->cols) {
             thin_f64(point->w, part->ldd, n_classes, part->cols, ldn, point->on,
                      point->n_on, ldn, point->z, ldn);
         } else {
             Mark mark = arena_mark(arena);
             ptrdiff_t n_on = point->n_on, ldo = PADDED(n_on > 0 ? n_on : 1);
-            double *cols = arena_zeros(arena, (n_on + 1) * ldn * sizeof(double));
+            double *cols = arena_take(arena, (n_on + 1) * ldn * sizeof(double));
             double *w = arena_take(arena, n_classes * ldo * sizeof(double));
             if (arena->failed)
                 return 0;
-            for (ptrdiff_t i = 0; i < task->n; i++)
-                for (ptrdiff_t q = 0; q < n_on; q++)
-                    cols[q * ldn + i] = part->rows[i * part->ldd + point->on[q]];
+            transpose_f64(part->rows, part->ldd, task->n, point->on, n_on, cols, ldn);
             for (ptrdiff_t l = 0; l < n_classes; l++)
                 for (ptrdiff_t q = 0; q < n_on; q++)
                     w[l * ldo + q] = point->w[l * part->ldd + point->on[q]];
@@ -157,11 +158,36 @@ static void apply_jacobian(const Task *task, const Part *part, const Point *poin
     }
 }
 
+/* The power of 2 next to the root mean square of row norms, whose squares sum to
+   `squares` where that can be represented. 0: a number is not finite. */
+static int find_exponent(const double *rows, ptrdiff_t size, double squares, ptrdiff_t n,
+                         int *exponent)
+{
+    double largest = 0;
+    int shift = 0;
+    if (!(squares > 1e-250 && squares < 1e250)) {
+        for (ptrdiff_t k = 0; k < size; k++) {
+            if (!(fabs(rows[k]) < 1e300))
+                return 0;
+            largest = fmax(largest, fabs(rows[k]));
+        }
+        *exponent = 0;
+        if (largest == 0)
+            return 1;
+        frexp(largest, &shift);
+        squares = 0;
+        for (ptrdiff_t k = 0; k < size; k++)
+            squares += ldexp(rows[k], -shift) * ldexp(rows[k], -shift);
+    }
+    *exponent = shift + (int)floor(0.5 + 0.5 * log2(squares / (double)n));
+    return 1;
+}
+
 /* Rows of positive weight, in units in which they have norms near 1. 0: refused. */
 static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
 {
     const ptrdiff_t d = data->n_features, n_classes = data->n_classes;
-    double largest = 0, squares = 0, usual = 0;
+    double squares = 0, usual = 0;
     ptrdiff_t n = 0;
     task->row = arena_take(arena, (data->n_rows + 1) * sizeof(int));
     if (arena->failed)
@@ -180,7 +206,7 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
     task->logistic = data->logistic;
     task->sums = arena_zeros(arena, ldn * sizeof(double));
     task->linear = arena_zeros(arena, 2 * n_classes * ldn * sizeof(double));
-    all->rows = arena_zeros(arena, (n > 0 ? n : 1) * ldd * sizeof(double));
+    all->rows = arena_take(arena, (n > 0 ? n : 1) * ldd * sizeof(double));
     double *thresholds = arena_take(arena, data->n_groups * sizeof(double));
     if (arena->failed)
         return 0;
@@ -194,8 +220,8 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
                 row[j] = ((const float *)data->features)[from * d + j];
         else
             memcpy(row, (const double *)data->features + from * d, d * sizeof(double));
-        for (ptrdiff_t j = 0; j < d; j++)
-            largest = fabs(row[j]) > largest ? fabs(row[j]) : largest;
+        memset(row + d, 0, (ldd - d) * sizeof(double));
+        squares += dot_f64(row, row, d);
         task->sums[i] = weight;
         usual += log(weight);
         for (ptrdiff_t l = 0; l < n_classes; l++) {
@@ -204,20 +230,14 @@ static int read_task(const Data *data, Task *task, Part *all, Arena *arena)
             task->fixed[l * ldn + i] = weight * number(data->targets, data->single, k);
         }
     }
-    if (!(largest < 1e300))
-        return 0;
     task->usual = n > 0 ? exp(usual / (double)n) : 1;
     int exponent = 0;
-    if (largest > 0) {
-        frexp(largest, &exponent);
-        double scale = ldexp(1, -exponent);
-        for (ptrdiff_t k = 0; k < n * ldd; k++)
-            squares += (scale * all->rows[k]) * (scale * all->rows[k]);
-        exponent += (int)floor(0.5 + 0.5 * log2(squares / (double)n));
-    }
+    if (n > 0 && !find_exponent(all->rows, n * ldd, squares, n, &exponent))
+        return 0;
     task->unit = ldexp(1, exponent);
+    double shrunk = ldexp(1, -exponent);
     for (ptrdiff_t k = 0; k < n * ldd && exponent != 0; k++)
-        all->rows[k] /= task->unit;
+        all->rows[k] *= shrunk;
     task->lambda2 = data->lambda2 / task->unit / task->unit;
     if (!(task->lambda2 > 1e-30) || !(task->lambda2 < 1e30))
         return 0;
@@ -247,8 +267,8 @@ static int gather(const Task *task, const Part *all, const char *mask, Part *par
     const ptrdiff_t ldd = PADDED(d > 0 ? d : 1), ldn = task->ldn;
     int *index = arena_take(arena, (d + 1) * sizeof(int));
     double *thresholds = arena_take(arena, (d + 1) * sizeof(double));
-    part->rows = arena_zeros(arena, task->n * ldd * sizeof(double));
-    part->cols = arena_zeros(arena, (d > 0 ? d : 1) * ldn * sizeof(double));
+    part->rows = arena_take(arena, task->n * ldd * sizeof(double));
+    part->cols = arena_take(arena, (d > 0 ? d : 1) * ldn * sizeof(double));
     int *groups = NULL, *renumbered = NULL;
     if (all->groups) {
         groups = arena_take(arena, (d + 1) * sizeof(int));
@@ -257,9 +277,10 @@ static int gather(const Task *task, const Part *all, const char *mask, Part *par
     if (arena->failed)
         return 0;
     d = 0;
-    for (ptrdiff_t j = 0; j < all->d; j++)
-        if (mask[j])
-            index[d++] = (int)j;
+    for (ptrdiff_t j = 0; j < all->d; j++) {
+        index[d] = (int)j;
+        d += mask[j] != 0;
+    }
     for (ptrdiff_t g = 0; renumbered && g < all->n_groups; g++)
         renumbered[g] = -1;
     for (ptrdiff_t q = 0; q < d; q++) {
@@ -277,8 +298,12 @@ static int gather(const Task *task, const Part *all, const char *mask, Part *par
         const double *from = all->rows + i * all->ldd;
         double *to = part->rows + i * ldd;
         for (ptrdiff_t q = 0; q < d; q++)
-            part->cols[q * ldn + i] = to[q] = from[index[q]];
+            to[q] = from[index[q]];
+        memset(to + d, 0, (ldd - d) * sizeof(double));
     }
+    transpose_f64(part->rows, ldd, task->n, NULL, d, part->cols, ldn);
+    if (d == 0)
+        memset(part->cols, 0, ldn * sizeof(double));
     part->d = d;
     part->ldd = ldd;
     part->n_groups = n_groups;

@@ -61,6 +61,32 @@ static void FN(thin)(const R *a, ptrdiff_t lda, ptrdiff_t n_classes, const R *x,
         }
 }
 
+/* out[q][i] = rows[i][q] for i < n_rows and q < n_columns, and 0 up to ldo, a multiple of
+   8; `index` names the columns that are read (NULL: all). Lines of the cache are filled
+   at once. */
+static void FN(transpose)(const R *rows, ptrdiff_t ldr, ptrdiff_t n_rows,
+                          const int *index, ptrdiff_t n_columns, R *out, ptrdiff_t ldo)
+{
+    for (ptrdiff_t from = 0; from < ldo; from += 8) {
+        const ptrdiff_t left = n_rows - from, tall = left < 8 ? (left > 0 ? left : 0) : 8;
+        const R *read = rows + from * ldr;
+        R *to = out + from;
+        R line[8] = {0};
+        for (ptrdiff_t q = 0; q < n_columns; q++) {
+            const R *restrict column = read + (index ? index[q] : q);
+            R *restrict full = to + q * ldo;
+            if (tall == 8) {
+                for (ptrdiff_t i = 0; i < 8; i++)
+                    full[i] = column[i * ldr];
+            } else {
+                for (ptrdiff_t i = 0; i < tall; i++)
+                    line[i] = column[i * ldr];
+                memcpy(full, line, sizeof line);
+            }
+        }
+    }
+}
+
 static R FN(dot)(const R *a, const R *b, ptrdiff_t size)
 {
     R sum = 0;

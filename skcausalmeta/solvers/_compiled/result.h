@@ -100,8 +100,11 @@ static void finish(const Data *data, const Task *task, const Part *all, Point *p
     if (arena->failed)
         return;
     round_dual(data, task, out, point->a);
-    correlate(task, all, point);
-    certify(task, all, point, arena);
+    /* The last round has measured A; in double precision it is rounded no further. */
+    if (!point->fresh || data->single) {
+        correlate(task, all, point);
+        certify(task, all, point, arena);
+    }
     double gap = point->relative_gap;
     /* ||F||^2 is at most the sum of the squared row norms, which are near 1. */
     if (!task->logistic &&

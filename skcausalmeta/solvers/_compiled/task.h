@@ -49,4 +49,46 @@ typedef struct {
     int *entry;                        /* (size): entry of a coordinate */
 } Face;
 
+/* Columns that are on: those with a threshold, which bend W(V), then the free ones. */
+typedef struct {
+    int *on;
+    ptrdiff_t n_on, n_bent, n_columns; /* n_columns: groups of the bent ones */
+    int *column;                       /* (n_groups,): number among them; with groups */
+} Active;
+
+static int find_active(const Part *part, const double *norms, Active *active,
+                           Arena *arena)
+{
+    const double *thresholds = part->thresholds;
+    int *on = arena_take(arena, (part->d + 1) * sizeof(int));
+    ptrdiff_t n_on = 0, n_columns = 0;
+    active->on = on;
+    active->column = arena_take(arena, part->n_groups * sizeof(int));
+    if (arena->failed)
+        return 0;
+    if (part->groups) {
+        for (ptrdiff_t g = 0; g < part->n_groups; g++)
+            active->column[g] = norms[g] > thresholds[g] && thresholds[g] > 0
+                                    ? (int)n_columns++
+                                    : -1;
+        for (ptrdiff_t j = 0; j < part->d; j++)
+            if (active->column[part->groups[j]] >= 0)
+                on[n_on++] = (int)j;
+    } else {
+        for (ptrdiff_t j = 0; j < part->d; j++) {
+            on[n_on] = (int)j;
+            n_on += (norms[j] > thresholds[j]) & (thresholds[j] > 0);
+        }
+        n_columns = n_on;
+    }
+    active->n_bent = n_on;
+    active->n_columns = n_columns;
+    for (ptrdiff_t j = 0; j < part->d; j++) {
+        on[n_on] = (int)j;
+        n_on += thresholds[part->groups ? part->groups[j] : j] == 0;
+    }
+    active->n_on = n_on;
+    return 1;
+}
+
 #endif
