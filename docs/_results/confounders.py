@@ -104,8 +104,7 @@ BENCHMARKS = [
             _family(
                 "unshifted",
                 "tiny",
-                "Tiny-ImageNet-FS; the rates of MetaCRL are a tenth of the defaults, "
-                "chosen on validation classes.",
+                "Tiny-ImageNet-FS, small photographs; as above.",
             ),
             _family(
                 "regression",
