@@ -116,7 +116,7 @@ FAMILIES["harmonic"] = {
     # Nets of x alone do not learn waves of 5 to 14 radians per unit: they get random
     # ones of such frequencies, cos(w x + b) with w normal, of variance 2 gamma.
     "waves": {"gamma": 30.0, "n_components": 128, "random_state": 0},
-    "gradient": {"inner_lr": 0.02},
+    "gradient": {"inner_lr": 0.01},
     "n_tasks": 2000,
     "steps": 600,
 }
