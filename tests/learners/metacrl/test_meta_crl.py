@@ -163,6 +163,17 @@ def test_published_embedding_and_fewer_factors(name):
     np.testing.assert_array_equal(weights, model.task_weights(X[:12], LABELS[:12]))
 
 
+def test_the_public_embedding_and_rates_by_name():
+    named = {"xi_lr": "public", "group_lr": "public", "task_embedding": "mean"}
+    model = MetaCRLClassifier(CLASSIFIERS["ridge"], **named)
+    model.fit(X, LABELS, tasks=TASKS)
+    # Adam's first step is the rate, and the others are not much smaller.
+    assert 0.4 < np.abs(model.factors_ - np.eye(5)).max() < 3 * 0.41
+    numbers = {"xi_lr": 0.4, "group_lr": 0.01}
+    same = clone(model).set_params(**numbers).fit(X, LABELS, tasks=TASKS)
+    np.testing.assert_array_equal(model.factors_, same.factors_)
+
+
 def test_levels_alternate():
     learner = clone(CLASSIFIERS["ridge"]).set_params(batches_per_epoch=3)
     seldom = MetaCRLClassifier(learner, level2_every=3).fit(X, LABELS, tasks=TASKS)
