@@ -87,10 +87,12 @@ def test_layer_has_the_gradients_of_finite_differences():
 
 
 def test_a_classifier_hands_its_parameters_on():
-    head = RidgeHead(0.2, reg_scale="absolute", fit_intercept=False).as_regressor()
+    given = {"reg_gradient": False, "fit_intercept": False}
+    head = RidgeHead(0.2, reg_scale="absolute", **given).as_regressor()
     assert head.get_params() == {
         "ridge_reg": 0.2,
         "reg_scale": "absolute",
+        "reg_gradient": False,
         "fit_intercept": False,
     }
     with pytest.raises(InvalidInputError, match="Got class_weight='balanced'; set it"):
