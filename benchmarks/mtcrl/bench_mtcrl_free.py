@@ -35,9 +35,9 @@ NETS: dict[str, Point] = {
 }
 # Training of the baselines and its coordinate; training of MT-CRL.
 BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
-    "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15)),
-    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15)),
-    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (4, 8)),
+    "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15, 30)),
+    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30)),
+    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (2, 4, 8)),
 }
 OURS: dict[str, Point] = {
     "Multi-SEM": {
@@ -79,6 +79,22 @@ OF_INPUTS: dict[str, tuple[Any, ...]] = {
     "lambda_dec": (0.01, 0.1),
     "n_modules": (4, 8),
 }
+FOUND: Point = {
+    "modules": "mtcrl",
+    "module_inputs": "correlated",
+    "irm_form": "norm",
+    "irm_scale": "relative",
+    "lambda_irm": 20.0,
+    "lambda_dec": 0.001,
+    "lambda_sps": 0.3,
+}
+OF_FOUND: dict[str, tuple[Any, ...]] = {
+    "lambda_irm": (0.3, 1.0, 5.0, 20.0, 100.0),
+    "n_modules": (4, 8, 12),
+    "lambda_sps": (0.1, 0.3, 1.0, 3.0),
+    "lambda_dec": (0.0, 0.001, 0.01),
+    "irm_form": ("norm", "variance"),
+}
 IRM: Point = {"modules": "shared", "irm_scale": "outputs", "lambda_irm": 1.0}
 CONTENDERS: dict[str, Point] = {
     "MMoE": {"modules": "mmoe"},
@@ -87,8 +103,10 @@ CONTENDERS: dict[str, Point] = {
     "PCGrad": {"modules": "shared", "gradients": "pcgrad"},
     "GradVac": {"modules": "shared", "gradients": "gradvac"},
     "IRM": IRM,
+    "MMoE, groups found": {"modules": "mmoe", "module_inputs": "correlated"},
     "MT-CRL": MTCRL,
     "MT-CRL, inputs": INPUTS,
+    "MT-CRL, groups found": FOUND,
 }
 
 
@@ -99,6 +117,7 @@ def start_and_coordinates(
     own = CONTENDERS[contender]
     if own["modules"] == "mtcrl":
         free = OF_INPUTS if own["irm_scale"] == "inputs" else COORDINATES
+        free = OF_FOUND if "module_inputs" in own else free
         return {**NETS[problem], **OURS[problem], **own}, free
     training, epochs = BASELINES[problem]
     free = {"max_epochs": epochs}
