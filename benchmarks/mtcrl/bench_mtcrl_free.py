@@ -36,7 +36,7 @@ NETS: dict[str, Point] = {
 # Training of the baselines and its coordinate; training of MT-CRL.
 BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
     "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15, 30)),
-    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30)),
+    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30, 60)),
     "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (2, 4, 8)),
 }
 OURS: dict[str, Point] = {
@@ -117,12 +117,15 @@ def start_and_coordinates(
     own = CONTENDERS[contender]
     if own["modules"] == "mtcrl":
         free = OF_INPUTS if own["irm_scale"] == "inputs" else COORDINATES
-        free = OF_FOUND if "module_inputs" in own else free
-        return {**NETS[problem], **OURS[problem], **own}, free
+        begin = {**NETS[problem], **OURS[problem], **own}
+        if "module_inputs" in own:
+            epochs = begin["max_epochs"]
+            free = {**OF_FOUND, "max_epochs": (epochs, 2 * epochs, 4 * epochs)}
+        return begin, free
     training, epochs = BASELINES[problem]
     free = {"max_epochs": epochs}
     if contender == "IRM":
-        free = {"lambda_irm": (1.0, 10.0, 100.0, 1000.0), **free}
+        free = {"lambda_irm": (0.1, 1.0, 10.0, 100.0, 1000.0), **free}
     return {**NETS[problem], **training, **own}, free
 
 
