@@ -89,9 +89,8 @@ FOUND: Point = {
     "lambda_sps": 0.3,
 }
 OF_FOUND: dict[str, tuple[Any, ...]] = {
-    "lambda_irm": (0.3, 1.0, 5.0, 20.0, 100.0),
-    "n_modules": (4, 8, 12),
-    "lambda_sps": (0.1, 0.3, 1.0, 3.0),
+    "lambda_irm": (1.0, 5.0, 10.0, 20.0, 50.0),
+    "lambda_sps": (0.1, 0.3, 0.6, 1.0),
     "lambda_dec": (0.0, 0.001, 0.01),
     "irm_form": ("norm", "variance"),
 }
@@ -120,7 +119,7 @@ def start_and_coordinates(
         begin = {**NETS[problem], **OURS[problem], **own}
         if "module_inputs" in own:
             epochs = begin["max_epochs"]
-            free = {**OF_FOUND, "max_epochs": (epochs, 2 * epochs, 4 * epochs)}
+            free = {"max_epochs": (epochs, 2 * epochs, 4 * epochs), **OF_FOUND}
         return begin, free
     training, epochs = BASELINES[problem]
     free = {"max_epochs": epochs}
