@@ -84,16 +84,16 @@ FOUND: Point = {
     "module_inputs": "correlated",
     "irm_form": "norm",
     "irm_scale": "relative",
-    "lambda_irm": 20.0,
     "lambda_dec": 0.001,
     "lambda_sps": 0.3,
 }
 OF_FOUND: dict[str, tuple[Any, ...]] = {
-    "lambda_irm": (1.0, 5.0, 10.0, 20.0, 50.0),
     "lambda_sps": (0.1, 0.3, 0.6, 1.0),
     "lambda_dec": (0.0, 0.001, 0.01),
     "irm_form": ("norm", "variance"),
 }
+# Strength of the invariance to start from, searched from a 20th to 2.5 times of it.
+OF_GROUPS = {"Multi-SEM": 20.0, "Multi-MNIST": 10.0, "MovieLens": 1.0}
 IRM: Point = {"modules": "shared", "irm_scale": "outputs", "lambda_irm": 1.0}
 CONTENDERS: dict[str, Point] = {
     "MMoE": {"modules": "mmoe"},
@@ -118,8 +118,13 @@ def start_and_coordinates(
         free = OF_INPUTS if own["irm_scale"] == "inputs" else COORDINATES
         begin = {**NETS[problem], **OURS[problem], **own}
         if "module_inputs" in own:
-            epochs = begin["max_epochs"]
-            free = {"max_epochs": (epochs, 2 * epochs, 4 * epochs), **OF_FOUND}
+            epochs, strength = begin["max_epochs"], OF_GROUPS[problem]
+            begin["lambda_irm"] = strength
+            free = {
+                "max_epochs": (epochs, 2 * epochs, 4 * epochs),
+                "lambda_irm": tuple(strength / k for k in (20, 4, 2, 1, 0.4)),
+                **OF_FOUND,
+            }
         return begin, free
     training, epochs = BASELINES[problem]
     free = {"max_epochs": epochs}
