@@ -39,6 +39,12 @@ BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
     "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30, 60)),
     "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (2, 4, 8)),
 }
+# Epochs of gradient surgery, which takes a backward pass per task.
+SURGERY: dict[str, tuple[int, ...]] = {
+    "Multi-SEM": (5, 15, 30),
+    "Multi-MNIST": (8, 15, 30),
+    "MovieLens": (2, 4),
+}
 OURS: dict[str, Point] = {
     "Multi-SEM": {
         "batch_size": 1200, "lr": 1e-2, "routing_lr": 0.06, "max_epochs": 60,
@@ -130,6 +136,8 @@ def start_and_coordinates(
     free = {"max_epochs": epochs}
     if contender == "IRM":
         free = {"lambda_irm": (0.1, 1.0, 10.0, 100.0, 1000.0), **free}
+    if "gradients" in own:
+        free = {"max_epochs": SURGERY[problem]}
     return {**NETS[problem], **training, **own}, free
 
 
