@@ -93,13 +93,18 @@ FOUND: Point = {
     "lambda_dec": 0.001,
     "lambda_sps": 0.3,
 }
-OF_FOUND: dict[str, tuple[Any, ...]] = {
-    "lambda_sps": (0.1, 0.3, 0.6, 1.0),
+# Strength of the invariance to start from, searched from a 20th to 2.5 times of it,
+# and epochs.
+OF_GROUPS = {
+    "Multi-SEM": (20.0, (60, 120, 240)),
+    "Multi-MNIST": (10.0, (25, 50)),
+    "MovieLens": (1.0, (8, 16)),
+}
+# Searched on Multi-SEM alone, which is small.
+OF_SMALL: dict[str, tuple[Any, ...]] = {
     "lambda_dec": (0.0, 0.001, 0.01),
     "irm_form": ("norm", "variance"),
 }
-# Strength of the invariance to start from, searched from a 20th to 2.5 times of it.
-OF_GROUPS = {"Multi-SEM": 20.0, "Multi-MNIST": 10.0, "MovieLens": 1.0}
 IRM: Point = {"modules": "shared", "irm_scale": "outputs", "lambda_irm": 1.0}
 CONTENDERS: dict[str, Point] = {
     "MMoE": {"modules": "mmoe"},
@@ -124,12 +129,14 @@ def start_and_coordinates(
         free = OF_INPUTS if own["irm_scale"] == "inputs" else COORDINATES
         begin = {**NETS[problem], **OURS[problem], **own}
         if "module_inputs" in own:
-            epochs, strength = begin["max_epochs"], OF_GROUPS[problem]
-            begin["lambda_irm"] = strength
+            begin["lambda_irm"], epochs = OF_GROUPS[problem]
             free = {
-                "max_epochs": (epochs, 2 * epochs, 4 * epochs),
-                "lambda_irm": tuple(strength / k for k in (20, 4, 2, 1, 0.4)),
-                **OF_FOUND,
+                "max_epochs": epochs,
+                "lambda_irm": tuple(
+                    begin["lambda_irm"] / k for k in (20, 4, 2, 1, 0.4)
+                ),
+                "lambda_sps": (0.1, 0.3, 0.6, 1.0),
+                **(OF_SMALL if problem == "Multi-SEM" else {}),
             }
         return begin, free
     training, epochs = BASELINES[problem]
