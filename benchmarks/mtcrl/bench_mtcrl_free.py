@@ -93,7 +93,7 @@ FOUND: Point = {
     "lambda_dec": 0.001,
     "lambda_sps": 0.3,
 }
-# Strength of the invariance to start from, searched from a 20th to 2.5 times of it,
+# Strength of the invariance to start from, searched from a 20th to 6.25 times of it,
 # and epochs.
 OF_GROUPS = {
     "Multi-SEM": (20.0, (60, 120, 240)),
@@ -133,9 +133,9 @@ def start_and_coordinates(
             free = {
                 "max_epochs": epochs,
                 "lambda_irm": tuple(
-                    begin["lambda_irm"] / k for k in (20, 4, 2, 1, 0.4)
+                    begin["lambda_irm"] / k for k in (20, 4, 2, 1, 0.4, 0.16)
                 ),
-                "lambda_sps": (0.1, 0.3, 0.6, 1.0),
+                "lambda_sps": (0.1, 0.3, 0.6, 1.0, 2.0),
                 **(OF_SMALL if problem == "Multi-SEM" else {}),
             }
         return begin, free
