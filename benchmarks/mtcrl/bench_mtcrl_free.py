@@ -135,7 +135,7 @@ def start_and_coordinates(
                 "lambda_irm": tuple(
                     begin["lambda_irm"] / k for k in (20, 4, 2, 1, 0.4, 0.16)
                 ),
-                "lambda_sps": (0.1, 0.3, 0.6, 1.0, 2.0),
+                "lambda_sps": (0.1, 0.3, 0.6, 1.0, 2.0, 4.0),
                 **(OF_SMALL if problem == "Multi-SEM" else {}),
             }
         return begin, free
