@@ -37,13 +37,13 @@ NETS: dict[str, Point] = {
 BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
     "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15, 30)),
     "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30, 60)),
-    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (2, 4, 8)),
+    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (1, 2, 4, 8)),
 }
 # Epochs of gradient surgery, which takes a backward pass per task.
 SURGERY: dict[str, tuple[int, ...]] = {
     "Multi-SEM": (5, 15, 30),
     "Multi-MNIST": (8, 15, 30),
-    "MovieLens": (2, 4),
+    "MovieLens": (1, 2, 4),
 }
 OURS: dict[str, Point] = {
     "Multi-SEM": {
