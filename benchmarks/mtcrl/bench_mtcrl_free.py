@@ -42,8 +42,8 @@ BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
 # Epochs of gradient surgery, which takes a backward pass per task.
 SURGERY: dict[str, tuple[int, ...]] = {
     "Multi-SEM": (5, 15, 30),
-    "Multi-MNIST": (8, 15, 30),
-    "MovieLens": (1, 2, 4),
+    "Multi-MNIST": (15, 30),
+    "MovieLens": (1, 2),
 }
 OURS: dict[str, Point] = {
     "Multi-SEM": {
