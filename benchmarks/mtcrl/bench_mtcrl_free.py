@@ -35,9 +35,15 @@ NETS: dict[str, Point] = {
 }
 # Training of the baselines and its coordinate; training of MT-CRL.
 BASELINES: dict[str, tuple[Point, tuple[int, ...]]] = {
-    "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15)),
-    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15)),
-    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (4, 8)),
+    "Multi-SEM": ({"batch_size": 500, "lr": 5e-3, "max_epochs": 15}, (5, 15, 30)),
+    "Multi-MNIST": ({"batch_size": 250, "lr": 2e-3, "max_epochs": 15}, (8, 15, 30, 60)),
+    "MovieLens": ({"batch_size": 1000, "lr": 3e-3, "max_epochs": 4}, (1, 2, 4, 8)),
+}
+# Epochs of gradient surgery, which takes a backward pass per task.
+SURGERY: dict[str, tuple[int, ...]] = {
+    "Multi-SEM": (5, 15, 30),
+    "Multi-MNIST": (15, 30),
+    "MovieLens": (1, 2),
 }
 OURS: dict[str, Point] = {
     "Multi-SEM": {
@@ -79,6 +85,26 @@ OF_INPUTS: dict[str, tuple[Any, ...]] = {
     "lambda_dec": (0.01, 0.1),
     "n_modules": (4, 8),
 }
+FOUND: Point = {
+    "modules": "mtcrl",
+    "module_inputs": "correlated",
+    "irm_form": "norm",
+    "irm_scale": "relative",
+    "lambda_dec": 0.001,
+    "lambda_sps": 0.3,
+}
+# Strength of the invariance to start from, searched from a 20th to 6.25 times of it,
+# and epochs.
+OF_GROUPS = {
+    "Multi-SEM": (20.0, (60, 120, 240)),
+    "Multi-MNIST": (10.0, (25, 50)),
+    "MovieLens": (1.0, (8, 16)),
+}
+# Searched on Multi-SEM alone, which is small.
+OF_SMALL: dict[str, tuple[Any, ...]] = {
+    "lambda_dec": (0.0, 0.001, 0.01),
+    "irm_form": ("norm", "variance"),
+}
 IRM: Point = {"modules": "shared", "irm_scale": "outputs", "lambda_irm": 1.0}
 CONTENDERS: dict[str, Point] = {
     "MMoE": {"modules": "mmoe"},
@@ -87,8 +113,10 @@ CONTENDERS: dict[str, Point] = {
     "PCGrad": {"modules": "shared", "gradients": "pcgrad"},
     "GradVac": {"modules": "shared", "gradients": "gradvac"},
     "IRM": IRM,
+    "MMoE, groups found": {"modules": "mmoe", "module_inputs": "correlated"},
     "MT-CRL": MTCRL,
     "MT-CRL, inputs": INPUTS,
+    "MT-CRL, groups found": FOUND,
 }
 
 
@@ -99,11 +127,24 @@ def start_and_coordinates(
     own = CONTENDERS[contender]
     if own["modules"] == "mtcrl":
         free = OF_INPUTS if own["irm_scale"] == "inputs" else COORDINATES
-        return {**NETS[problem], **OURS[problem], **own}, free
+        begin = {**NETS[problem], **OURS[problem], **own}
+        if "module_inputs" in own:
+            begin["lambda_irm"], epochs = OF_GROUPS[problem]
+            free = {
+                "max_epochs": epochs,
+                "lambda_irm": tuple(
+                    begin["lambda_irm"] / k for k in (20, 4, 2, 1, 0.4, 0.16)
+                ),
+                "lambda_sps": (0.1, 0.3, 0.6, 1.0, 2.0, 4.0),
+                **(OF_SMALL if problem == "Multi-SEM" else {}),
+            }
+        return begin, free
     training, epochs = BASELINES[problem]
     free = {"max_epochs": epochs}
     if contender == "IRM":
-        free = {"lambda_irm": (1.0, 10.0, 100.0, 1000.0), **free}
+        free = {"lambda_irm": (0.1, 1.0, 10.0, 100.0, 1000.0), **free}
+    if "gradients" in own:
+        free = {"max_epochs": SURGERY[problem]}
     return {**NETS[problem], **training, **own}, free
 
 

@@ -48,6 +48,23 @@ def gains(lines: list[Line]) -> list[Line]:
     return found
 
 
+def least_objective(lines: list[Line]) -> list[Line]:
+    """Return the restart of least objective of every case and seed.
+
+    The F1 of the restart that is nearest to the truth is added.
+    """
+    restarts: dict[tuple[str, int], list[Line]] = {}
+    for line in lines:
+        one = line["settings"]
+        restarts.setdefault((one["case"], one["seed"]), []).append(line)
+    found = []
+    for runs in restarts.values():
+        least = min(runs, key=lambda line: line["result"]["objective"])
+        best = max(line["result"]["f1"] for line in runs)
+        found.append({**least, "result": {**least["result"], "best": best}})
+    return found
+
+
 def _mean_of(key: str, parts: dict[str, dict[str, float]]) -> float:
     return sum(one[key] for one in parts.values()) / len(parts)
 
@@ -127,9 +144,12 @@ BENCHMARKS = [
             Table(
                 "Relative gain over MMoE in per cent, fresh seeds",
                 "Mean over the tasks, t intervals over seeds. Settings of every "
-                "contender were searched on seeds 100 and 101, on their shifted rows "
-                "too, and fixed. PCGrad, GradVac and IRM are those of a shared net; "
-                '"inputs" takes the invariance in factors on the inputs of a task.',
+                "contender were searched on seeds 100 and 101 (of Multi-MNIST and "
+                "MovieLens in part on 100 alone), on their shifted rows too, and "
+                "fixed. PCGrad, GradVac and IRM are those of a shared net; "
+                '"groups found": a module reads one of the groups of inputs that '
+                'vary together; "inputs" takes the invariance in factors on the '
+                "inputs of a task.",
                 ("problem", "contender"),
                 [
                     Column("shifted", "gain, shifted", "gain"),
@@ -139,6 +159,29 @@ BENCHMARKS = [
                 ],
                 {"seed": lambda seed: seed >= _FRESH},
                 prepare=gains,
+            ),
+        ],
+    ),
+    Benchmark(
+        "mtcrl_graph",
+        "When the graph of MT-CRL is the true one",
+        [
+            Table(
+                "Multi-SEM, restart of least objective",
+                "Strengths are those that a search chose for modules that read all "
+                'inputs; "one feature": modules of one feature instead of four, '
+                'decorrelation 0.01. "best F1" is that of the restart whose graph is '
+                "nearest to the truth.",
+                ("case",),
+                [
+                    Column("objective", "objective"),
+                    Column("routing F1", "f1"),
+                    Column("best F1", "best"),
+                    Column("spurious share", "share"),
+                    Column("unshifted", "unshifted"),
+                    Column("shifted", "shifted"),
+                ],
+                prepare=least_objective,
             ),
         ],
     ),

@@ -94,7 +94,7 @@ class BaseMultiTask(
         "modules": [StrOptions(set(ROUTINGS))],
         "n_modules": [_COUNT],
         "expert": [StrOptions({"auto", *EXPERTS}), MLPExpert, ConvExpert],
-        "module_inputs": ["array-like", StrOptions({"each"}), None],
+        "module_inputs": ["array-like", StrOptions({"each", "correlated"}), None],
         "input_shape": [tuple, list, None],
         "task_types": ["array-like", str, None],
         "task_weights": ["array-like", StrOptions({"equal", "size", "uncertainty"})],
@@ -130,6 +130,7 @@ class BaseMultiTask(
     targets_: TaskTargets
     tasks_: NDArray[Any]
     module_units_: ModuleFeatures
+    module_inputs_: NDArray[np.bool_] | None
     task_: RoutedTask | None
 
     def __init__(

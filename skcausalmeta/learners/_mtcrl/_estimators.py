@@ -52,17 +52,19 @@ class MTCRLClassifier(ClassifierMixin, BaseMultiTask):
         the row; "shared": all modules serve all tasks, one wide shared net;
         "single": one module per task, which reads everything.
     n_modules : int, default=8
-        Number K of modules; `module_inputs` and "single" decide it themselves.
+        Number K of modules; "single", and `module_inputs` unless it is "correlated",
+        decide it themselves.
     expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
         The modules, and the heads f_t on them. "auto": convolutional
         encoder-decoders for targets per pixel, else fully connected. The parameters
         of an object such as ``MLPExpert(hidden=(16,))``, or of what "mlp" and "conv"
         stand for, are reached as ``expert__hidden`` and so on.
-    module_inputs : array-like or "each", default=None
+    module_inputs : array-like, "each" or "correlated", default=None
         Which values a module reads. None: all read all. An array (n_features,):
         the group (sensor, modality, patch) of every value, one module per group;
-        (n_modules, n_features) booleans; "each": one module per value. Fully
-        connected modules only.
+        (n_modules, n_features) booleans; "each": one module per value;
+        "correlated": `n_modules` groups of values that vary together in every
+        environment, found in the training rows. Fully connected modules only.
     input_shape : tuple, default=None
         Shape that rows are reshaped to.
     task_types : str or list of str, default=None
@@ -140,6 +142,8 @@ default="relative"
         The trained skorch net.
     routing_ : ndarray of shape (n_tasks, n_modules)
         Routing A; of "mmoe", the mean gate over training rows.
+    module_inputs_ : ndarray of shape (n_modules, n_features) or None
+        Whether a module reads a value; None: all read all.
     module_correlation_ : ndarray of shape (n_modules, n_modules)
         Root mean square correlation of the features of two modules.
     task_scores_ : ndarray of shape (n_tasks,)
@@ -315,17 +319,19 @@ class MTCRLRegressor(RegressorMixin, BaseMultiTask):
         the row; "shared": all modules serve all tasks, one wide shared net;
         "single": one module per task, which reads everything.
     n_modules : int, default=8
-        Number K of modules; `module_inputs` and "single" decide it themselves.
+        Number K of modules; "single", and `module_inputs` unless it is "correlated",
+        decide it themselves.
     expert : {"auto", "mlp", "conv"}, MLPExpert or ConvExpert, default="auto"
         The modules, and the heads f_t on them. "auto": convolutional
         encoder-decoders for targets per pixel, else fully connected. The parameters
         of an object such as ``MLPExpert(hidden=(16,))``, or of what "mlp" and "conv"
         stand for, are reached as ``expert__hidden`` and so on.
-    module_inputs : array-like or "each", default=None
+    module_inputs : array-like, "each" or "correlated", default=None
         Which values a module reads. None: all read all. An array (n_features,):
         the group (sensor, modality, patch) of every value, one module per group;
-        (n_modules, n_features) booleans; "each": one module per value. Fully
-        connected modules only.
+        (n_modules, n_features) booleans; "each": one module per value;
+        "correlated": `n_modules` groups of values that vary together in every
+        environment, found in the training rows. Fully connected modules only.
     input_shape : tuple, default=None
         Shape that rows are reshaped to.
     task_types : str or list of str, default=None
@@ -403,6 +409,8 @@ default="relative"
         The trained skorch net.
     routing_ : ndarray of shape (n_tasks, n_modules)
         Routing A; of "mmoe", the mean gate over training rows.
+    module_inputs_ : ndarray of shape (n_modules, n_features) or None
+        Whether a module reads a value; None: all read all.
     module_correlation_ : ndarray of shape (n_modules, n_modules)
         Root mean square correlation of the features of two modules.
     task_scores_ : ndarray of shape (n_tasks,)

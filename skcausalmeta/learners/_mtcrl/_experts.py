@@ -8,6 +8,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -172,7 +173,7 @@ class ConvExpert(BaseEstimator):
         n_modules : int
             Number of modules.
         inputs : Tensor, default=None
-            Not used: every module reads the whole image.
+            Refused: every module reads the whole image.
         dense : bool, default=False
             Whether targets are per pixel.
 
@@ -183,9 +184,14 @@ class ConvExpert(BaseEstimator):
         Raises
         ------
         InvalidInputError
-            If the samples are no images.
+            If the samples are no images, or `inputs` is given.
         """
         _check(self)
+        if inputs is not None:
+            raise InvalidInputError(
+                f"module_inputs needs fully connected modules. Got {self!r}, whose "
+                "modules read the whole image; leave module_inputs out."
+            )
         if len(input_shape) != 3:
             raise InvalidInputError(
                 f"{self!r} needs images. Got rows of shape {tuple(input_shape)}; set "
@@ -333,6 +339,12 @@ class MLPExperts(nn.Module):
         """Return flat rows minus the centre of the training rows."""
         return rows.flatten(1) - self.center
 
+    def inputs_read(self) -> NDArray[np.bool_] | None:
+        """Return what every module reads, (n_modules, in_features); None: all."""
+        if self.inputs.shape[:2] != (self.n_modules, self.in_features):
+            return None
+        return self.inputs[..., 0].cpu().numpy() > 0
+
     def forward(self, rows: Tensor) -> Tensor:
         """Return the features of all modules, (n_modules, n, out_features)."""
         values = self.standardize(rows)
@@ -418,6 +430,9 @@ class ConvExperts(nn.Module):
     def centred(self, rows: Tensor) -> Tensor:
         """Return flat rows minus the centres of the channels."""
         return (rows - self.center.view(-1, 1, 1)).flatten(1)
+
+    def inputs_read(self) -> None:
+        """Return None: every module reads the whole image."""
 
     def _scaled(self, rows: Tensor) -> Tensor:
         return (rows - self.center.view(-1, 1, 1)) / self.spread.view(-1, 1, 1)

@@ -15,6 +15,7 @@ from ...utils import isolated_torch_rng, named_seeds, read_rows, stays_on_disk
 from .._checks import check_scale
 from .._inputs import flat_rows
 from .._training import checkpoint_of, history_of, net_keywords, train
+from ._correlated import correlated_groups
 from ._experts import ConvExperts, MLPExperts
 from ._net import TERMS, MultiTaskNet, routing_keywords
 from ._new_task import ModuleFeatures
@@ -65,9 +66,13 @@ def train_learner(
         rows.shape[1:], learner.input_shape, learner.device, seen_dtype=rows.dtype
     )
     reader.remember(rows)
-    with isolated_torch_rng(seeds["weights"]):
-        module = build_routed(learner, reader.sample_shape, targets)
     seen = statistics_rows(rows, ~held_out)
+    groups = None
+    if _finds_groups(learner):
+        inputs = flat_rows(read_rows(rows, seen), reader)
+        groups = correlated_groups(inputs, envs[seen], learner.n_modules)
+    with isolated_torch_rng(seeds["weights"]):
+        module = build_routed(learner, reader.sample_shape, targets, groups)
     if isinstance(module.experts, MLPExperts):
         module.experts.fit_inputs(flat_rows(read_rows(rows, seen), reader))
     else:
@@ -84,6 +89,13 @@ def train_learner(
     learner.history_ = history_of(net, TERMS)
     learner.n_iter_ = len(learner.history_)
     _state_facts(learner, rows, held_out if held_out.any() else ~held_out)
+
+
+def _finds_groups(learner: Any) -> bool:
+    """Tell whether the groups of inputs are to be found; "single" has none."""
+    given = learner.module_inputs
+    found = isinstance(given, str) and given == "correlated"
+    return found and learner.modules != "single"
 
 
 def _make_net(
@@ -135,6 +147,7 @@ def _state_facts(learner: Any, rows: NDArray[Any], seen: NDArray[np.bool_]) -> N
     n_modules = module.experts.n_modules
     learner.tasks_ = targets.ids
     learner.n_features_out_ = module.experts.out_features * n_modules
+    learner.module_inputs_ = module.experts.inputs_read()
     outputs = outputs_of(module, reader, rows, np.flatnonzero(seen))
     by_task = zip(targets.kinds, targets.encoded[:, seen], outputs, strict=True)
     learner.task_scores_ = np.array(

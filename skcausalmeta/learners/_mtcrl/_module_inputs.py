@@ -17,8 +17,9 @@ def module_masks(module_inputs: Any, shape: Sequence[int]) -> Tensor | None:
 
     Parameters
     ----------
-    module_inputs : None, "each" or array-like
-        "each": one module per value. An array of shape (n_values,) names the group
+    module_inputs : None, "each", "correlated" or array-like
+        "each": one module per value. "correlated": groups that are found elsewhere,
+        which is None here. An array of shape (n_values,) names the group
         of every value, one module per group; an array (n_modules, n_values) of
         booleans says which values a module reads.
     shape : sequence of int
@@ -33,7 +34,7 @@ def module_masks(module_inputs: Any, shape: Sequence[int]) -> Tensor | None:
         return None
     n_values = int(np.prod(tuple(shape)))
     if isinstance(module_inputs, str):
-        return torch.eye(n_values)
+        return torch.eye(n_values) if module_inputs == "each" else None
     array = np.asarray(module_inputs)
     if array.ndim == 1 and len(array) == n_values:
         masks = np.unique(array)[:, None] == array

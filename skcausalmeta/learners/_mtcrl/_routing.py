@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -187,7 +188,10 @@ class RoutedExperts(nn.Module):
 
 
 def build_routed(
-    learner: Any, shape: Sequence[int], targets: TaskTargets
+    learner: Any,
+    shape: Sequence[int],
+    targets: TaskTargets,
+    groups: NDArray[Any] | None = None,
 ) -> RoutedExperts:
     """Build the modules, the routing and the heads that a learner asks for.
 
@@ -199,6 +203,8 @@ def build_routed(
         Shape of a sample.
     targets : TaskTargets
         Targets of all tasks.
+    groups : ndarray of shape (n_values,), default=None
+        Groups of the values of a row that were found, instead of `module_inputs`.
 
     Raises
     ------
@@ -206,7 +212,7 @@ def build_routed(
         If the modules do not fit the samples or the targets.
     """
     n_tasks, dense = len(targets.kinds), targets.layout == "pixels"
-    masks = module_masks(learner.module_inputs, shape)
+    masks = module_masks(learner.module_inputs if groups is None else groups, shape)
     n_modules = learner.n_modules if masks is None else len(masks)
     if learner.modules == "single":
         # A task of its own sees everything and shares nothing.

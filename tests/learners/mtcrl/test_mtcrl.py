@@ -187,7 +187,8 @@ def test_invariance_routes_the_spurious_modules_away():
     train = make_multi_sem(1000, random_state=0)
     shifted = make_multi_sem(2000, rho=-0.9, random_state=1)
     same = {
-        "module_inputs": train.groups,
+        "n_modules": 4,
+        "module_inputs": "correlated",  # the true groups, without being told
         "expert": MLPExpert((16,), out_features=4),
         "batch_size": 1000,
         "max_epochs": 120,
@@ -199,6 +200,7 @@ def test_invariance_routes_the_spurious_modules_away():
     ours.fit(train.data, train.target, envs=train.envs)
     theirs = MTCRLClassifier("mmoe", **{**same, "max_epochs": 15})
     theirs.fit(train.data, train.target)
+    np.testing.assert_array_equal(ours.module_inputs_.argmax(axis=0), train.groups)
     assert routing_f1(ours.routing_, train.graph) >= 0.8
     shares = [
         spurious_gradient_share(m.input_gradients(shifted.data), train.causal_mask)
