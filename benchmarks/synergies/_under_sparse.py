@@ -59,20 +59,23 @@ CHOSEN = logistic(0.25, 0.1)
 CONTENDERS: dict[str, Contender] = {
     "ridge": Contender(RidgeHead()),
     "ridge, 2": Contender(RidgeHead(2.0)),
-    "hinge": Contender(hinge(0.2)),
-    "hinge, dual_reg": Contender(hinge(0.3, dual_reg=1.0)),
-    "logistic": Contender(CHOSEN),
-    "logistic, warm-up": Contender(CHOSEN, warmup=True),
-    "logistic, more shots": Contender(CHOSEN, more_shots=True),
-    "logistic, reweighted": Contender(logistic(0.09, 0.2, n_reweight=1)),
-    "logistic, ridge 1": Contender(logistic(0.38, 1.0)),
-    "logistic, refit": Contender(logistic(0.25, 0.1, refit=True)),
+    "hinge, 0.2": Contender(hinge(0.2)),
+    "hinge, 0.3, dual_reg": Contender(hinge(0.3, dual_reg=1.0)),
+    **{
+        f"logistic, {reg:g}": Contender(logistic(reg, 0.1))
+        for reg in (0.0, 0.1, 0.15, 0.2, 0.25)
+    },
+    "logistic, 0.25, warm-up": Contender(CHOSEN, warmup=True),
+    "logistic, 0.25, more shots": Contender(CHOSEN, more_shots=True),
+    "logistic, 0.09, reweighted": Contender(logistic(0.09, 0.2, n_reweight=1)),
+    "logistic, 0.38, ridge 1": Contender(logistic(0.38, 1.0)),
+    "logistic, 0.25, refit": Contender(logistic(0.25, 0.1, refit=True)),
 }
 # Heads that read the features of every net, frozen, beside its own.
 READERS: dict[str, Any] = {
     "ridge": RidgeHead(),
-    "logistic": CHOSEN,
-    "logistic, refit": logistic(0.25, 0.1, refit=True),
+    "logistic, 0.25": CHOSEN,
+    "logistic, 0.25, refit": logistic(0.25, 0.1, refit=True),
 }
 # Support rows a class of training tasks with more of them. Characters of Omniglot have
 # 20 drawings, queries among them.
