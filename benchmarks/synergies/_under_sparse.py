@@ -63,13 +63,16 @@ CONTENDERS: dict[str, Contender] = {
     "hinge, 0.3, dual_reg": Contender(hinge(0.3, dual_reg=1.0)),
     **{
         f"logistic, {reg:g}": Contender(logistic(reg, 0.1))
-        for reg in (0.0, 0.1, 0.15, 0.2, 0.25)
+        for reg in (0.0, 0.1, 0.15, 0.2, 0.22, 0.25)
     },
     "logistic, 0.25, warm-up": Contender(CHOSEN, warmup=True),
     "logistic, 0.25, more shots": Contender(CHOSEN, more_shots=True),
     "logistic, 0.09, reweighted": Contender(logistic(0.09, 0.2, n_reweight=1)),
     "logistic, 0.38, ridge 1": Contender(logistic(0.38, 1.0)),
-    "logistic, 0.25, refit": Contender(logistic(0.25, 0.1, refit=True)),
+    **{
+        f"logistic, {reg:g}, refit": Contender(logistic(reg, 0.1, refit=True))
+        for reg in (0.2, 0.25)
+    },
 }
 # Heads that read the features of every net, frozen, beside its own.
 READERS: dict[str, Any] = {

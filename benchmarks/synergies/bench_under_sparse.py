@@ -41,8 +41,8 @@ BASE, FINAL = "ridge", ("ridge", "logistic, 0.25", "logistic, 0.25, refit")
 OWN = "own"
 SHOTS = {"tiny": 5, "omniglot": 1}
 CHOOSING_SEED, FRESH_SEEDS = 10, (20, 21, 22)
-# Of the part that chooses; the other one has those of the table of few-shot learning.
-FEWER_BATCHES, FEWER_EPISODES = 120, 600
+# Half of the steps of the table of few-shot learning.
+N_BATCHES, N_EPISODES = 120, {"val": 600, "test": 1000}
 HEADER = (
     *("trained under", "read by", "%", "+-", "- ridge", "+-", "seeds"),
     *("features %", "W moves %", "weaker is better %", "CPU s"),
@@ -147,11 +147,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+")
     args = parser.parse_args()
     chooses = args.part == "val"
-    args.budget = small_budget(args.data)
-    if chooses:
-        args.budget = args.budget._replace(
-            n_batches=FEWER_BATCHES, test_episodes=FEWER_EPISODES
-        )
+    args.budget = small_budget(args.data)._replace(
+        n_batches=N_BATCHES, test_episodes=N_EPISODES[args.part]
+    )
     if args.smoke:
         args.budget = SMOKE
     args.seeds = args.seeds or ([CHOOSING_SEED] if chooses else list(FRESH_SEEDS))
