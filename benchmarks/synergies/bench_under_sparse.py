@@ -37,7 +37,7 @@ MEASURES = (
 )
 
 # What both parts compare with, and what the choice fell on.
-BASE, FINAL = "ridge", ("ridge", "logistic, 0.25", "logistic, 0.25, refit")
+BASE, FINAL = "ridge", ("ridge", "logistic, 0.25, refit")
 OWN = "own"
 SHOTS = {"tiny": 5, "omniglot": 1}
 CHOOSING_SEED, FRESH_SEEDS = 10, (20, 21, 22)
