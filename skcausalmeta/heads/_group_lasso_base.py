@@ -110,6 +110,11 @@ class GroupLassoClassifier(Head):
         self.n_reweight = n_reweight
 
     @property
+    def inexact_gradient(self) -> str:  # type: ignore[override]
+        """What the gradient holds fixed; empty: nothing."""
+        return "the weights of the groups are held fixed" if self.n_reweight else ""
+
+    @property
     def fixed_origin(self) -> str:  # type: ignore[override]
         """Why a number added to a feature matters; empty: it does not."""
         return "" if self.fit_intercept else "hyperplanes pass through the origin"
