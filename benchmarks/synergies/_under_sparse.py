@@ -71,7 +71,7 @@ CONTENDERS: dict[str, Contender] = {
     "logistic, 0.38, ridge 1": Contender(logistic(0.38, 1.0)),
     **{
         f"logistic, {reg:g}, refit": Contender(logistic(reg, 0.1, refit=True))
-        for reg in (0.2, 0.25)
+        for reg in (0.12, 0.2, 0.25)
     },
 }
 # Heads that read the features of every net, frozen, beside its own.
