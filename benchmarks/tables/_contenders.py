@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ._balanced import fit_default_balanced, fit_on_score, fit_pooled_balanced
 from ._jobs import Choice
 from ._offsets import fit_mixed, fit_offset, fit_refit
 from ._own import fit_own_forest, fit_own_linear, fit_with_score
@@ -39,6 +40,8 @@ class Contender:
         ``zero_labels`` and ``chosen``.
     group : {"simple", "package", "common"}
         "common": the package around a common predictor.
+    balanced : bool
+        Whether it is for the mean accuracy over classes of natural shares alone.
     kinds : tuple of str
         Tables that it is for.
     lightgbm : bool
@@ -49,6 +52,7 @@ class Contender:
     group: str = "simple"
     kinds: tuple[str, ...] = ANY
     lightgbm: bool = False
+    balanced: bool = False
 
     @property
     def random(self) -> bool:
@@ -56,6 +60,8 @@ class Contender:
 
     def enters(self, kind: str, choice: Choice) -> bool:
         """Whether it belongs to a table and its package is there."""
+        if self.balanced and not choice.natural:
+            return False
         # An intercept changes no rank, but it does what natural shares are judged by.
         moved = choice.natural and "classes" in self.kinds
         kinds = (*self.kinds, "binary") if moved else self.kinds
@@ -85,11 +91,24 @@ CONTENDERS: dict[str, Contender] = {
     "own linear + LightGBM score": Contender(
         partial(fit_with_score, _TREES), lightgbm=True
     ),
+    "pooled linear, balanced": Contender(
+        partial(fit_pooled_balanced, "linear"), kinds=("binary",), balanced=True
+    ),
+    "pooled LightGBM, balanced": Contender(
+        partial(fit_pooled_balanced, _TREES),
+        kinds=("binary",),
+        lightgbm=True,
+        balanced=True,
+    ),
+    "linear score, balanced": Contender(fit_on_score, kinds=("binary",), balanced=True),
     "sparse head": Contender(fit_sparse, "package"),
     "prototypes": Contender(fit_prototypes, "package", ("binary", "classes")),
     "ridge head": Contender(fit_ridge, "package"),
     "MAML": Contender(fit_maml, "package"),
     "default": Contender(fit_default, "common"),
+    "default, balanced": Contender(
+        fit_default_balanced, "common", ("binary",), balanced=True
+    ),
     "ridge deviation": Contender(fit_dense_deviation, "common"),
     "around LightGBM": Contender(fit_around_lightgbm, "common", lightgbm=True),
     "around HistGradientBoosting": Contender(fit_around_hist, "common"),

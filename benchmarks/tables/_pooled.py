@@ -167,7 +167,8 @@ def _fit_trees(
     return round(leaves), best[leaves][1]
 
 
-def _make_lightgbm(train: Train, leaves: int, n_trees: int) -> Any:
+def make_lightgbm(train: Train, leaves: int, n_trees: int) -> Any:
+    """Boosted trees of LightGBM."""
     name = "LGBMRegressor" if train.kind == "regression" else "LGBMClassifier"
     return getattr(LIGHTGBM.module, name)(
         n_estimators=n_trees,
@@ -204,7 +205,7 @@ def _hist_stages(model: Any, kind: str, X: Array, stages: Sequence[int]) -> list
 
 FITS: dict[str, Callable[[Train, Any], Any]] = {
     "linear": _fit_linear,
-    "LightGBM": partial(_fit_trees, _make_lightgbm, _lightgbm_stages, _LEAVES),
+    "LightGBM": partial(_fit_trees, make_lightgbm, _lightgbm_stages, _LEAVES),
     "HistGradientBoosting": partial(_fit_trees, _make_hist, _hist_stages, (31,)),
 }
 

@@ -120,11 +120,29 @@ def report(harness: Harness, tables: Sequence[Table], args: argparse.Namespace) 
             if all(line["settings"].get(key) == value for key, value in wanted.items())
             and line["settings"]["split"] < args.splits
         ]
-        report_table(harness, table, own)
+        report_table(harness, table, own, table.metric)
+        if args.natural and table.kind == "binary":
+            report_table(harness, table, own, "balanced accuracy")
+            report_shares(harness, table, own)
 
 
-def report_table(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
-    scores = by_task(lines, table.metric)
+def report_shares(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
+    """Mean predicted probabilities less shares, of contenders that are to have them."""
+    scores = by_task(lines, "excess share")
+    shots = [str(k) for k in (0, *table.shots)]
+    rows = [
+        [name, *(interval(scores[name].get(k, {}), "+") for k in shots)]
+        for name in CONTENDERS
+        if name in scores and not CONTENDERS[name].balanced
+    ]
+    title = f"{table.name}, mean predicted probability less the share of its class"
+    harness.table(title, ["contender", *(f"k = {k}" for k in shots)], rows)
+
+
+def report_table(
+    harness: Harness, table: Table, lines: Sequence[Any], metric: str
+) -> None:
+    scores = by_task(lines, metric)
     order = [name for name in CONTENDERS if name in scores]
     best = best_simple(scores, SIMPLE, table.kind != "regression")
     shots = [str(k) for k in (0, *table.shots)]
@@ -141,7 +159,7 @@ def report_table(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
             cells.append(interval(paired, "+"))
         leads.append([name, *cells])
     header = ["contender", *(f"k = {k}" for k in shots)]
-    title = f"{table.name}, {table.metric}: mean and 95% interval over tasks and splits"
+    title = f"{table.name}, {metric}: mean and 95% interval over tasks and splits"
     harness.table(title, [*header, "fit s"], means)
     names = ", ".join(f"{best[k]} at {k}" for k in shots if k in best)
     harness.table(f"{table.name}, less the best simple method ({names})", header, leads)

@@ -45,7 +45,9 @@ _GENERAL = (
 )
 
 
-def by_shots(data: str) -> Callable[[list[Line]], list[Line]]:
+def by_shots(
+    data: str, metric: str, shares: str = "equal", query: str = "all"
+) -> Callable[[list[Line]], list[Line]]:
     """Return the function that makes a line a contender and split, with its tasks.
 
     Its result has the scores by number of labels, and their differences from the best
@@ -53,10 +55,10 @@ def by_shots(data: str) -> Callable[[list[Line]], list[Line]]:
     """
 
     def prepared(lines: list[Line]) -> list[Line]:
-        wanted = {"data": data, "shares": "equal", "query": "all"}
+        wanted = {"data": data, "shares": shares, "query": query}
         lines = [line for line in lines if meets(line, wanted)]
-        scores = by_task(lines, _METRICS[data])
-        best = best_simple(scores, SIMPLE, _METRICS[data] != "RMSE")
+        scores = by_task(lines, metric)
+        best = best_simple(scores, SIMPLE, metric != "RMSE")
         leads = {
             name: {k: differences(own[k], scores[best[k]][k]) for k in own if k in best}
             for name, own in scores.items()
@@ -95,8 +97,8 @@ def _slowest(line: Line) -> float:
 
 def _tables(data: str) -> list[Table]:
     shots = [str(k) for k in _SHOTS[data]]
-    prepare = by_shots(data)
-    return [
+    prepare = by_shots(data, _METRICS[data])
+    found = [
         Table(
             _TITLES[data],
             f"{_TEXTS[data]} {_GENERAL}",
@@ -116,6 +118,49 @@ def _tables(data: str) -> list[Table]:
             ("contender",),
             [Column(f"k = {k}", f"lead/{k}", "change") for k in shots],
             prepare=prepare,
+        ),
+    ]
+    if _METRICS[data] == "AUC":
+        found += [_disjoint(data, shots), *_natural(data, shots)]
+    return found
+
+
+def _disjoint(data: str, shots: list[str]) -> Table:
+    return Table(
+        f"{data}: molecules that no training row has",
+        "AUC on the query rows whose fingerprint occurs in no training assay, less the "
+        "best simple method on the same rows.",
+        ("contender",),
+        [
+            *(Column(f"k = {k}", f"score/{k}") for k in shots),
+            *(Column(f"lead, k = {k}", f"lead/{k}", "change") for k in shots),
+        ],
+        prepare=by_shots(data, "AUC", query="disjoint"),
+    )
+
+
+def _natural(data: str, shots: list[str]) -> list[Table]:
+    """Two tables of supports that are drawn without regard to their class."""
+    drawn = "2k rows are drawn as they come, whatever their class."
+    return [
+        Table(
+            f"{data}: natural shares, both classes weighing alike",
+            f'Balanced accuracy. {drawn} "balanced": ``class_weight`` of the model.',
+            ("contender",),
+            [
+                *(Column(f"k = {k}", f"score/{k}") for k in shots),
+                *(Column(f"lead, k = {k}", f"lead/{k}", "change") for k in shots),
+            ],
+            prepare=by_shots(data, "balanced accuracy", shares="natural"),
+        ),
+        Table(
+            f"{data}: natural shares, probabilities",
+            f"Mean predicted probability of the active class less its share. {drawn}",
+            ("contender",),
+            [Column(f"k = {k}", f"score/{k}", "change") for k in shots],
+            prepare=by_shots(data, "excess share", shares="natural"),
+            names={name: name for name in CONTENDERS if "balanced" not in name},
+            only_named=True,
         ),
     ]
 

@@ -60,6 +60,8 @@ class CommonScores(nn.Module):
         bias = np.zeros(n_scores)
         if task.head is not None:
             weight, gain, bias = _affine(strengths, task, n_scores)
+        shift = learner._class_shift
+        bias = bias if shift is None else bias + shift
         self.register_buffer("weight", torch.from_numpy(weight))
         self.register_buffer("gain", torch.from_numpy(gain))
         self.register_buffer("bias", torch.from_numpy(bias))

@@ -143,6 +143,7 @@ class GroupLassoLogistic(GroupLassoClassifier):
         weigh the same, whatever their numbers of rows, in `fit` and in the layer.
         "auto": balanced, unless there is an offset, which knows the shares of the
         classes. A dict by label counts in `fit` only. None: rows weigh the same.
+        Learners around a common predictor add the logarithms to their scores instead.
     refit : bool, default=False
         Relaxed group Lasso [3]_: it only chooses the features, whose weights are then
         solved for once more with ``group_reg=0``, so that they are not shrunk by it.

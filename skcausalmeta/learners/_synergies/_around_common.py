@@ -105,6 +105,13 @@ class CommonTraining:
             learner._fit_weights,
         )
 
+    def class_shares(self) -> NDArray[Any] | None:
+        """Return the shares (n_classes,) of the training rows; None of real targets."""
+        if not self.n_classes:
+            return None
+        counts = np.bincount(self.data.targets, self.data.weights, self.n_classes)
+        return counts / counts.sum()
+
     def run(
         self, kind: Any, plan: EpisodePlan, backbone: nn.Module, hooked: HookedFeatures
     ) -> tuple[CommonPredictor, DeviationNet]:

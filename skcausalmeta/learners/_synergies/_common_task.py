@@ -46,7 +46,7 @@ class CommonTask(HeadTask):
             known = known + self._deviation(one)
         if self.classes is None:
             return learner._in_units(known[:, 0])
-        return known
+        return shifted(known, learner)
 
     def _deviation(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Return what the head adds to the common scores, (n, n_scores)."""
@@ -86,6 +86,12 @@ class CommonTask(HeadTask):
         """Numbers of the features in which the task deviates."""
         return np.flatnonzero((self.deviation(learner) != 0).any(axis=0))
 
+    def differing_features(self, learner: Any, least: float) -> NDArray[Any]:
+        """Numbers of the features that deviate by some share of the largest one."""
+        spread = learner.net_.module_.strengths.spread.cpu().numpy()
+        sizes = np.linalg.norm(self.deviation(learner), axis=0) * spread
+        return np.flatnonzero((sizes > 0) & (sizes >= least * sizes.max(initial=0.0)))
+
     def sparsity(self, learner: Any) -> float:
         """Share of the features in which the task does not deviate."""
         size = len(learner.net_.module_.strengths.center)
@@ -105,6 +111,12 @@ def answer(head: Any, inputs: NDArray[Any]) -> NDArray[Any]:
     if found.ndim == 1:  # the score of the second class minus the first
         return np.stack([-found / 2, found / 2], axis=1)
     return np.asarray(found)
+
+
+def shifted(scores: NDArray[Any], learner: Any) -> NDArray[Any]:
+    """Return scores (..., n_classes) with what weights of classes add."""
+    shift = learner._class_shift
+    return scores if shift is None else scores + shift
 
 
 def head_inputs(
@@ -208,7 +220,8 @@ def score_tasks(
             tensors = [torch.as_tensor(each, device=device) for each in parts]
             scores = deviating_scores(head, module.strengths, *tensors)
         found.append(scores.cpu().numpy())
-    return np.concatenate(found)
+    asked_for = np.concatenate(found)
+    return shifted(asked_for, learner) if n_classes else asked_for
 
 
 def _known(learner: Any, rows: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from ...heads import GroupLassoSVC
 from .._state_block import pack_states
 from .._task_blocks import TaskBlock
 from .._task_rows import TaskRows, spans
-from ._common_task import CommonTask
+from ._common_task import CommonTask, shifted
 from ._head_task import HeadTask
 
 _ROWS_AT_ONCE = 16384
@@ -207,8 +207,10 @@ class HeadBlock(TaskBlock):
             for part in _slices(len(positions), _ROWS_AT_ONCE)
         ]
         found = np.concatenate(parts)
-        in_units: NDArray[Any] = learner._in_units(found[:, 0]) if self.flat else found
-        return in_units
+        if self.flat:
+            in_units: NDArray[Any] = learner._in_units(found[:, 0])
+            return in_units
+        return shifted(found, learner)
 
     def _some_scores(
         self,

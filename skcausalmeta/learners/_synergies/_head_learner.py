@@ -29,6 +29,7 @@ from .._task_rows import TaskRows
 from .._training import FitStage
 from ._around_common import CommonTraining, check_common, common_kind
 from ._batch_tasks import solve_head_tasks
+from ._class_weights import check_class_weight, class_shift
 from ._common import CommonPredictor, refuse_unweighted
 from ._common_task import CommonTask, score_tasks, solve_common_task
 from ._head_block import pack_copies
@@ -61,6 +62,7 @@ class HeadLearnerMixin:
     _fit_weights: NDArray[Any] | None = None
     fit_head: bool = True
     known_tasks_: KnownTasks | None = None
+    _class_shares: NDArray[Any] | None = None
 
     @property
     def _lengths(self) -> dict[str, int]:
@@ -74,7 +76,10 @@ class HeadLearnerMixin:
     def _head_template(self) -> Any:
         """Return the head as given, or the default one; strengths may be "learn"."""
         if self.head is not None:
-            return self._adapted_head(clone(self.head))
+            head = self._adapted_head(clone(self.head))
+            if self.around_common_ and hasattr(head, "class_weight"):
+                head.class_weight = "auto"  # `class_shift` does what it asks for
+            return head
         return self._common_head() if self.around_common_ else self._parts["head"](None)
 
     def _adapted_head(self, head: Any) -> Any:
@@ -87,6 +92,24 @@ class HeadLearnerMixin:
     def _new_head(self, n_support: float = 1) -> Any:
         """Return an unfitted head with numbers for its strengths."""
         return with_numbers(self._head_template(), self.sparse_reg_, n_support)
+
+    @property
+    def _class_shift(self) -> NDArray[Any] | None:
+        """What `class_weight` of the head adds to the scores around a common one."""
+        class_weight = getattr(self.head, "class_weight", None)
+        if not self.around_common_ or self._class_shares is None:
+            return None
+        classes = self.training_classes_  # type: ignore[attr-defined]
+        check_class_weight(class_weight, classes)
+        return class_shift(class_weight, classes, self._class_shares)
+
+    def _calibrate(self, *data: Any) -> None:
+        """Learn the temperature of scores that weights of classes do not move."""
+        shares, self._class_shares = self._class_shares, None
+        try:
+            super()._calibrate(*data)  # type: ignore[misc]
+        finally:
+            self._class_shares = shares
 
     def _check_head(self) -> None:
         """Refuse a head with invalid parameters before any training."""
@@ -107,7 +130,7 @@ class HeadLearnerMixin:
             self._refuse_common()
             kind = None
         self.around_common_ = kind is not None
-        self.common_ = self.known_tasks_ = None
+        self.common_ = self.known_tasks_ = self._class_shares = None
         self.sparse_reg_ = 0.0
         self._check_head()
         if self._fit_weights is not None and self.fit_head:
@@ -168,6 +191,10 @@ class HeadLearnerMixin:
             return net
         kind = common_kind(self.common, True, stage.tasks)
         training = CommonTraining(self, stage, self._n_classes(stage.targets))
+        self._class_shares = training.class_shares()
+        if self._class_shares is not None:
+            given = getattr(self.head, "class_weight", None)
+            check_class_weight(given, self.training_classes_)  # type: ignore[attr-defined]
         self.common_, net = training.run(kind, plan, backbone, hooked)
         self.sparse_reg_ = training.sparsity(net, self.common_)
         return net
@@ -375,6 +402,45 @@ class HeadLearnerMixin:
     def deviation_(self) -> NDArray[Any]:
         """Weights that the task in use adds, (n_scores, n_features)."""
         return self._deviating_task("deviation_").deviation(self)
+
+    def differing_features(self, *, least: float = 0.5) -> NDArray[Any]:
+        """Return the features in which the task in use clearly deviates.
+
+        The Lasso keeps a feature if it might help the prediction, so that some of
+        ``support_features_`` are there by chance. Their weights are small once they
+        were solved for again without it: a thresholded Lasso [1]_.
+
+        Parameters
+        ----------
+        least : float, default=0.5
+            Share of the largest deviation, from 0 to 1, that one must have; each is
+            the norm of its weights over the scores, times the spread of the feature.
+            0: all of ``support_features_``.
+
+        Returns
+        -------
+        ndarray of int
+            Numbers of the features in order; none where nothing deviates.
+
+        Raises
+        ------
+        InvalidInputError
+            If `least` is not from 0 to 1.
+        AttributeError
+            After a fit without a common predictor.
+
+        References
+        ----------
+        .. [1] S. Zhou, "Thresholded Lasso for high dimensional variable selection and
+           statistical estimation", arXiv:1002.1583, 2010.
+        """
+        if not (isinstance(least, Real) and 0 <= least <= 1):
+            raise InvalidInputError(
+                "least is a share of the largest deviation and must be from 0 to 1. "
+                f"Got {least!r}."
+            )
+        task = self._deviating_task("differing_features")
+        return task.differing_features(self, float(least))
 
     def _deviating_task(self, name: str) -> CommonTask:
         task = self._task_in_use()

@@ -424,3 +424,23 @@ def test_drawn_shots_validation_and_no_heads_of_known_tasks(kind):
     with pytest.raises(InvalidInputError, match="fit_head=True"):
         learner.predict(X, tasks=tasks)
     assert fitted.adapted(learner).dual_gap_ >= 0
+
+
+def test_differing_features_are_large_beside_the_largest(fitted):
+    """By hand: norms of weights, of columns in standard units of the training rows."""
+    one = fitted.adapted()
+    rows = fitted.X[fitted.old]
+    sizes = np.linalg.norm(one.deviation_, axis=0) * rows.std(axis=0)
+    for least in (0.0, 0.3, 0.5, 1.0):
+        wanted = np.flatnonzero(
+            (sizes > 0) & (sizes >= (1 - 1e-6) * least * sizes.max())
+        )
+        np.testing.assert_array_equal(one.differing_features(least=least), wanted)
+    np.testing.assert_array_equal(
+        one.differing_features(least=0.0), one.support_features_
+    )
+    none = fitted.adapted(fitted.off())
+    assert len(none.differing_features()) == 0
+    for wrong in (-0.1, 1.5, "half", None, float("nan")):
+        with pytest.raises(InvalidInputError, match="must be from 0 to 1"):
+            one.differing_features(least=wrong)
