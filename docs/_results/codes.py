@@ -93,12 +93,20 @@ BENCHMARKS = [
                     "mixing": lambda name: name != "shapes3d",
                 },
             ),
-            Table(
-                "Rendered scenes (MCC)",
-                "32 x 32 images of one object in a room, six factors.",
-                ("rho", "block_size"),
-                [Column(name, f"{name}/mcc") for name in _INNER],
-                {"mixing": "shapes3d"},
+            *(
+                Table(
+                    f"Rendered scenes, {title}",
+                    "32 x 32 images of one object in a room, six factors.",
+                    ("rho", "block_size"),
+                    [Column(name, f"{name}/{figure}") for name in _INNER],
+                    {"mixing": "shapes3d"},
+                )
+                for title, figure in (
+                    ("MCC", "mcc"),
+                    ("R", "r"),
+                    ("DCI: disentanglement", "disentanglement"),
+                    ("DCI: completeness", "completeness"),
+                )
             ),
         ],
     ),

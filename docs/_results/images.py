@@ -64,6 +64,34 @@ def _used(size: str) -> Any:
     return share
 
 
+def _under(part: str, data: str, size: str) -> Table:
+    dense = {"contender": "ridge", "head": OWN}
+    chosen = {
+        "val": "classes of validation, by which the settings were chosen: one seed, "
+        "half of the steps.",
+        "test": "test classes, fresh seeds.",
+    }
+    return Table(
+        f"{_DATA[data]}, {size}, {part} classes",
+        "Same backbone, tasks and steps for all nets. "
+        '"contender" is the head that a net was trained under, '
+        '"head" what solves the tasks on its features, frozen. "entries of W that '
+        'move": the share that have a derivative in the support features. '
+        '"weaker is better": the share of tasks whose loss falls with group_reg. On '
+        + chosen[part],
+        ("contender", "head"),
+        [
+            Column("accuracy, %", "scores", "percent"),
+            Column("- ridge", "scores", "points", minus=dense),
+            Column("features used", "used", "plain"),
+            Column("entries of W that move", "moving", "plain"),
+            Column("weaker is better", "falling", "plain"),
+        ],
+        {"part": part, "data": data, "size": size},
+        prepare=by_head,
+    )
+
+
 _SIZES = {"5w1s": "5-way 1-shot", "5w5s": "5-way 5-shot", "20w1s": "20-way 1-shot"}
 _DENSE_RECIPE = {"recipe": "omniglot"}
 
@@ -84,6 +112,15 @@ BENCHMARKS = [
                 ],
                 {"part": "step"},
             ),
+        ],
+    ),
+    Benchmark(
+        "under_sparse",
+        "Nets trained under a sparse head",
+        [
+            _under(part, data, size)
+            for part in ("test", "val")
+            for data, size in (("tiny", "5w5s"), ("omniglot", "5w1s"))
         ],
     ),
     Benchmark(

@@ -320,9 +320,11 @@ class GroupLassoClassifier(Head):
         if len(sizes) == 1:  # the rule: splitting would be recorded for nothing
             yield self._problem(*tensors)
             return
+        begin = 0
         parts = (tensor.split(sizes) for tensor in tensors)
-        for chunk in zip(*parts, strict=True):
-            yield self._problem(*chunk)
+        for size, *chunk in zip(sizes, *parts, strict=True):
+            yield self._problem(*chunk, tasks=slice(begin, begin + size))
+            begin += size
 
     def _chunks(
         self, features: Tensor, n_classes: int, limit: int | None = None
@@ -343,14 +345,15 @@ class GroupLassoClassifier(Head):
         targets: Tensor,
         weights: Tensor,
         offset: Tensor | None = None,
+        tasks: slice = slice(None),
     ) -> tuple[Problem, Columns]:
         middle = None
         if self.fit_intercept:
             shares = weights / weights.sum(-1, keepdim=True)
             features, middle = centred(features, shares)
         settings = GroupLassoSettings(
-            group_reg=self.group_reg,
-            ridge_reg=self.ridge_reg,
+            group_reg=_of_tasks(self.group_reg, tasks),
+            ridge_reg=_of_tasks(self.ridge_reg, tasks),
             relative=self.reg_scale != "absolute",
             relative_ridge=self.reg_scale == "relative",
             intercept=self.intercept_scaling if self.fit_intercept else 0.0,
@@ -405,6 +408,13 @@ def _in_one(parts: list[HeadSolution]) -> HeadSolution:
     if len(parts) == 1:
         return parts[0]
     return HeadSolution(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _of_tasks(strength: Any, tasks: slice) -> Any:
+    """The strengths of some tasks, where every task has its own."""
+    if not isinstance(strength, Tensor) or strength.numel() == 1:
+        return strength
+    return strength[tasks]
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -36,9 +36,9 @@ class RelaxedHead(MetaEstimatorMixin, Head):
 
     which is the relaxed Lasso [1]_ for any second head. The features outside A do not
     take part: they are set to 0 in support and query rows alike, which for the heads
-    of this package is the same as leaving them out. No derivative passes through the
-    choice: that of the layer is the second head's, with A constant. Without any
-    feature (A empty) every row gets the same scores.
+    of this package is the same as leaving them out. The derivative of the layer is the
+    second head's with A constant, see the notes. Without any feature (A empty) every
+    row gets the same scores.
 
     Parameters
     ----------
@@ -77,9 +77,11 @@ class RelaxedHead(MetaEstimatorMixin, Head):
 
     Notes
     -----
-    A small change of the features leaves A as it is, almost everywhere. So the
-    derivative of the logits is that of the second head with A held fixed, and the
-    features outside A get no gradient from the task.
+    A small change of the features leaves A as it is, almost everywhere. There the
+    derivative of the logits, exactly, is that of the second head with A held fixed:
+    it passes through every entry of `coef_` that is not 0, and features outside A get
+    no gradient from the task. None says which features to choose; a backbone that is
+    to learn this by the sparse problem is trained under `selector` itself.
 
     References
     ----------

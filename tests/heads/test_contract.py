@@ -94,6 +94,11 @@ def test_groups_ask_for_their_number_of_features():
     check_head(GroupLassoLogistic(groups=[0, 0, 1, 1]), n_features=4)
 
 
+@pytest.mark.slow
+def test_an_adaptive_lasso_keeps_the_contract():
+    check_head(GroupLassoLogistic(0.3, n_reweight=1, solver="newton"))
+
+
 def test_what_a_head_holds_fixed_it_says():
     inexact = {str(head) for head in VARIANTS if head.inexact_gradient}
     assert inexact == {

@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck
 
 from benchmarks.solvers import _hypergradient as draws
-from skcausalmeta.heads import GroupLassoSVC
+from skcausalmeta.heads import GroupLassoLogistic, GroupLassoSVC, _group_lasso_base
 
 TOLERANCE = {"eps": 1e-5, "atol": 1e-5, "rtol": 1e-4}
 FREE = {"solver": "newton", "tol": 1e-13, "max_iter": 60}
@@ -84,7 +84,11 @@ def test_gradcheck_in_the_strengths(case, solver):
     assert gradcheck(logits, inputs, **TOLERANCE)
 
 
-def test_strengths_may_differ_between_tasks():
+@pytest.mark.parametrize("chunks", [False, True])
+def test_strengths_may_differ_between_tasks(chunks, monkeypatch):
+    if chunks:  # of one task
+        monkeypatch.setattr(_group_lasso_base, "_CPU_BYTES", 1)
+        monkeypatch.setattr(_group_lasso_base, "_FEWEST_TASKS", 1)
     support, targets, query = random_tasks()
     group_reg = torch.tensor([0.1, 0.6]).double().requires_grad_()
 
@@ -98,6 +102,17 @@ def test_strengths_may_differ_between_tasks():
         support[1:], targets[1:], query[1:], 3
     )
     torch.testing.assert_close(logits(group_reg)[1:].detach(), alone)
+
+
+@pytest.mark.parametrize("name", ["group_reg", "ridge_reg"])
+def test_chunks_of_tasks_keep_their_strengths(name, monkeypatch):
+    support, targets, query = random_tasks(n_tasks=5)
+    head = GroupLassoLogistic(**{name: torch.linspace(0.1, 0.6, 5).double()})
+    whole = head.episode_logits(support, targets, query, 3, tol=1e-12)
+    monkeypatch.setattr(_group_lasso_base, "_CPU_BYTES", 1)
+    monkeypatch.setattr(_group_lasso_base, "_FEWEST_TASKS", 2)
+    parts = head.episode_logits(support, targets, query, 3, tol=1e-12)
+    torch.testing.assert_close(parts, whole)
 
 
 @pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.slow)])

@@ -105,6 +105,27 @@ def test_gradients_with_the_choice_held_fixed(head):
     assert gradcheck(logits, inputs, atol=1e-5, fast_mode=True)
 
 
+@pytest.mark.parametrize("refit", [False, True])
+@of_class_heads
+def test_the_weights_of_every_feature_in_use_have_a_derivative(head, refit):
+    head = with_params(head, refit=refit)
+    X, y, _ = make_rows(15)
+    rows = torch.from_numpy(X)[None].requires_grad_()
+    labels = torch.from_numpy(y)[None]
+    query = torch.cat([torch.eye(8), torch.zeros(1, 8)]).double()[None]
+    logits = head.episode_logits(rows, labels, query, 3)[0]
+    coef = logits[:-1] - logits[-1]  # (n_features, n_classes)
+
+    def moves(entry):
+        (slope,) = torch.autograd.grad(entry, rows, retain_graph=True)
+        return bool(slope.abs().max() > 1e-9)
+
+    found = [any(map(moves, row)) for row in coef]
+    used = (head.solve_episodes(rows, labels, 3).coef[0] != 0).any(-1).tolist()
+    assert found == used
+    assert 0 < sum(used) < 8
+
+
 def test_columns_without_a_group_penalty_are_kept():
     X, y, _ = make_rows()
     both = {"dual_reg": 0.5, "solver": "newton", "reg_scale": "ridge-absolute"}
