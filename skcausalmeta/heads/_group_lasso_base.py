@@ -22,7 +22,7 @@ from ..solvers import (
     has_compiled_solver,
     solve_compiled,
 )
-from ._contract import Head, HeadSolution, given
+from ._contract import Head, HeadSolution
 from ._group_lasso_problem import (
     Adjoint,
     Gradients,
@@ -316,15 +316,16 @@ class GroupLassoClassifier(Head):
     ) -> Iterator[tuple[Problem, Columns]]:
         """Problems of consecutive chunks of tasks, and their columns."""
         sizes = self._chunks(features, targets.shape[-1], limit)
-        tensors = (features, targets, weights, *given(offset))
         if len(sizes) == 1:  # the rule: splitting would be recorded for nothing
-            yield self._problem(*tensors)
+            yield self._problem(features, targets, weights, offset)
             return
+        known = [None] * len(sizes) if offset is None else offset.split(sizes)
+        rows, labels, each = (t.split(sizes) for t in (features, targets, weights))
         begin = 0
-        parts = (tensor.split(sizes) for tensor in tensors)
-        for size, *chunk in zip(sizes, *parts, strict=True):
-            yield self._problem(*chunk, tasks=slice(begin, begin + size))
-            begin += size
+        for X, y, w, scores in zip(rows, labels, each, known, strict=True):
+            tasks = slice(begin, begin + len(X))
+            begin = tasks.stop
+            yield self._problem(X, y, w, scores, tasks)
 
     def _chunks(
         self, features: Tensor, n_classes: int, limit: int | None = None
