@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,11 +57,15 @@ def draw_shared_episode(
     else:
         n_support = min(shot * len(present), len(rows))
         query = draw_rows(rng, query_rows, counts.query, weights)
-    if natural:
-        support = _draw_others(rng, rows, n_support, query, weights)
-    else:
-        members = [rows[numbers[rows] == number] for number in present]
-        support = _draw_per_class(rng, members, shot, query, weights)
+    wanted = [(rows, n_support)]
+    if not natural:
+        of_row = numbers[rows]
+        wanted = [(rows[of_row == number], shot) for number in present]
+    asked = np.zeros(len(numbers), dtype=bool)
+    asked[query] = True
+    support = np.concatenate(
+        [_draw_others(rng, own, n, len(query), asked, weights) for own, n in wanted]
+    )
     return Episode(
         support=support,
         query=query,
@@ -73,25 +76,14 @@ def draw_shared_episode(
     )
 
 
-def _draw_per_class(
-    rng: np.random.Generator,
-    members: Sequence[np.ndarray],
-    shot: int,
-    query: np.ndarray,
-    weights: np.ndarray | None,
-) -> np.ndarray:
-    return np.concatenate(
-        [_draw_others(rng, rows, shot, query, weights) for rows in members]
-    )
-
-
 def _draw_others(
     rng: np.random.Generator,
     rows: np.ndarray,
     n_rows: int,
-    query: np.ndarray,
+    n_asked: int,
+    asked: np.ndarray,
     weights: np.ndarray | None,
 ) -> np.ndarray:
-    """Draw up to `n_rows` rows that are not in the query."""
-    drawn = draw_rows(rng, rows, min(len(rows), n_rows + len(query)), weights)
-    return drawn[~np.isin(drawn, query)][:n_rows]
+    """Draw up to `n_rows` rows that are not among the `n_asked` of the query."""
+    drawn = draw_rows(rng, rows, min(len(rows), n_rows + n_asked), weights)
+    return drawn[~asked[drawn]][:n_rows]

@@ -21,9 +21,14 @@ from ..exceptions import DivergenceError, InvalidInputError, OutOfMemoryError
 from ..utils import forget, is_out_of_memory
 from ._apart import apart
 from ._batch_norm import batch_norm_mode
+from ._options import fused_on_cpu
 from ._portable_net import PortableNet
 from ._processes import Processes
 from ._stream import EpisodeStream, MetaBatch, in_parts, in_passes
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
+# Keywords by which it is told how to take a step.
+_WAYS_OF_ADAM = frozenset({"capturable", "differentiable", "foreach", "fused"})
 
 
 class StepGuard:
@@ -289,6 +294,16 @@ class BaseEpisodicNet(PortableNet, ABC):
         self.frozen_ = is_frozen(self.module_.backbone)
         self.guard_ = StepGuard()
         return self
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Iterator[tuple[str, nn.Parameter]]
+    ) -> Any:
+        """Return what the optimiser is made with; Adam takes a step in one call."""
+        named = list(named_parameters)
+        args, kwargs = super().get_params_for_optimizer(prefix, named)
+        if self.optimizer in _FUSED and not kwargs.keys() & _WAYS_OF_ADAM:
+            kwargs |= fused_on_cpu(parameter for _, parameter in named)
+        return args, kwargs
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Scale losses from here on, if the backbone runs in float16."""

@@ -111,7 +111,7 @@ class HeadNet(BaseEpisodicNet):
         Relative gap to which heads are solved in training.
     micro_batch : int or "auto", default="auto"
         Tasks in one pass of the backbone. "auto": 1 on CPU, all on other devices,
-        and small ones on CPU if the backbone is an `MLPModule` that drops no units.
+        and small ones on CPU if the backbone is an `MLPModule`.
     **kwargs : dict
         Keywords of `BaseEpisodicNet`.
     """
@@ -240,12 +240,9 @@ class HeadNet(BaseEpisodicNet):
     def _goes_by_rows(self, tasks: list[EpisodeTensors]) -> bool:
         """Tell whether small tasks may pass together: the calls are what takes time.
 
-        A perceptron treats rows one by one, unless it drops units of every pass anew.
+        A perceptron treats rows one by one, and drops units of each by themselves.
         """
-        module = self.module_.backbone
-        if type(module) not in (MLPModule, nn.Identity):
-            return False
-        if module.training and any(isinstance(m, nn.Dropout) for m in module.modules()):
+        if type(self.module_.backbone) not in (MLPModule, nn.Identity):
             return False
         n_values = sum(task.support.numel() + task.query.numel() for task in tasks)
         return n_values <= _SMALL

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ..backbones import is_frozen
 from ..utils import isolated_torch_rng, read_rows
 from ._base_net import check_finite_weights
+from ._options import fused_on_cpu
 from ._stream import RowReader, in_passes
 
 _LR, _ROWS = 5e-4, 128
@@ -294,7 +295,9 @@ def _fit(
 ) -> _Trained:
     """Train on some rows; with others held out, as long as their loss falls."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=_LR, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(
+        trained, lr=_LR, weight_decay=weight_decay, **fused_on_cpu(trained)
+    )
     rng = np.random.default_rng(seed)
     size = min(_ROWS, max(_FEWEST_ROWS, len(index) // _FEWEST_STEPS))
     n_steps = -(-len(index) // size)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from skcausalmeta.backbones import MLPModule
 from skcausalmeta.training import EpisodicModule, EpisodicNet
 from skcausalmeta.training._stream import EpisodeTensors, MetaBatch
 
@@ -132,6 +133,34 @@ def test_micro_batches_are_as_large_as_said():
     for micro_batch in (2, "auto", 9):
         make_net(lambda: Counted(3, 4), micro_batch=micro_batch)._batch_loss(batch)
     assert sizes == [16, 8] + [8, 8, 8] + [24]
+
+
+def test_small_tasks_pass_a_perceptron_together_and_its_dropout_spares_no_row():
+    batch = MetaBatch([make_task(2, 1, 3, seed=k, width=3) for k in range(3)])
+    net = make_net(lambda: MLPModule(3, hidden=(64,), out_features=4, dropout=0.5))
+    net._set_training(True)
+    seen = []
+    dropout = next(m for m in net.module_.modules() if isinstance(m, nn.Dropout))
+    dropout.register_forward_hook(lambda _, rows, kept: seen.append(kept))
+    net._batch_loss(batch)
+    assert [len(kept) for kept in seen] == [24]
+    patterns = (seen[0] == 0).unique(dim=0)
+    assert len(patterns) == 24  # every row has units of its own
+
+
+@pytest.mark.parametrize(
+    ("params", "fused"),
+    [
+        ({}, True),
+        ({"optimizer": torch.optim.AdamW}, True),
+        ({"optimizer__foreach": True}, None),
+        ({"optimizer__fused": False}, False),
+        ({"optimizer": torch.optim.SGD}, None),
+    ],
+)
+def test_adam_takes_a_step_in_one_call_unless_told_otherwise(params, fused):
+    net = make_net(**{"optimizer": torch.optim.Adam, **params})
+    assert net.optimizer_.defaults["fused"] is fused
 
 
 def test_batch_norm_sees_one_task_at_a_time():
