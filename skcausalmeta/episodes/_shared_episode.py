@@ -50,7 +50,8 @@ def draw_shared_episode(
     weights : ndarray of shape (n_samples,), default=None
         Weights of all rows of the data; rows of greater weight come more often.
     """
-    present = np.unique(numbers[rows])
+    of_row = numbers[rows]
+    present = np.flatnonzero(np.bincount(of_row))
     if query_rows is None:
         n_support, n_query = counts.divide(len(rows), shot * len(present))
         query = draw_rows(rng, rows, n_query, weights)
@@ -59,7 +60,6 @@ def draw_shared_episode(
         query = draw_rows(rng, query_rows, counts.query, weights)
     wanted = [(rows, n_support)]
     if not natural:
-        of_row = numbers[rows]
         wanted = [(rows[of_row == number], shot) for number in present]
     asked = np.zeros(len(numbers), dtype=bool)
     asked[query] = True

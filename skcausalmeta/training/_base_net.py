@@ -481,7 +481,9 @@ def check_features(features: list[Tensor], history: Any, remedy: str) -> None:
         With the step and epoch, and what to do.
     """
     with torch.no_grad():
-        finite = bool(torch.isfinite(torch.cat(features)).all())
+        every = torch.cat(features)
+        # Their sum is finite where all are, unless it overflows.
+        finite = math.isfinite(every.sum()) or bool(torch.isfinite(every).all())
     if not finite:
         raise DivergenceError(
             "The features of training must stay finite. Got NaN or infinity in "

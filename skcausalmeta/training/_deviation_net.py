@@ -146,10 +146,10 @@ class DeviationNet(HeadNet):
         scores = deviating_scores(
             head,
             self.module_.strengths,
-            group.support.double(),
+            group.support,
             group.support_targets,
             group.support_scores,
-            group.query.double(),
+            group.query,
             group.query_scores,
             weights=group.support_weights,
             tol=tol,
@@ -173,10 +173,10 @@ class DeviationNet(HeadNet):
         return deviating_scores(
             self.head,
             strengths,
-            support.double(),
+            support,
             group.support_targets,
             group.support_scores,
-            query.double(),
+            query,
             group.query_scores,
             tol=self.head_tol,
         )
@@ -276,7 +276,7 @@ def deviating_scores(
     strengths : Strengths
         How far tasks deviate.
     support : Tensor of shape (n_tasks, n_support, n_features)
-        Features of the support rows.
+        Features of the support rows; heads are solved in double precision.
     targets : Tensor of shape (n_tasks, n_support)
         Class numbers, or real targets.
     support_scores : Tensor of shape (n_tasks, n_support, n_scores)
@@ -314,7 +314,8 @@ def deviating_scores(
     amount, balanced = strengths.labels(targets, weights)
     sizes = [support.shape[1], query.shape[1]]
     scores = torch.cat([support_scores, query_scores], dim=1)
-    rows = strengths.inputs(torch.cat([support, query], dim=1), scores, amount)
+    features = torch.cat([support, query], dim=1).double()
+    rows = strengths.inputs(features, scores, amount)
     known, asked = strengths.offset(scores, amount).split(sizes, dim=1)
     one, two = rows.split(sizes, dim=1)
     # A row of zeros beside the query rows is answered by the intercept alone.
