@@ -233,7 +233,7 @@ def check_parameters(head: Any) -> None:
     ------
     InvalidParameterError
     """
-    kind = type(head)
+    kind: Any = type(head)
     held = tuple(getattr(head, name) for name in _parameter_names(kind))
     types = tuple(map(type, held))
     if _PLAIN.issuperset(types):
@@ -413,8 +413,9 @@ def check_size(values: Tensor, what: str) -> None:
     """
     if not values.numel():
         return
-    low, high = values.detach().flatten(1).aminmax(dim=-1)
-    sizes = torch.maximum(-low, high)
+    # Unlike `aminmax` along an axis, these two use vector instructions.
+    flat = values.detach().flatten(1)
+    sizes = torch.maximum(-flat.amin(-1), flat.amax(-1))
     numbers = torch.finfo(sizes.dtype)
     least, most = numbers.tiny**_SQUARED, numbers.max**_SQUARED
     smallest, largest = sizes.aminmax()
