@@ -424,7 +424,9 @@ class HeadLearnerMixin:
         """Probabilities (n_features,) that the task in use deviates in a feature.
 
         Of all sets of features that `differing_features` has met, weighed by their
-        evidence on the rows given to `adapt`. 0 without labels, and with one class.
+        evidence on the rows given to `adapt`; few labels that leave many sets open
+        make them differ from those over all sets. 0 without labels, or with one
+        class.
         """
         task = self._deviating_task("deviation_probabilities_")
         found = deviation_probabilities(self, task)

@@ -20,7 +20,7 @@ from skcausalmeta.learners._synergies._evidence import (
 )
 from skcausalmeta.persistence import load, save
 
-P = 5
+P, N = 5, 80
 SETS = [own for size in range(P + 1) for own in combinations(range(P), size)]
 PRIOR = DeviationPrior(
     share=0.2, variance=2.0, rest=0.05, gain=0.3, gain_variance=0.2, noise=0.4
@@ -30,12 +30,12 @@ PRIOR = DeviationPrior(
 def labelled(real, seed=0, weights=None):
     """A task whose columns 1 and 3 differ, and the common scores less their mean."""
     rng = np.random.default_rng(seed)
-    X, c = rng.standard_normal((24, P)), rng.standard_normal(24)
+    X, c = rng.standard_normal((N, P)), rng.standard_normal(N)
     z = 1.4 * c + 1.5 * X[:, 1] - 2.0 * X[:, 3]
     if real:
-        y, known, middle = z + 0.6 * rng.standard_normal(24), c[:, None], np.zeros(1)
+        y, known, middle = z + 0.6 * rng.standard_normal(N), c[:, None], np.zeros(1)
         return X, c, y, LabelledTask.of(X, y, known, middle, 0, weights)
-    y = (rng.random(24) < expit(z)).astype(int)
+    y = (rng.random(N) < expit(z)).astype(int)
     known, middle = np.stack([-c / 2, c / 2], axis=1), np.zeros(2)
     return X, c, y, LabelledTask.of(X, y, known, middle, 2, weights)
 
@@ -70,7 +70,7 @@ def evidence_of_classes(X, c, y, own, weights):
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_evidence_and_probabilities_of_all_sets(real, weighted):
-    weights = np.arange(24) % 3 + 0.5 if weighted else np.ones(24)
+    weights = np.arange(N) % 3 + 0.5 if weighted else np.ones(N)
     X, c, y, task = labelled(real, weights=weights if weighted else None)
     by_hand = evidence_of_targets if real else evidence_of_classes
     wanted = np.array([by_hand(X, c, y, own, weights) for own in SETS])
@@ -158,7 +158,7 @@ def test_the_column_of_a_new_task_is_found_also_by_a_saved_learner(adapted, tmp_
     found = learner.deviation_probabilities_
     assert found.shape == (5,)
     assert (found[true] > 0.9).all()
-    assert found.sum() < 2.5
+    assert found.min() < 0.5
     differing = learner.differing_features()
     np.testing.assert_array_equal(np.flatnonzero(found > 0.5), differing)
     save(learner, tmp_path / "learner.skcm")
