@@ -275,6 +275,7 @@ def committed(makers):
         "omniglot, 1 shot, rate .1 for all",
         "omniglot, 5 shots, rates searched",
         "omniglot, 5 shots, rate .1 for all",
+        "tiny, 1 shot, rates searched",
         "tiny, 1 shot, rate .1 for all",
         "tiny, 5 shots, rate .1 for all",
         "Loss after one step on linear and logistic tasks",

@@ -27,7 +27,7 @@ from skcausalmeta.learners import (
 
 from ._data import Array
 from ._jobs import Train
-from ._pooled import LIGHTGBM
+from ._pooled import make_lightgbm, pooled_model
 
 # Whether learners can be built around a common predictor.
 TAKES_COMMON = {"common", "shared_labels"} <= SparseMetaClassifier().get_params().keys()
@@ -36,11 +36,13 @@ TAKES_COMMON = {"common", "shared_labels"} <= SparseMetaClassifier().get_params(
 class Package:
     """A fitted learner, whose copies adapt to the jobs."""
 
-    uses_labels, chosen = True, None
+    uses_labels = True
 
-    def __init__(self, learner: Any, kind: str, n_classes: int, zero: bool) -> None:
+    def __init__(
+        self, learner: Any, kind: str, n_classes: int, zero: bool, chosen: Any = None
+    ) -> None:
         self.learner, self.kind, self.n_classes = learner, kind, n_classes
-        self.zero_labels = zero
+        self.zero_labels, self.chosen = zero, chosen
 
     def predict_job(self, support: Array, labels: Array, query: Array) -> Array:
         learner = self.learner
@@ -147,11 +149,11 @@ def fit_dense_deviation(train: Train, seed: int) -> Package:
 
 
 def fit_around_lightgbm(train: Train, seed: int) -> Package:
-    name = "LGBMRegressor" if train.kind == "regression" else "LGBMClassifier"
-    common = getattr(LIGHTGBM.module, name)(
-        n_jobs=train.threads, random_state=seed, verbose=-1
-    )
-    return fit_package(_sparse(train, seed, common=common), train, zero=True)
+    """Around the model that "pooled LightGBM" is."""
+    chosen = pooled_model(train, "LightGBM", inner=False).chosen
+    common = make_lightgbm(train, *chosen)
+    learner = _fitted(_sparse(train, seed, common=common), train)
+    return Package(learner, train.kind, train.table.n_classes, True, chosen)
 
 
 def fit_around_hist(train: Train, seed: int) -> Package:

@@ -104,8 +104,7 @@ BENCHMARKS = [
             _family(
                 "unshifted",
                 "tiny",
-                "Tiny-ImageNet-FS, small photographs; of KFO, MAML and Meta-SGD at a "
-                "tenth of the default rates, chosen on validation classes.",
+                "Tiny-ImageNet-FS, small photographs.",
             ),
             _family(
                 "regression",
@@ -116,7 +115,7 @@ BENCHMARKS = [
             _family(
                 "regression",
                 "harmonic",
-                "Mean squared error of targets of variance 1, by nets of x alone.",
+                "Mean squared error of targets of variance 1, from random waves of x.",
                 error=True,
             ),
             Table(

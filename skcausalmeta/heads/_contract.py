@@ -31,6 +31,7 @@ from ._inputs import (
     episode_inputs,
     episode_offset,
     is_balanced,
+    remember_columns,
     score_offset,
     training_batch,
 )
@@ -291,6 +292,9 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             return weights
         return balanced_weights(targets, weights)
 
+    def _validate_params(self) -> None:
+        check_parameters(self)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -345,7 +349,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         with torch.no_grad():
             facts = self._fit(task)
         # Only now: a failure above leaves the estimator as it was.
-        validate_data(self, X, skip_check_array=True)
+        remember_columns(self, X)
         self.classes_ = task.classes
         store_support(self, facts["coef_"])
         for name, value in facts.items():
@@ -392,7 +396,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
             0..n_classes-1, a task has no row of positive weight, or a parameter
             is out of its range.
         """
-        check_parameters(self)
+        self._validate_params()
         refuse_offset(self, offset)
         with torch.no_grad():
             encoded, weights = episode_inputs(
@@ -455,7 +459,7 @@ class Head(LargestScoreMixin, BaseEstimator, ABC):
         RuntimeError
             On double backward through a solver.
         """
-        check_parameters(self)
+        self._validate_params()
         refuse_offset(self, support_offset)
         encoded, weights = episode_inputs(
             support_features, support_targets, n_classes, sample_weight

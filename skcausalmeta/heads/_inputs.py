@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -10,8 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_X_y, column_or_1d, compute_class_weight
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -29,8 +32,10 @@ from ..utils import (
 _CONSTANT = 16.0
 # Numbers within these powers of the smallest and the largest one have squares.
 _SQUARED = 0.45
-# What heads held when their parameters were last found in range.
-_CHECKED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+# Values whose type and equality say all that a constraint may ask about.
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+# Parameters of heads, not all plain, that were last found in range.
+_CHECKED: WeakKeyDictionary[Any, tuple[Any, ...]] = WeakKeyDictionary()
 
 
 class TrainingBatch(NamedTuple):
@@ -75,12 +80,79 @@ def training_batch(
         For invalid rows, labels, weights or offsets, and for a single class.
     """
     refuse_other_index(X=X, y=y, sample_weight=sample_weight, offset=offset)
+    rows, named = _plain_rows(X, y) or _checked_rows(estimator, X, y)
+    # Whole numbers always name classes.
+    if named.dtype.kind not in "iub":
+        check_classification_targets(named)
+    codes, labels = _encoded(estimator, named, classes)
+    if sample_weight is None:
+        weights = np.ones(len(rows))
+    else:
+        weights = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    targets = one_hot(torch.from_numpy(codes), len(labels))[None].double()
+    if is_balanced(class_weight, offset):
+        rows_of_task = torch.from_numpy(weights)[None]
+        weights = balanced_weights(targets, rows_of_task)[0].numpy()
+    elif class_weight is not None and class_weight != "auto":
+        factors = compute_class_weight(class_weight, classes=labels, y=named)
+        weights = weights * factors[codes]
+    if not weights.any() or (weights < 0).any():
+        raise ValueError(
+            "sample_weight times class_weight must be >= 0 for every row and > 0 "
+            f"for one. Got values from {weights.min():g} to {weights.max():g}."
+        )
+    given = None
+    if offset is not None:
+        scores = score_offset(offset, len(rows), len(labels))
+        given = torch.from_numpy(scores)[None]
+    features = torch.from_numpy(rows)[None]
+    check_size(features, "The features of X")
+    return TrainingBatch(
+        features,
+        targets,
+        torch.from_numpy(weights)[None],
+        labels,
+        given,
+    )
+
+
+def _plain_rows(
+    X: ArrayLike, y: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[Any]] | None:
+    """What `_checked_rows` returns for the rule, which needs few checks; else None.
+
+    The rule is a finite array of numbers and an array of whole numbers.
+    """
+    if type(X) is not np.ndarray or type(y) is not np.ndarray:
+        return None
+    if X.ndim != 2 or y.shape != X.shape[:1] or not X.size or y.dtype.kind not in "iu":
+        return None
+    if X.dtype not in (np.float32, np.float64):
+        return None
+    rows = np.array(X, np.float64, order="C")
+    # A sum that overflows leaves the answer to the long way.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (rows, y) if np.isfinite(rows.sum()) else None
+
+
+def _checked_rows(
+    estimator: Any, X: ArrayLike, y: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """A copy of the rows as a dense array, and the labels.
+
+    Raises
+    ------
+    ValueError
+        If they are invalid.
+    """
     X = without_graph(X)
     refuse_masked(X, "X")
     refuse_masked(y, "y")
     refuse_mixed(y, "y")
     try:
-        rows, y = check_X_y(
+        rows, labels = check_X_y(
             X,
             y,
             accept_sparse="csr",
@@ -93,39 +165,16 @@ def training_batch(
         raise
     if sparse.issparse(rows):
         rows = dense_rows(rows, type(estimator).__name__)
-    named: NDArray[Any] = np.asarray(y)
-    # Whole numbers always name classes.
-    if named.dtype.kind not in "iub":
-        check_classification_targets(named)
-    codes, labels = _encoded(estimator, named, classes)
-    weights = _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
-    targets = one_hot(torch.from_numpy(codes), len(labels))[None].double()
-    if is_balanced(class_weight, offset):
-        rows_of_task = torch.from_numpy(weights)[None]
-        weights = balanced_weights(targets, rows_of_task)[0].numpy()
-    elif class_weight != "auto":
-        factors = compute_class_weight(class_weight, classes=labels, y=y)
-        weights = weights * factors[codes]
-    if not weights.any() or (weights < 0).any():
-        raise ValueError(
-            "sample_weight times class_weight must be >= 0 for every row and > 0 "
-            f"for one. Got values from {weights.min():g} to {weights.max():g}."
-        )
-    given = None
-    if offset is not None:
-        scores = score_offset(offset, len(rows), len(labels))
-        given = torch.from_numpy(scores)[None]
-    features = torch.from_numpy(np.array(rows))[None]
-    check_size(features, "The features of X")
-    return TrainingBatch(
-        features,
-        targets,
-        torch.from_numpy(weights)[None],
-        labels,
-        given,
-    )
+    return np.array(rows), np.asarray(labels)
+
+
+def remember_columns(head: Any, X: Any) -> None:
+    """Set `n_features_in_`, and `feature_names_in_` where the columns have names."""
+    if type(X) is np.ndarray and X.ndim == 2:  # the rule, and quick
+        head.n_features_in_ = X.shape[1]
+        vars(head).pop("feature_names_in_", None)
+    else:
+        validate_data(head, X, skip_check_array=True)
 
 
 def _encoded(
@@ -176,18 +225,47 @@ def balanced_weights(targets: Tensor, weights: Tensor) -> Tensor:
 def check_parameters(head: Any) -> None:
     """Refuse a head with a parameter out of its range.
 
-    A layer is called in every step of a training: a head that still holds the very
-    objects that were checked the last time is let pass.
+    A layer is called in every step of a training, and a learner makes a new head for
+    every task: plain values are checked once for a kind of head, others once for a
+    head that still holds the very objects.
+
+    Raises
+    ------
+    InvalidParameterError
     """
-    held = vars(head)
-    checked = _CHECKED.get(head, {})
-    if held.keys() == checked.keys() and all(held[n] is checked[n] for n in held):
+    kind: Any = type(head)
+    held = tuple(getattr(head, name) for name in _parameter_names(kind))
+    types = tuple(map(type, held))
+    if _PLAIN.issuperset(types):
+        _check_plain(kind, held, types)
         return
-    head._validate_params()
+    checked = _CHECKED.get(head, ())
+    if len(held) == len(checked) and all(map(operator.is_, held, checked)):
+        return
+    _check_constraints(kind, held)
     # A graph must not be kept alive.
-    graphs = any(isinstance(v, Tensor) and v.requires_grad for v in held.values())
-    if not graphs:
-        _CHECKED[head] = dict(held)
+    if not any(isinstance(v, Tensor) and v.requires_grad for v in held):
+        _CHECKED[head] = held
+
+
+@lru_cache(maxsize=128)
+def _parameter_names(kind: Any) -> tuple[str, ...]:
+    """Names of the parameters, which scikit-learn reads from a signature."""
+    return tuple(kind._get_param_names())
+
+
+@lru_cache(maxsize=1024)
+def _check_plain(kind: Any, values: tuple[Any, ...], types: tuple[type, ...]) -> None:
+    """Check values; equal ones of other types (1, 1.0 and True) are others."""
+    _check_constraints(kind, values)
+
+
+def _check_constraints(kind: Any, values: tuple[Any, ...]) -> None:
+    validate_parameter_constraints(
+        kind._parameter_constraints,
+        dict(zip(_parameter_names(kind), values, strict=True)),
+        caller_name=kind.__name__,
+    )
 
 
 def is_balanced(class_weight: Any, offset: Any) -> bool:
@@ -335,8 +413,9 @@ def check_size(values: Tensor, what: str) -> None:
     """
     if not values.numel():
         return
-    low, high = values.detach().flatten(1).aminmax(dim=-1)
-    sizes = torch.maximum(-low, high)
+    # Unlike `aminmax` along an axis, these two use vector instructions.
+    flat = values.detach().flatten(1)
+    sizes = torch.maximum(-flat.amin(-1), flat.amax(-1))
     numbers = torch.finfo(sizes.dtype)
     least, most = numbers.tiny**_SQUARED, numbers.max**_SQUARED
     smallest, largest = sizes.aminmax()

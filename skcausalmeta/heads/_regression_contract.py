@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_array, check_X_y
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from ..exceptions import InvalidInputError
@@ -28,6 +28,7 @@ from ._inputs import (
     check_query,
     check_size,
     episode_offset,
+    remember_columns,
     row_weights,
 )
 
@@ -160,6 +161,9 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             "dual_gap_": float(solution.gap),
         }
 
+    def _validate_params(self) -> None:
+        check_parameters(self)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -203,7 +207,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         with torch.no_grad():
             facts = self._fit(task)
         # Only now: a failure above leaves the estimator as it was.
-        validate_data(self, X, skip_check_array=True)
+        remember_columns(self, X)
         coef, intercept = facts["coef_"], facts["intercept_"]
         self.support_features_ = np.flatnonzero((coef != 0).any(axis=0))
         self.sparsity_ = float((coef == 0).all(axis=0).mean())
@@ -381,7 +385,7 @@ class RegressionHead(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
         The loss sees targets less predictions, so an offset is taken off the targets.
         """
-        check_parameters(self)
+        self._validate_params()
         check_regression(features, targets)
         precise = precision(features)
         offset = episode_offset(

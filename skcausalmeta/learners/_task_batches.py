@@ -287,22 +287,26 @@ def encode_tasks(
     """Return class numbers (n_tasks, n_support) and the classes of every task."""
     check_sortable(labels.ravel(), "y_support")
     check_classification_targets(labels.ravel())
+    if not labels.shape[1] and len(labels):
+        raise InvalidInputError(
+            "Every task needs at least 2 classes among its support rows. Got no rows "
+            "in task 0; leave the task out, or give it rows."
+        )
+    # `np.unique` of every task, in one go.
+    order = labels.argsort(axis=1)
+    ascending = np.take_along_axis(labels, order, axis=1)
+    first = np.ones(labels.shape, dtype=bool)  # of its class
+    first[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+    single = np.flatnonzero(first.sum(axis=1) < 2)
+    if len(single):
+        k = int(single[0])
+        raise InvalidInputError(
+            f"Every task needs at least 2 classes. Got 1 class in task {k}: "
+            f"{ascending[k, 0]!r}."
+        )
     numbers = np.empty(labels.shape, dtype=np.int64)
-    classes = []
-    for k, row in enumerate(labels):
-        names, numbers[k] = np.unique(row, return_inverse=True)
-        if not len(names):
-            raise InvalidInputError(
-                "Every task needs at least 2 classes among its support rows. Got no "
-                f"rows in task {k}; leave the task out, or give it rows."
-            )
-        if len(names) < 2:
-            raise InvalidInputError(
-                f"Every task needs at least 2 classes. Got 1 class in task {k}: "
-                f"{names[0]!r}."
-            )
-        classes.append(names)
-    return numbers, classes
+    np.put_along_axis(numbers, order, first.cumsum(axis=1) - 1, axis=1)
+    return numbers, [row[new] for row, new in zip(ascending, first, strict=True)]
 
 
 def by_way(ways: NDArray[Any], size: int = TASKS_PER_SOLVE) -> Iterator[NDArray[Any]]:

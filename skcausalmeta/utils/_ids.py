@@ -168,6 +168,8 @@ def check_sortable(values: NDArray[Any], name: str) -> None:
     >>> from skcausalmeta.utils import check_sortable
     >>> check_sortable(np.array(["b", "a"]), "y")
     """
+    if values.dtype.kind in "biufcmMSU":  # of one type, that sorts
+        return
     try:
         np.unique(values)
     except (TypeError, ValueError) as error:  # of lists as values

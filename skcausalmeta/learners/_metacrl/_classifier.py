@@ -68,8 +68,10 @@ class MetaCRLClassifier(IndexedScoreMixin, ClassifierMixin, BaseMetaCRL):
         Learning rate of Xi. "auto": ``min(0.003, 0.05 / n_features)`` with the
         features of the backbone, since a step of Adam turns many features further
         than few. "public": 0.4, as in the public code.
-    group_lr : float or "public", default=1e-2
-        Learning rate of f_gr. "public": 0.01, as in the public code.
+    group_lr : float, "auto" or "public", default="auto"
+        Learning rate of f_gr. "auto": ``min(0.01, 0.15 / n_features)``, by the same
+        reasoning: weights of many features would close before these are learned.
+        "public": 0.01, as in the public code.
     level2_every : int or None, default=1
         Level 2 follows in every so many steps. None: never, which leaves the wrapped
         learner as it is if `n_factors` is None.
@@ -125,9 +127,6 @@ class MetaCRLClassifier(IndexedScoreMixin, ClassifierMixin, BaseMetaCRL):
     * The largest weight of a task is 1: logits are shifted so that the largest is 1
       before the sigmoid, and weights divided by ``sigmoid(1)``. Otherwise all
       weights run to 1 together to make up for a small scale of the features.
-    * The head gets the factors times ``m_t / sqrt(mean_k m_tk^2)``: weights that
-      close do not make the features smaller, which learners by gradient steps
-      would pay for. Regularisers and `task_weights` speak of m_t.
     * All weights are 1 at first, and Xi is the identity, or has random orthonormal
       columns if there are fewer factors than features.
     * In the swapped loss and the penalty, the backbone is fixed and so are

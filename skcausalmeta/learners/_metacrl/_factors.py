@@ -18,17 +18,17 @@ _MOMENTUM = 0.05
 _PLATEAU = 1.0
 # Rates of Xi and of f_gr in the public code.
 PUBLIC_RATES = {"xi": 0.4, "group": 0.01}
-# A step of Adam moves every entry of Xi by its rate, and so turns d features by up to
-# d times as much: from 17 features on the rate falls as they grow.
-_LARGEST_XI_RATE, _XI_TURN = 3e-3, 0.05
+# Largest rates, and rates times features. A step of Adam moves every entry of Xi by its
+# rate, and turns d features by up to d times as much; one of f_gr, which all factors
+# share, moves the weights of all of them. From 16 features on rates fall as they grow.
+AUTO_RATES = {"xi": (3e-3, 0.05), "group": (1e-2, 0.15)}
 
 
 class FactorHook(EpisodeHook):
     """Disentangling matrix Xi, task grouping f_gr and the second level of MetaCRL.
 
     Factors are ``a = Xi'z``, the weights of a task ``m = f_gr(support)`` in (0, 1),
-    and the head gets ``m * a``, with a mean square of 1 over the weights of a task.
-    Parameters are those of `MetaCRLClassifier`.
+    and the head gets ``m * a``. Parameters are those of `MetaCRLClassifier`.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class FactorHook(EpisodeHook):
         lambda_swap: float = 1.0,
         causal_every: int | None = 4,
         xi_lr: float | str = "auto",
-        group_lr: float | str = 1e-2,
+        group_lr: float | str = "auto",
         level2_every: int | None = 1,
         group_hidden: int = 32,
         task_embedding: str = "labels",
@@ -129,13 +129,8 @@ class FactorHook(EpisodeHook):
         )
 
     def transform(self, features: Tensor, code: Tensor) -> Tensor:
-        """Return the weighted factors ``m * Xi'z``, the mean square of m made 1.
-
-        What closes some weights leaves the features as large as they were, on
-        which inner rates and the temperature of a head rest.
-        """
-        level = code.square().mean(dim=-1, keepdim=True).sqrt()
-        return (code / level).unsqueeze(-2) * (features @ self.xi)
+        """Return the weighted factors ``m * Xi'z``."""
+        return code.unsqueeze(-2) * (features @ self.xi)
 
     def _follow_statistics(self, factors: Tensor) -> None:
         rows = factors.flatten(0, 1)
@@ -201,7 +196,7 @@ class FactorHook(EpisodeHook):
             self._turned = False
 
     def learning_rates(self) -> dict[str, float]:
-        """Return the learning rates of Xi, once it is built, and of f_gr."""
+        """Return the learning rates of Xi and of f_gr, once they are built."""
         given = {"xi": self.xi_lr, "group": self.group_lr}
         return {name: self._rate(name, rate) for name, rate in given.items()}
 
@@ -210,7 +205,8 @@ class FactorHook(EpisodeHook):
             return rate
         if rate == "public":
             return PUBLIC_RATES[name]
-        return min(_LARGEST_XI_RATE, _XI_TURN / len(self.xi))
+        largest, product = AUTO_RATES[name]
+        return min(largest, product / len(self.xi))
 
 
 def orthogonality(xi: Tensor) -> Tensor:

@@ -52,8 +52,9 @@ class MetaCRLRegressor(IndexedScoreMixin, RegressorMixin, BaseMetaCRL):
         Learning rate of Xi. "auto": ``min(0.003, 0.05 / n_features)`` with the
         features of the backbone, since a step of Adam turns many features further
         than few. "public": 0.4, as in the public code.
-    group_lr : float or "public", default=3e-3
-        Learning rate of f_gr. "public": 0.01, as in the public code.
+    group_lr : float, "auto" or "public", default=1e-3
+        Learning rate of f_gr. "auto": ``min(0.01, 0.15 / n_features)``. "public": 0.01,
+        as in the public code.
     level2_every : int or None, default=1
         Level 2 follows in every so many steps. None: never, which leaves the wrapped
         learner as it is if `n_factors` is None.
@@ -125,7 +126,7 @@ class MetaCRLRegressor(IndexedScoreMixin, RegressorMixin, BaseMetaCRL):
         lambda_swap: float = 1.0,
         causal_every: int | None = 4,
         xi_lr: float | str = "auto",
-        group_lr: float | str = 3e-3,
+        group_lr: float | str = 1e-3,
         level2_every: int | None = 1,
         group_hidden: int = 32,
         task_embedding: str = "mean",

@@ -38,7 +38,7 @@ from ._evidence import DeviationPrior
 from ._head_block import pack_copies
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
-from ._sparsity import refuse_learned, with_numbers
+from ._sparsity import refuse_learned, set_numbers, with_numbers
 from ._task_heads import tasks_within
 
 # Keywords of the net, as net_params gives them.
@@ -96,7 +96,7 @@ class HeadLearnerMixin:
 
     def _new_head(self, n_support: float = 1) -> Any:
         """Return an unfitted head with numbers for its strengths."""
-        return with_numbers(self._head_template(), self.sparse_reg_, n_support)
+        return set_numbers(self._head_template(), self.sparse_reg_, n_support)
 
     @property
     def _class_shift(self) -> NDArray[Any] | None:

@@ -78,7 +78,12 @@ def with_numbers(head: Any, sparse_reg: float, n_support: float) -> Any:
     n_support : float
         Rows of the task, or their weights in all: a Lasso counts its ridge by row.
     """
-    found, name = clone(head), sparse_name(head)
+    return set_numbers(clone(head), sparse_reg, n_support)
+
+
+def set_numbers(head: Any, sparse_reg: float, n_support: float) -> Any:
+    """Return a head of one's own, changed in place as by `with_numbers`."""
+    name = sparse_name(head)
     values: dict[str, Any] = {} if name is None else {name: sparse_reg}
     if name is not None and not sparse_reg and getattr(head, "refit", False):
         values["refit"] = False  # nothing is left out
@@ -88,7 +93,7 @@ def with_numbers(head: Any, sparse_reg: float, n_support: float) -> Any:
         if getattr(head, "reg_scale", None) == "relative":
             sparse = hasattr(head, "group_reg") or by_row
             values["reg_scale"] = "ridge-absolute" if sparse else "absolute"
-    return found.set_params(**values)
+    return head.set_params(**values)
 
 
 def choose_sparsity(
