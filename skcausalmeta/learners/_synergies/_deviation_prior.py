@@ -41,7 +41,7 @@ def learn_prior(tasks: list[LabelledTask]) -> DeviationPrior:
     modes: list[Modes] = []
     for _ in range(_ROUNDS):
         dense = replace(prior, variance=total, rest=0.0)
-        begins = [mode.coefs for mode in modes] or [None] * len(tasks)
+        begins: list[Any] = [mode.coefs for mode in modes] or [None] * len(tasks)
         modes = [
             solve_sets(task.whitened(dense), every, dense, begin)
             for task, begin in zip(tasks, begins, strict=True)
