@@ -299,6 +299,8 @@ def committed(makers):
         "Tasks of training a second by processes",
         "Grid search on two Dask workers",
         "Eight threads that share a learner",
+        "Found with 20 labels",
+        "Five new classes with 1 to 10 rows each",
     ],
 )
 def test_the_committed_lines_fill_every_table(committed, title):

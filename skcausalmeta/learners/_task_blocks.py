@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -160,5 +160,7 @@ def without_rows(estimator: Any) -> Any:
     """Return an adapted copy without the support rows that it may keep."""
     task = vars(estimator).get("task_")
     if getattr(task, "support_rows", None) is not None:
-        estimator.task_ = replace(task, support_rows=None, support_labels=None)
+        names = [each.name for each in fields(task)]
+        kept = {name: None for name in names if name.startswith("support_")}
+        estimator.task_ = replace(task, **kept)
     return estimator

@@ -199,6 +199,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
     known_tasks_ : object
         Training tasks with ``ids`` and ``solved``, by which ``predict(X, tasks=)``
         answers.
+    deviation_prior_, deviation_probabilities_
+        See `differing_features`.
     sparse_reg_ : float
         The share of the strength without any deviation that "learn" has chosen.
     common_gain_ : ndarray of shape (n_scores, n_scores)
@@ -404,9 +406,8 @@ class SparseMetaClassifier(HeadLearnerMixin, BaseMetaClassifier):
                 self.task_ = solve_classes(self, rows, targets, self._fit_weights)
             return
         self.task_ = CommonTask(classes=self.training_classes_)
-        if self.fit_head:
-            numbers = np.searchsorted(self.training_classes_, targets)
-            self._solve_known(rows, numbers, tasks, self.training_classes_)
+        numbers = np.searchsorted(self.training_classes_, targets)
+        self._solve_known(rows, numbers, tasks, self.training_classes_)
 
     def _solve(self, rows: NDArray[Any], targets: NDArray[Any]) -> HeadTask:
         if self.around_common_:

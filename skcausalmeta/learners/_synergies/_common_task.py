@@ -29,11 +29,16 @@ class CommonTask(HeadTask):
         What the labels of the task are worth, `Strengths.amount`.
     trust : float
         Share of the intercept of the head that counts.
+    support_targets, support_weights : ndarray of shape (n,) or None
+        Of the rows given to `adapt`: class numbers or standardised targets, and
+        weights where there are some.
     """
 
     head: Any = None
     amount: float = 0.0
     trust: float = 1.0
+    support_targets: NDArray[Any] | None = None
+    support_weights: NDArray[Any] | None = None
 
     def scores(self, learner: Any, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the scores of the classes (n, n_classes), or targets (n,)."""

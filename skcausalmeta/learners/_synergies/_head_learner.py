@@ -7,6 +7,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
@@ -32,6 +33,8 @@ from ._batch_tasks import solve_head_tasks
 from ._class_weights import check_class_weight, class_shift
 from ._common import CommonPredictor, refuse_unweighted
 from ._common_task import CommonTask, score_tasks, solve_common_task
+from ._differing import deviation_probabilities, kept_rows, learn_deviation_prior
+from ._evidence import DeviationPrior
 from ._head_block import pack_copies
 from ._head_task import HeadTask
 from ._known_tasks import KnownTasks, solve_known_tasks
@@ -59,6 +62,8 @@ class HeadLearnerMixin:
     around_common_: bool = False
     common_: CommonPredictor | None = None
     sparse_reg_: float = 0.0
+    # None before: files of learners may hold none.
+    deviation_prior_: DeviationPrior | None = None
     _fit_weights: NDArray[Any] | None = None
     fit_head: bool = True
     known_tasks_: KnownTasks | None = None
@@ -131,6 +136,7 @@ class HeadLearnerMixin:
             kind = None
         self.around_common_ = kind is not None
         self.common_ = self.known_tasks_ = self._class_shares = None
+        self.deviation_prior_ = None
         self.sparse_reg_ = 0.0
         self._check_head()
         if self._fit_weights is not None and self.fit_head:
@@ -222,8 +228,12 @@ class HeadLearnerMixin:
         weights: NDArray[Any] | None = None,
     ) -> CommonTask:
         """Solve a task; `targets` are class numbers, or standardised real targets."""
-        if known is None:
+        kept: dict[str, Any] = {}
+        if known is None:  # not a training task, whose rows are not kept
             known = self.common_.scores(rows)  # type: ignore[union-attr]
+            kept = {"support_targets": targets.copy(), "support_weights": weights}
+            if classes is None:  # a classifier keeps its rows with their labels
+                kept["support_rows"] = kept_rows(rows)
         module = self.net_.module_  # type: ignore[attr-defined]
         features, code = self._hooked_features(rows, targets)
         head = self._new_head(len(rows) if weights is None else weights.sum())
@@ -231,7 +241,7 @@ class HeadLearnerMixin:
         found = solve_common_task(
             module.strengths, head, features, targets, known, keywords
         )
-        return CommonTask(classes=classes, code=code, **found)
+        return CommonTask(classes=classes, code=code, **found, **kept)
 
     # -- many tasks --------------------------------------------------------------------
 
@@ -265,9 +275,15 @@ class HeadLearnerMixin:
         tasks: NDArray[Any] | None,
         classes: NDArray[Any] | None,
     ) -> None:
-        """Solve every training task on its rows, for ``predict(X, tasks=)``."""
+        """Solve every training task on its rows, for ``predict(X, tasks=)``.
+
+        Learns before how tasks deviate.
+        """
         assert self.common_ is not None
         assert tasks is not None
+        self.deviation_prior_ = learn_deviation_prior(self, rows, targets, tasks)
+        if not self.fit_head:
+            return
         known = self.common_.training_scores
 
         def solve(index: NDArray[Any]) -> CommonTask:
@@ -403,19 +419,50 @@ class HeadLearnerMixin:
         """Weights that the task in use adds, (n_scores, n_features)."""
         return self._deviating_task("deviation_").deviation(self)
 
-    def differing_features(self, *, least: float = 0.5) -> NDArray[Any]:
-        """Return the features in which the task in use clearly deviates.
+    @property
+    def deviation_probabilities_(self) -> NDArray[np.float64]:
+        """Probabilities (n_features,) that the task in use deviates in a feature.
 
-        The Lasso keeps a feature if it might help the prediction, so that some of
-        ``support_features_`` are there by chance. Their weights are small once they
-        were solved for again without it: a thresholded Lasso [1]_.
+        Of all sets of features that `differing_features` has met, weighed by their
+        evidence on the rows given to `adapt`; few labels that leave many sets open
+        make them differ from those over all sets. 0 without labels, or with one
+        class.
+        """
+        task = self._deviating_task("deviation_probabilities_")
+        found = deviation_probabilities(self, task)
+        if found is None:
+            raise AttributeError(
+                "deviation_probabilities_ asks the rows of a task, which adapt(X, y) "
+                "keeps. Got a task without rows, or features too large for numbers; "
+                "call adapt with its rows, or differing_features(least=0.5)."
+            )
+        return found
+
+    def differing_features(self, *, least: float | None = None) -> NDArray[Any]:
+        """Return the features in which the task in use differs.
+
+        By default those that deviate with a probability of more than a half given the
+        rows of `adapt`, the median probability model [1]_. A set S of features adds to
+        the common scores c(x), with standardised features x ::
+
+            u (c(x) - mean c) + b + sum_{j in S} d_j x_j,    d_j ~ N(0, tau^2 I)
+
+        and has the probability ``pi^|S| (1 - pi)^(p - |S|)`` before the labels are
+        seen. tau^2, pi, the prior of u and the noise of real targets are learned by
+        `fit` from training tasks (``deviation_prior_``). The marginal likelihood of S
+        is that of Laplace, of real targets exact. Sets are grown feature by feature,
+        and features are dropped from the best. The labels are asked, not the head: a
+        feature can differ that its Lasso leaves out.
 
         Parameters
         ----------
-        least : float, default=0.5
-            Share of the largest deviation, from 0 to 1, that one must have; each is
-            the norm of its weights over the scores, times the spread of the feature.
-            0: all of ``support_features_``.
+        least : float, default=None
+            Ask the head instead: share of the largest deviation, from 0 to 1, that one
+            must have; each is the norm of its weights over the scores, times the
+            spread of the feature. They were solved for again without the Lasso, which
+            makes it a thresholded Lasso [2]_. 0: all of ``support_features_``. None:
+            by the rows; 0.5 for tasks whose rows are not kept, those of `fit` and of
+            `adapt_tasks`.
 
         Returns
         -------
@@ -431,15 +478,22 @@ class HeadLearnerMixin:
 
         References
         ----------
-        .. [1] S. Zhou, "Thresholded Lasso for high dimensional variable selection and
+        .. [1] M. Barbieri, J. Berger, "Optimal predictive model selection", Annals of
+           Statistics 32(3), 2004.
+        .. [2] S. Zhou, "Thresholded Lasso for high dimensional variable selection and
            statistical estimation", arXiv:1002.1583, 2010.
         """
+        task = self._deviating_task("differing_features")
+        if least is None:
+            found = deviation_probabilities(self, task)
+            if found is not None:
+                return np.flatnonzero(found > 0.5)
+            least = 0.5
         if not (isinstance(least, Real) and 0 <= least <= 1):
             raise InvalidInputError(
                 "least is a share of the largest deviation and must be from 0 to 1. "
                 f"Got {least!r}."
             )
-        task = self._deviating_task("differing_features")
         return task.differing_features(self, float(least))
 
     def _deviating_task(self, name: str) -> CommonTask:

@@ -186,6 +186,8 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
     known_tasks_ : object
         Training tasks with ``ids`` and ``solved``, by which ``predict(X, tasks=)``
         answers around a common predictor.
+    deviation_prior_, deviation_probabilities_
+        See `differing_features`.
     sparse_reg_ : float
         The share of the strength without any deviation that "learn" has chosen.
     common_gain_ : ndarray of shape (n_scores, n_scores)
@@ -398,8 +400,7 @@ class SparseMetaRegressor(HeadLearnerMixin, BaseMetaRegressor):
         self.task_ = self.training_tasks_ = None
         if self.around_common_:
             self.task_ = CommonTask()
-            if self.fit_head:
-                self._solve_known(rows, self._standard(targets), tasks, None)
+            self._solve_known(rows, self._standard(targets), tasks, None)
             return
         if not self.fit_head:
             return
