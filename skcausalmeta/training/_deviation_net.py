@@ -116,7 +116,7 @@ class DeviationNet(HeadNet):
         named = list(named_parameters)
         if not named:  # fixed strengths on rows as they are: torch wants a parameter
             named = [("nothing", nn.Parameter(torch.zeros(0)))]
-        return super().get_params_for_optimizer(prefix, named)
+        return super().get_params_for_optimizer(prefix, iter(named))
 
     def _task_features(
         self, tasks: list[EpisodeTensors]

@@ -448,7 +448,7 @@ def optimizer_keywords(optimizer: Optimizer) -> dict[str, Any]:
     return {"optimizer": optimizer.optimizer, **keywords}
 
 
-def fused_on_cpu(parameters: Iterable[Tensor]) -> dict[str, bool]:
+def fused_on_cpu(parameters: Iterable[Tensor]) -> dict[str, Any]:
     """Return the keyword by which Adam moves all parameters in one call, on the CPU.
 
     A step of Adam on a small net is a dozen calls a parameter, each of which takes
