@@ -103,7 +103,14 @@ class LabelledTask:
         n_classes: int,
         weights: NDArray[Any] | None = None,
     ) -> LabelledTask:
-        """Return the task of rows, with the mean (n_scores,) of the common scores."""
+        """Return the task of rows, with the mean (n_scores,) of the common scores.
+
+        Rows without weight say nothing and are left out.
+        """
+        if weights is not None:
+            some = weights > 0
+            features, targets, known = features[some], targets[some], known[some]
+            weights = weights[some]
         basis = contrasts(n_classes)
         gain = (known - center)[..., None]  # (n, n_scores, 1)
         free = np.broadcast_to(basis, (len(known), *basis.shape))

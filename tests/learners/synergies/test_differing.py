@@ -94,6 +94,19 @@ def test_evidence_and_probabilities_of_all_sets(real, weighted):
     assert found[3] > 0.5
 
 
+@pytest.mark.parametrize("real", [True, False])
+def test_rows_without_weight_are_as_if_left_out(real):
+    weights = (np.arange(N) % 4 > 0) * 2.0
+    X, c, y, task = labelled(real, weights=weights)
+    some = weights > 0
+    known = c[:, None] if real else np.stack([-c / 2, c / 2], axis=1)
+    parts = X[some], y[some], known[some], np.zeros(known.shape[1])
+    other = LabelledTask.of(*parts, 0 if real else 2, weights[some])
+    found, expected = search_sets(task, PRIOR), search_sets(other, PRIOR)
+    np.testing.assert_array_equal(found.inclusion(P), expected.inclusion(P))
+    assert np.isfinite(found.inclusion(P)).all()
+
+
 def test_laplace_is_close_to_the_integral():
     X, c, y, task = labelled(False)
     found = solve_sets(task, np.array([[3]]), PRIOR).log_evidence[0]
