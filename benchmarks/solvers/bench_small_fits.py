@@ -23,9 +23,6 @@ tables
     ``SparseMetaClassifier().fit`` on WISDM (``--data-dir``; target: 20 s of CPU) and on
     14,820 rows of 29 tasks with 9 columns (30 s); one call each.
 
-Two targets are missed, on one thread at a load of 5 to 6: WISDM takes 49 s, and
-"earlier" a third of the other checkout's time, where a tenth is wanted.
-
 Every other figure is the least and the median of repeated calls in one process,
 after one that pays for imports.
 """

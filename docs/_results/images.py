@@ -67,8 +67,7 @@ def _used(size: str) -> Any:
 def _under(part: str, data: str, size: str) -> Table:
     dense = {"contender": "ridge", "head": OWN}
     chosen = {
-        "val": "classes of validation, by which the settings were chosen: one seed, "
-        "half of the steps.",
+        "val": "classes of validation, by which the settings were chosen.",
         "test": "test classes, fresh seeds.",
     }
     return Table(

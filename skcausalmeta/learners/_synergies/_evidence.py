@@ -234,9 +234,8 @@ def solve_sets(
     """
     design = task.design(sets)
     n_sets, n_coefs = len(sets), design.shape[-1]
-    mean, precision = np.zeros(n_coefs), np.full(n_coefs, 1.0 / prior.variance)
-    mean[0], precision[0] = prior.gain, 1.0 / prior.gain_variance
-    precision[1 : 1 + task.width] = 1.0 / _FREE
+    mean, precision = np.zeros(n_coefs), _precision(prior, task.width, n_coefs)
+    mean[0] = prior.gain
     flat = design.reshape(n_sets, -1, n_coefs)
     coefs = np.tile(mean, (n_sets, 1)) if begin is None else begin.copy()
 
@@ -275,6 +274,14 @@ def solve_sets(
     )
 
 
+def _precision(prior: DeviationPrior, width: int, n_coefs: int) -> NDArray[Any]:
+    """Return the precisions (n_coefs,) of the gain, intercepts and deviations."""
+    found = np.full(n_coefs, 1.0 / prior.variance)
+    found[0] = 1.0 / prior.gain_variance
+    found[1 : 1 + width] = 1.0 / _FREE
+    return found
+
+
 def promising(
     task: LabelledTask, own: Set, coefs: NDArray[Any], prior: DeviationPrior, most: int
 ) -> NDArray[np.int64]:
@@ -294,10 +301,7 @@ def promising(
     bend = np.einsum("nj,nab->jab", x**2, unit.mT @ unit)
     both = unit.mT @ root.reshape(n, -1, root.shape[1])  # (n, width, n_coefs)
     cross = np.tensordot(x.T, both, axes=1)
-    precision = np.full(root.shape[1], 1.0 / prior.variance)
-    precision[0] = 1.0 / prior.gain_variance
-    precision[1 : 1 + width] = 1.0 / _FREE
-    whole = root.T @ root + np.diag(precision)
+    whole = root.T @ root + np.diag(_precision(prior, width, root.shape[1]))
     bend = bend - cross @ np.linalg.solve(whole, cross.mT)
     eye = np.eye(width)
     step = np.linalg.solve(bend + eye / prior.variance, slope[..., None])[..., 0]
