@@ -43,11 +43,16 @@ class Package:
     ) -> None:
         self.learner, self.kind, self.n_classes = learner, kind, n_classes
         self.zero_labels, self.chosen = zero, chosen
+        # Of the last job, the share of the features in which its task deviates.
+        self.share_used: float | None = None
 
     def predict_job(self, support: Array, labels: Array, query: Array) -> Array:
         learner = self.learner
         if len(labels):
             learner = copy.copy(learner).adapt(support, labels)
+            if getattr(learner, "common_", None) is not None:
+                n_features = learner.deviation_.shape[-1]
+                self.share_used = len(learner.support_features_) / n_features
         if self.kind == "regression":
             return learner.predict(query)
         scores = np.asarray(learner.decision_function(query))

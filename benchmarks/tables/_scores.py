@@ -60,7 +60,8 @@ def run_jobs(
     """Scores by figure and number of labels, job by job, and CPU seconds a job.
 
     A model without ``zero_labels`` is not asked for 0 labels, and one whose
-    ``uses_labels`` is false is asked once for all numbers of labels.
+    ``uses_labels`` is false is asked once for all numbers of labels. Of models with a
+    ``share_used`` "features in use" is a figure too.
     """
     measures = {table.metric: lambda y, s: score(table.kind, y, s)}
     if more and table.kind == "binary":
@@ -79,6 +80,10 @@ def run_jobs(
                 seconds[k] += time.process_time() - begin
             for name, measure in measures.items():
                 found[name][k].append(round(measure(truth, scores), 4))
+            share = getattr(model, "share_used", None)
+            if k and share is not None:
+                used = found.setdefault("features in use", {})
+                used.setdefault(k, []).append(round(share, 4))
     return found, {k: value / len(jobs) for k, value in seconds.items()}
 
 

@@ -24,7 +24,7 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,22 +122,37 @@ def report(harness: Harness, tables: Sequence[Table], args: argparse.Namespace) 
             and line["settings"]["split"] < args.splits
         ]
         report_table(harness, table, own, table.metric)
+        report_figure(
+            harness,
+            own,
+            "features in use",
+            f"{table.name}, share of the features in which a task deviates",
+        )
         if args.natural and table.kind == "binary":
             report_table(harness, table, own, "balanced accuracy")
-            report_shares(harness, table, own)
+            title = f"{table.name}, mean predicted probability less the share"
+            plain = [name for name in CONTENDERS if not CONTENDERS[name].balanced]
+            report_figure(harness, own, "excess share", title, plain, "+")
 
 
-def report_shares(harness: Harness, table: Table, lines: Sequence[Any]) -> None:
-    """Mean predicted probabilities less shares, of contenders that are to have them."""
-    scores = by_task(lines, "excess share")
-    shots = [str(k) for k in (0, *table.shots)]
+def report_figure(
+    harness: Harness,
+    lines: Sequence[Any],
+    figure: str,
+    title: str,
+    names: Iterable[str] = CONTENDERS,
+    sign: str = "",
+) -> None:
+    """Means of another figure than the score, where lines have it."""
+    scores = by_task(lines, figure)
+    shots = sorted({k for own in scores.values() for k in own}, key=int)
     rows = [
-        [name, *(interval(scores[name].get(k, {}), "+") for k in shots)]
-        for name in CONTENDERS
-        if name in scores and not CONTENDERS[name].balanced
+        [name, *(interval(scores[name].get(k, {}), sign) for k in shots)]
+        for name in names
+        if name in scores
     ]
-    title = f"{table.name}, mean predicted probability less the share of its class"
-    harness.table(title, ["contender", *(f"k = {k}" for k in shots)], rows)
+    if rows:
+        harness.table(title, ["contender", *(f"k = {k}" for k in shots)], rows)
 
 
 def report_table(

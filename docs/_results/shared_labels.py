@@ -120,9 +120,21 @@ def _tables(data: str) -> list[Table]:
             prepare=prepare,
         ),
     ]
+    found.append(_in_use(data, shots[1:]))
     if _METRICS[data] == "AUC":
         found += [_disjoint(data, shots), *_natural(data, shots)]
     return found
+
+
+def _in_use(data: str, shots: list[str]) -> Table:
+    return Table(
+        f"{data}: features in use",
+        "Share of the features, columns among them, in which a new task deviates from "
+        "what all tasks share, in percent; measured in some of the runs.",
+        ("contender",),
+        [Column(f"k = {k}", f"score/{k}", "percent") for k in shots],
+        prepare=by_shots(data, "features in use"),
+    )
 
 
 def _disjoint(data: str, shots: list[str]) -> Table:
