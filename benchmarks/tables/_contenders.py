@@ -17,6 +17,7 @@ from ._package import (
     fit_around_lightgbm,
     fit_default,
     fit_dense_deviation,
+    fit_light,
     fit_maml,
     fit_prototypes,
     fit_ridge,
@@ -106,6 +107,7 @@ CONTENDERS: dict[str, Contender] = {
     "ridge head": Contender(fit_ridge, "package"),
     "MAML": Contender(fit_maml, "package"),
     "default": Contender(fit_default, "common"),
+    "default, fewer features": Contender(fit_light, "common"),
     "default, balanced": Contender(
         fit_default_balanced, "common", ("binary",), balanced=True
     ),

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
 
 from skcausalmeta.heads import (
     GroupLassoLogistic,
+    LassoHead,
     PrototypeHead,
     RidgeHead,
     RidgeRegressionHead,
@@ -28,6 +29,9 @@ from skcausalmeta.learners import (
 from ._data import Array
 from ._jobs import Train
 from ._pooled import make_lightgbm, pooled_model
+
+# Share of the strength that switches every feature off, which the guide names.
+_LIGHT = 0.6
 
 # Whether learners can be built around a common predictor.
 TAKES_COMMON = {"common", "shared_labels"} <= SparseMetaClassifier().get_params().keys()
@@ -139,6 +143,16 @@ def default_learner(train: Train, seed: int) -> Any:
 
 def fit_default(train: Train, seed: int) -> Package:
     learner = default_learner(train, seed)
+    return Package(learner, train.kind, train.table.n_classes, True)
+
+
+def fit_light(train: Train, seed: int) -> Package:
+    """The default, whose head is told to use fewer features of a new task."""
+    params: dict[str, Any] = {"reg_scale": "ridge-absolute", "refit": True}
+    head: Any = LassoHead(_LIGHT, "learn", **params)
+    if train.kind != "regression":
+        head = GroupLassoLogistic(_LIGHT, "learn", intercept_scaling=3.0, **params)
+    learner = copy.copy(default_learner(train, seed)).set_params(head=head)
     return Package(learner, train.kind, train.table.n_classes, True)
 
 

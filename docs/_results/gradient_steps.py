@@ -117,8 +117,9 @@ BENCHMARKS = [
         "MAML by depth, and update rules",
         [
             _searched("omniglot", 1, (1, 2, 4), "14 x 14 pixels, 200 steps of 4 tasks"),
-            _searched("omniglot", 5, (1, 2), "14 x 14 pixels, 200 steps of 4 tasks"),
-            _searched("tiny", 1, (1, 2), "200 steps of 4 tasks"),
+            _searched("omniglot", 5, (1, 2, 4), "14 x 14 pixels, 200 steps of 4 tasks"),
+            _searched("tiny", 1, (1, 2, 4), "200 steps of 4 tasks"),
+            _searched("tiny", 5, (1, 2, 4), "200 steps of 4 tasks"),
             _images("omniglot", 1, "14 x 14 pixels, 500 steps of 4 tasks"),
             _images("omniglot", 5, "14 x 14 pixels, 200 steps of 4 tasks"),
             _images("tiny", 1, "200 steps of 4 tasks"),
