@@ -16,7 +16,13 @@ from benchmarks.tables._contenders import CONTENDERS, SIMPLE
 from benchmarks.tables._data import groups_of, small_table
 from benchmarks.tables._jobs import Choice, Train, digest, divide
 from benchmarks.tables._pooled import Pooled
-from benchmarks.tables._scores import auc, balanced_accuracy, excess_share, score
+from benchmarks.tables._scores import (
+    auc,
+    balanced_accuracy,
+    excess_share,
+    run_jobs,
+    score,
+)
 from benchmarks.tables._search import best_on_grid, choose_by_shots, nearest
 from benchmarks.tables._summary import best_simple, by_task, differences
 
@@ -57,6 +63,23 @@ def test_labels_are_counted_by_class_or_by_natural_shares():
         assert (counts.sum(axis=1) == 6).all()
 
 
+def test_a_job_without_query_rows_has_no_score():
+    table = small_table("tox21")
+    _, jobs = divide(table, 0, 1, Choice(), 1)
+    empty = replace(jobs[0], query=jobs[0].query[:0])
+
+    def first_column(rows):
+        if not len(rows):  # as scikit-learn does
+            raise ValueError("Found array with 0 sample(s)")
+        return rows[:, 0].astype(float)
+
+    model = Pooled(first_column, None)
+    found, _ = run_jobs(model, table, [empty, *jobs[1:]], (0, 3), more=False)
+    for scores in found["AUC"].values():
+        assert np.isnan(scores[0])
+        assert np.isfinite(scores[1:]).all()
+
+
 def test_jobs_are_the_same_again_and_others_for_another_split():
     table = small_table("wisdm")
     first, again, other = (
@@ -74,6 +97,9 @@ def test_no_molecule_of_the_training_is_asked_for():
         groups = groups_of(table.X)[table.source]
         asked = np.concatenate([groups[job.query] for job in jobs])
         assert np.isin(asked, groups[train.index]).any() != disjoint
+        if disjoint:
+            assert not np.isin(asked, groups[rows_of(table, jobs)]).any()
+            assert all(len(job.query) for job in jobs)
 
 
 def test_rows_that_differ_are_weighted_like_all_rows():

@@ -118,14 +118,20 @@ def divide(
     new = np.array(table.first_new) if split == 0 and table.first_new else drawn
     is_new = np.isin(table.tasks, new)
     index = _capped(table, everything[~is_new], rng, choice.natural)
-    allowed = everything[is_new]
+    known, allowed = everything[is_new], None
     if choice.disjoint:
-        groups = groups_of(table.X)[table.source]
-        allowed = allowed[~np.isin(groups[allowed], groups[index])]
-    jobs = make_jobs(
-        table, everything[is_new], np.sort(new), supports, choice, split, allowed
-    )
+        apart = _apart(table, rng)
+        index, allowed = index[~apart[index]], known[apart[known]]
+        known = known[~apart[known]]
+    jobs = make_jobs(table, known, np.sort(new), supports, choice, split, allowed)
     return Train(table, index, choice, split, threads, brief), jobs
+
+
+def _apart(table: Table, rng: np.random.Generator) -> Array:
+    """Whether a row is of the third of the molecules that is only ever asked for."""
+    groups = groups_of(table.X)[table.source]
+    names = np.unique(groups)
+    return np.isin(groups, rng.permutation(names)[: len(names) // 3])
 
 
 def _capped(
@@ -151,7 +157,10 @@ def make_jobs(
     seed: int,
     allowed: Array | None = None,
 ) -> list[Job]:
-    """Jobs task by task; supports of a draw are nested, their query rows the same."""
+    """Jobs task by task; supports of a draw are nested, their query rows the same.
+
+    Supports are of the rows `index`, and so are query rows unless some are `allowed`.
+    """
     found = []
     own_tasks = table.tasks[index]
     name = zlib.crc32(table.name.encode())
@@ -168,7 +177,8 @@ def make_jobs(
             }
             used = np.concatenate(list(support.values()))
             rest = np.setdiff1d(own, used)
-            rest = rest if allowed is None else np.intersect1d(rest, allowed)
+            if allowed is not None:
+                rest = allowed[table.tasks[allowed] == task]
             query = np.sort(rng.permutation(rest)[: table.max_query])
             found.append(Job(int(task), support, query))
     return found

@@ -48,7 +48,7 @@ class Package:
         self.learner, self.kind, self.n_classes = learner, kind, n_classes
         self.zero_labels, self.chosen = zero, chosen
         # Of the last job, the share of the features in which its task deviates.
-        self.share_used: float | None = None
+        self.share_used = np.nan
 
     def predict_job(self, support: Array, labels: Array, query: Array) -> Array:
         learner = self.learner

@@ -15,6 +15,8 @@ from ._jobs import Job
 
 Scores = dict[int, list[float]]
 
+IN_USE = "features in use"
+
 
 def auc(y: Array, scores: Array) -> float:
     """Area under the ROC curve, NaN where there is one class."""
@@ -61,7 +63,8 @@ def run_jobs(
 
     A model without ``zero_labels`` is not asked for 0 labels, and one whose
     ``uses_labels`` is false is asked once for all numbers of labels. Of models with a
-    ``share_used`` "features in use" is a figure too.
+    ``share_used`` "features in use" is a figure too. A job without query rows, in a
+    task all of whose molecules are known, has no score.
     """
     measures = {table.metric: lambda y, s: score(table.kind, y, s)}
     if more and table.kind == "binary":
@@ -69,8 +72,16 @@ def run_jobs(
         measures["excess share"] = excess_share
     asked = [k for k in shots if k > 0 or model.zero_labels]
     found: dict[str, Scores] = {name: {k: [] for k in asked} for name in measures}
+    if hasattr(model, "share_used"):
+        found[IN_USE] = {k: [] for k in asked if k}
     seconds = dict.fromkeys(asked, 0.0)
+    full = [job for job in jobs if len(job.query)]
     for job in jobs:
+        if not len(job.query):
+            for own in found.values():
+                for values in own.values():
+                    values.append(np.nan)
+            continue
         query, truth, scores = table.rows(job.query), table.y[job.query], None
         for k in asked:
             rows = job.support[k] if k else job.query[:0]
@@ -80,11 +91,9 @@ def run_jobs(
                 seconds[k] += time.process_time() - begin
             for name, measure in measures.items():
                 found[name][k].append(round(measure(truth, scores), 4))
-            share = getattr(model, "share_used", None)
-            if k and share is not None:
-                used = found.setdefault("features in use", {})
-                used.setdefault(k, []).append(round(share, 4))
-    return found, {k: value / len(jobs) for k, value in seconds.items()}
+            if k and IN_USE in found:
+                found[IN_USE][k].append(round(model.share_used, 4))
+    return found, {k: value / max(1, len(full)) for k, value in seconds.items()}
 
 
 def mean_scores(model: Any, table: Table, jobs: Sequence[Job]) -> dict[int, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.tables._contenders import CONTENDERS, SIMPLE
+from benchmarks.tables._scores import IN_USE
 from benchmarks.tables._summary import best_simple, by_task, differences
 
 from .lines import Line, at
@@ -133,15 +134,15 @@ def _in_use(data: str, shots: list[str]) -> Table:
         "what all tasks share, in percent; measured in some of the runs.",
         ("contender",),
         [Column(f"k = {k}", f"score/{k}", "percent") for k in shots],
-        prepare=by_shots(data, "features in use"),
+        prepare=by_shots(data, IN_USE),
     )
 
 
 def _disjoint(data: str, shots: list[str]) -> Table:
     return Table(
         f"{data}: molecules that no training row has",
-        "AUC on the query rows whose fingerprint occurs in no training assay, less the "
-        "best simple method on the same rows.",
+        "AUC on a third of the molecules, by fingerprint, which is left out of all "
+        "training rows and supports, and the same less the best simple method.",
         ("contender",),
         [
             *(Column(f"k = {k}", f"score/{k}") for k in shots),
