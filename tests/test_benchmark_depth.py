@@ -54,7 +54,8 @@ def test_rates_of_the_lines_are_the_best_of_their_search_and_inside_it():
         if line["settings"]["part"] != "conv-searched":
             continue
         rate, means = line["settings"]["inner_lr"], judged[cell_of(line)]
-        assert means[rate] == max(means.values()), line["settings"]
+        best = max(means.values())  # rates of equal hits differ by a sum's last digit
+        assert math.isclose(means[rate], best, rel_tol=1e-12), line["settings"]
         place = LADDER.index(rate)
         assert set(LADDER[max(0, place - 1) : place + 2]) <= set(means)
 
