@@ -15,8 +15,10 @@ from benchmarks.tables import _offsets as offsets
 from benchmarks.tables._contenders import CONTENDERS, SIMPLE
 from benchmarks.tables._data import groups_of, small_table
 from benchmarks.tables._jobs import Choice, Train, digest, divide
+from benchmarks.tables._package import Package
 from benchmarks.tables._pooled import Pooled
 from benchmarks.tables._scores import (
+    IN_USE,
     auc,
     balanced_accuracy,
     excess_share,
@@ -78,6 +80,34 @@ def test_a_job_without_query_rows_has_no_score():
     for scores in found["AUC"].values():
         assert np.isnan(scores[0])
         assert np.isfinite(scores[1:]).all()
+
+
+def test_the_features_in_which_a_task_deviates_are_counted():
+    class Learner:
+        common_, used = "of all tasks", 0
+
+        def adapt(self, X, y):
+            self.used = len(y) // 2  # as many as labels of a class
+            return self
+
+        @property
+        def support_features_(self):
+            return np.arange(self.used)
+
+        @property
+        def deviation_(self):
+            return np.zeros((2, 10))
+
+        def decision_function(self, X):
+            return np.zeros(len(X))
+
+    table = small_table("tox21")
+    _, jobs = divide(table, 0, 1, Choice(), 1)
+    model = Package(Learner(), "binary", 2, True)
+    found, _ = run_jobs(model, table, jobs, (0, 1, 3), more=False)
+    n_jobs = len(jobs)
+    assert found[IN_USE] == {1: [0.1] * n_jobs, 3: [0.3] * n_jobs}
+    assert model.learner.used == 0
 
 
 def test_jobs_are_the_same_again_and_others_for_another_split():

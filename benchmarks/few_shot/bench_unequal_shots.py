@@ -47,9 +47,10 @@ LEARNERS = (
     "ridge (R2D2)",
     OF_FROZEN,
 )
-# Nets that are read by another head than their own.
-TRAINED_AS = {BY_LOGISTIC: SPARSE}
-READERS = {BY_LOGISTIC: RelaxedHead(GroupLassoLogistic(0.25, 0.1), RidgeHead())}
+# The nets of a learner, read by another head than their own.
+READ_BY: dict[str, tuple[str, Any]] = {
+    BY_LOGISTIC: (SPARSE, RelaxedHead(GroupLassoLogistic(0.25, 0.1), RidgeHead()))
+}
 RANGE = (1, 10)
 
 
@@ -57,8 +58,8 @@ def measure(
     name: str, splits: dict[str, Split], args: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     """Accuracies of the test episodes, with equal supports of training size too."""
-    learner = train(TRAINED_AS.get(name, name), splits, args, args.shots, seed)
-    head = READERS[name] if name in READERS else HEADS[name].answers
+    trained, head = READ_BY.get(name) or (name, HEADS[name].answers)
+    learner = train(trained, splits, args, args.shots, seed)
     X, y = learner.transform(splits["test"][0]), splits["test"][1]
     ways = {"n_way": args.budget.n_way, "n_query": 15 if not args.smoke else 2}
     unequal = EpisodeSampler(y, n_shot=RANGE, unequal=True, random_state=0, **ways)

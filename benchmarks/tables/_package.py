@@ -146,12 +146,17 @@ def fit_default(train: Train, seed: int) -> Package:
     return Package(learner, train.kind, train.table.n_classes, True)
 
 
+def light_head(share: float, regression: bool) -> Any:
+    """The default head around a common predictor, its sparse share given."""
+    params: dict[str, Any] = {"reg_scale": "ridge-absolute", "refit": True}
+    if regression:
+        return LassoHead(share, "learn", **params)
+    return GroupLassoLogistic(share, "learn", intercept_scaling=3.0, **params)
+
+
 def fit_light(train: Train, seed: int) -> Package:
     """The default, whose head is told to use fewer features of a new task."""
-    params: dict[str, Any] = {"reg_scale": "ridge-absolute", "refit": True}
-    head: Any = LassoHead(_LIGHT, "learn", **params)
-    if train.kind != "regression":
-        head = GroupLassoLogistic(_LIGHT, "learn", intercept_scaling=3.0, **params)
+    head = light_head(_LIGHT, train.kind == "regression")
     learner = copy.copy(default_learner(train, seed)).set_params(head=head)
     return Package(learner, train.kind, train.table.n_classes, True)
 

@@ -75,13 +75,14 @@ def run_jobs(
     if hasattr(model, "share_used"):
         found[IN_USE] = {k: [] for k in asked if k}
     seconds = dict.fromkeys(asked, 0.0)
-    full = [job for job in jobs if len(job.query)]
+    n_answered = 0
     for job in jobs:
         if not len(job.query):
             for own in found.values():
                 for values in own.values():
                     values.append(np.nan)
             continue
+        n_answered += 1
         query, truth, scores = table.rows(job.query), table.y[job.query], None
         for k in asked:
             rows = job.support[k] if k else job.query[:0]
@@ -93,7 +94,7 @@ def run_jobs(
                 found[name][k].append(round(measure(truth, scores), 4))
             if k and IN_USE in found:
                 found[IN_USE][k].append(round(model.share_used, 4))
-    return found, {k: value / max(1, len(full)) for k, value in seconds.items()}
+    return found, {k: value / max(1, n_answered) for k, value in seconds.items()}
 
 
 def mean_scores(model: Any, table: Table, jobs: Sequence[Job]) -> dict[int, float]:

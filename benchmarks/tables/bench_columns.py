@@ -31,8 +31,8 @@ from sklearn.linear_model import (
 )
 
 from benchmarks._harness import Harness, make_parser
+from benchmarks.tables._package import light_head
 from skcausalmeta.datasets import make_shared_tasks
-from skcausalmeta.heads import GroupLassoLogistic, LassoHead
 from skcausalmeta.learners import SparseMetaClassifier, SparseMetaRegressor
 
 MEASURES = ("skcausalmeta/heads", "skcausalmeta/learners/_synergies")
@@ -63,7 +63,7 @@ def measure(kind: str, size: float, seed: int, smoke: bool) -> dict[str, Any]:
         support = own[_first(y[own], n_classes)]
         query = np.setdiff1d(own, support)
         one = copy.copy(learner).adapt(X[support], y[support])
-        light = copy.copy(learner).set_params(head=_light(n_classes))
+        light = copy.copy(learner).set_params(head=light_head(0.2, n_classes is None))
         light.adapt(X[support], y[support])
         begin = time.process_time()
         differing = one.differing_features()
@@ -89,14 +89,6 @@ def measure(kind: str, size: float, seed: int, smoke: bool) -> dict[str, Any]:
         "score": float(np.mean(scores)),
         "evidence seconds": float(np.mean(seconds)),
     }
-
-
-def _light(n_classes: int | None) -> Any:
-    """The default head, whose share is given."""
-    params: dict[str, Any] = {"reg_scale": "ridge-absolute", "refit": True}
-    if n_classes is None:
-        return LassoHead(0.2, "learn", **params)
-    return GroupLassoLogistic(0.2, "learn", intercept_scaling=3.0, **params)
 
 
 def _first(y: np.ndarray, n_classes: int | None) -> np.ndarray:

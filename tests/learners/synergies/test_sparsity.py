@@ -66,6 +66,11 @@ def test_two_percent_of_the_loss_are_the_most_that_is_given(monkeypatch):
     assert chosen(monkeypatch, means - 0.9, 1e-6) < 0.1  # of a loss of a tenth
 
 
+def test_shares_of_a_few_hundredths_are_tried(monkeypatch):
+    means = means_of([(0, 0), (0.03, 0.019), (0.05, 0.05), (1, 0.5)])
+    assert chosen(monkeypatch, means, 1e-6) == 0.03
+
+
 def test_a_dense_deviation_is_kept_where_any_sparsity_costs(monkeypatch):
     assert chosen(monkeypatch, means_of([(0, 0), (0.05, 0.3), (1, 0.4)]), 0.1) == 0.0
 
